@@ -1,0 +1,1 @@
+"""Machines: what they have, what is free, and what they did while a model ran."""

@@ -1,0 +1,1 @@
+"""Model files: what is in them, where they come from, and how much memory they need."""
