@@ -1,0 +1,279 @@
+"""What a machine is: the frozen records that probes fill, placement reads and rows name.
+
+A figure that could not be had is ``None`` and a :class:`Notice` says why; it is never guessed and never 0.
+Every record turns into plain JSON with ``to_dict`` and back with ``from_dict``; unknown keys are ignored, so that a
+newer node can talk to an older driver.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
+
+DeviceKind = Literal["discrete", "unified", "cpu"]
+"""``discrete``: memory of its own. ``unified``: a GPU that lives in the machine's RAM. ``cpu``: the processor."""
+
+Vendor = Literal["nvidia", "amd", "intel", "apple", "cpu", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The JSON form that all records share."""
+
+    _NESTED: ClassVar[dict[str, type[Record]]] = {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: tuples become lists, records become objects."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`; unknown keys are ignored.
+
+        Raises:
+            TypeError: a field without a default is missing.
+        """
+        known = {f.name: data[f.name] for f in dataclasses.fields(cls) if f.name in data}
+        for name, value in known.items():
+            if isinstance(value, list | tuple):
+                nested = cls._NESTED.get(name)
+                known[name] = tuple(value if nested is None else (nested.from_dict(item) for item in value))
+        return cls(**known)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return dict(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Notice(Record):
+    """A named warning: something that a probe could not learn, or that will spoil a measurement.
+
+    ``code`` is stable (``nvml-missing``, ``governor-powersave``) and may be tested for; ``message`` is for a person
+    and says what to do. ``device_id`` is set when it is about one device.
+    """
+
+    code: str
+    message: str
+    device_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceProcess(Record):
+    """A process that holds memory of a device. ``memory_bytes`` is None where the driver will not tell."""
+
+    pid: int
+    name: str | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Device(Record):
+    """One place where a model can live: a GPU, unified memory, or the CPU with its RAM.
+
+    ``id`` is unique on its node and stable while the machine is up: ``cpu``, ``nvidia-0``, ``amd-1``.
+    ``memory_free_bytes`` is what a new process may take now, already less ``reserved_bytes`` (an override: memory to
+    leave free). A device whose memory is None must not be scheduled onto. ``excluded`` says why an override leaves
+    the device alone (None: it does not).
+    """
+
+    _NESTED: ClassVar[dict[str, type[Record]]] = {"processes": DeviceProcess}
+
+    id: str
+    vendor: Vendor
+    name: str
+    kind: DeviceKind
+    memory_total_bytes: int | None = None
+    memory_free_bytes: int | None = None
+    bandwidth_bytes_per_s: float | None = None
+    bandwidth_source: str | None = None
+    driver: str | None = None
+    compute_capability: str | None = None
+    pci_id: str | None = None
+    uuid: str | None = None
+    index: int | None = None
+    power_limit_w: float | None = None
+    # Part of memory_total_bytes that is carved out or on board, and the part that is the machine's RAM mapped by the
+    # GPU.
+    vram_total_bytes: int | None = None
+    gtt_total_bytes: int | None = None
+    # Where its counters are read, for drivers that are folders of files: /sys/class/drm/card1/device.
+    sysfs_path: str | None = None
+    processes: tuple[DeviceProcess, ...] = ()
+    reserved_bytes: int = 0
+    excluded: str | None = None
+
+    @property
+    def is_gpu(self) -> bool:
+        """True for anything but the CPU."""
+        return self.kind != "cpu"
+
+    @property
+    def usable(self) -> bool:
+        """True when a model may be placed here: the memory is known and nobody asked to leave it alone."""
+        return self.excluded is None and self.memory_total_bytes is not None and self.memory_free_bytes is not None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDevice(Record):
+    """A device as an engine lists it (``CUDA0``): the name that goes into the engine's own device flag."""
+
+    name: str
+    description: str
+    memory_total_bytes: int | None = None
+    memory_free_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEngine(Record):
+    """An engine on this node: ``llama-server``, ``ollama`` or ``embedded``; ``build`` as the engine prints it."""
+
+    _NESTED: ClassVar[dict[str, type[Record]]] = {"devices": EngineDevice}
+
+    kind: str
+    path: str | None = None
+    build: str | None = None
+    devices: tuple[EngineDevice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTool(Record):
+    """A program that grading needs (``bwrap``, ``go``, ``node``, ``chromium``, ``cc``) or that answers fit questions.
+
+    ``version`` is its own first line, None where it was not asked.
+    """
+
+    name: str
+    path: str
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeProfile(Record):
+    """One machine, as seen at ``probed_at`` (ISO 8601, UTC).
+
+    RAM and cores are those that a process of ours may use: a container's limit counts, and ``ram_limit`` names where
+    it came from (None: the host's own size). ``cores_usable`` may be a fraction (a quota of 1.5 cores).
+    """
+
+    _NESTED: ClassVar[dict[str, type[Record]]] = {
+        "devices": Device,
+        "engines": FoundEngine,
+        "tools": FoundTool,
+        "warnings": Notice,
+    }
+
+    hostname: str
+    os: str
+    arch: str
+    probed_at: str
+    cpu_model: str | None = None
+    cores_physical: int | None = None
+    cores_logical: int | None = None
+    cores_usable: float | None = None
+    ram_total_bytes: int | None = None
+    ram_free_bytes: int | None = None
+    ram_limit: str | None = None
+    swap_total_bytes: int | None = None
+    swap_free_bytes: int | None = None
+    governor: str | None = None
+    platform_profile: str | None = None
+    models_dir: str | None = None
+    disk_free_bytes: int | None = None
+    devices: tuple[Device, ...] = ()
+    engines: tuple[FoundEngine, ...] = ()
+    tools: tuple[FoundTool, ...] = ()
+    warnings: tuple[Notice, ...] = ()
+
+    def device(self, device_id: str) -> Device:
+        """The device of that id.
+
+        Raises:
+            KeyError: there is none; the message lists those there are.
+        """
+        for device in self.devices:
+            if device.id == device_id:
+                return device
+        have = ", ".join(device.id for device in self.devices) or "none"
+        raise KeyError(f"{self.hostname} has no device {device_id!r}; it has: {have}")
+
+    @property
+    def cpu(self) -> Device | None:
+        """The CPU as a device, None where RAM could not be read."""
+        return next((device for device in self.devices if device.kind == "cpu"), None)
+
+    @property
+    def gpus(self) -> tuple[Device, ...]:
+        """Every device that is not the CPU."""
+        return tuple(device for device in self.devices if device.is_gpu)
+
+    def engine(self, kind: str) -> FoundEngine | None:
+        """The first engine of that kind, None where there is none."""
+        return next((engine for engine in self.engines if engine.kind == kind), None)
+
+    def tool(self, name: str) -> FoundTool | None:
+        """The tool of that name, None where it was not found."""
+        return next((tool for tool in self.tools if tool.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareClass(Record):
+    """What has to be equal for two timings to be comparable.
+
+    The device with its memory and power limit, the processor that feeds it, the cores it may use where it computes
+    itself, and the power state of the machine (a power-saving profile changes every timing). Driver and engine builds
+    are columns of their own. ``id`` is a readable name and a hash: at most 63 characters of ``[a-z0-9.-]``, so that
+    it can be a Ray label.
+    """
+
+    vendor: str
+    device: str
+    kind: DeviceKind
+    memory_gib: int | None
+    power_limit_w: int | None
+    cpu_model: str | None
+    cores: float | None
+    governor: str | None
+    platform_profile: str | None
+    id: str = field(default="")
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            object.__setattr__(self, "id", self._make_id())
+
+    def _make_id(self) -> str:
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "id"}
+        canonical = json.dumps(["hardware-class/1", fields], sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
+        words = re.sub(r"[^a-z0-9.]+", "-", f"{self.device} {self.memory_gib or 'unknown'}g".lower()).strip("-.")
+        return f"{words[:48].strip('-.')}-{digest}"
+
+
+def hardware_class(profile: NodeProfile, device: Device) -> HardwareClass:
+    """The class of timings taken on ``device`` of the machine ``profile``.
+
+    Cores count where the device computes with them or shares its power budget with them (``cpu``, ``unified``);
+    beside a discrete GPU only the processor's model counts. Memory is rounded to whole GiB, because what a driver
+    keeps for itself differs from boot to boot.
+    """
+    memory = device.memory_total_bytes
+    return HardwareClass(
+        vendor=device.vendor,
+        device=device.name,
+        kind=device.kind,
+        memory_gib=None if memory is None else round(memory / 2**30),
+        power_limit_w=None if device.power_limit_w is None else round(device.power_limit_w),
+        cpu_model=profile.cpu_model,
+        cores=profile.cores_usable if device.kind != "discrete" else None,
+        governor=profile.governor,
+        platform_profile=profile.platform_profile,
+    )
