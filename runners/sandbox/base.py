@@ -1,0 +1,121 @@
+"""What a sandbox is: one command, its limits, and what came out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from runners.errors import RunnersError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MIB = 1024 * 1024
+
+Status = Literal["ok", "nonzero", "signal", "time_limit", "memory_limit", "output_limit"]
+
+
+class SandboxUnavailable(RunnersError):  # noqa: N818 - reads as the state of the machine it reports
+    """This machine gives no isolation; `hint` holds the one command that mends it."""
+
+
+class SandboxFailed(RunnersError):  # noqa: N818 - the sandbox failed, not the program in it
+    """One run could not be set up (outcome `sandbox_start`); the command never ran."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one run may use.
+
+    Attributes:
+        wall_s: Wall-clock seconds, start-up of the sandbox included.
+        cpu_s: CPU seconds of any one process.
+        memory_bytes: Resident memory of all processes of the run together.
+        output_bytes: Standard output and standard error, each.
+        file_bytes: Any one file, all of the work directory together, and all of /tmp.
+        processes: Processes and threads alive at once.
+        address_space_bytes: Virtual memory of any one process, or None; runtimes that reserve far more than they
+            use (Go, Node, sanitizers) cannot start under a small one.
+    """
+
+    wall_s: float = 10.0
+    cpu_s: float = 10.0
+    memory_bytes: int = 512 * MIB
+    output_bytes: int = 1 * MIB
+    file_bytes: int = 64 * MIB
+    processes: int = 64
+    address_space_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a run ended.
+
+    Attributes:
+        exit_code: The command's exit status, or None where a signal or a limit ended it.
+        signal: The signal that ended the command, or None.
+        stdout: At most `Limits.output_bytes` of it.
+        stderr: At most `Limits.output_bytes` of it.
+        status: `ok` (exit 0), `nonzero`, `signal`, or the limit that was reached.
+        wall_s: Wall-clock seconds, start-up of the sandbox included.
+    """
+
+    exit_code: int | None
+    signal: int | None
+    stdout: bytes
+    stderr: bytes
+    status: Status
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class View:
+    """What of the host a run sees besides the system folders (/usr and what belongs to it), always read-only.
+
+    Attributes:
+        read_only: Host paths that appear at the same place.
+        hidden: Paths below those, or below the system folders, that appear as empty folders.
+    """
+
+    read_only: tuple[Path, ...] = field(default=())
+    hidden: tuple[Path, ...] = field(default=())
+
+
+class Sandbox(Protocol):
+    """Runs one command at a time, each in an isolation of its own; safe to call from several threads.
+
+    Attributes:
+        isolation: What holds the program, as the result row records it: `bubblewrap`, `namespaces+landlock`,
+            `namespaces`, each with `+cgroup` where a control group limits memory and processes.
+    """
+
+    isolation: str
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        workdir: Path,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        limits: Limits = Limits(),
+        view: View = View(),
+    ) -> Completed:
+        """Run `argv` with `workdir` (the only writable folder) at `BOX`, without network, and wait for its end.
+
+        Args:
+            argv: Command and arguments; the command is an absolute path as seen inside.
+            workdir: A folder of the host; what the command writes there stays.
+            stdin: Bytes on standard input; None: at its end from the start.
+            env: The whole environment, nothing is inherited.
+            limits: What the run may use.
+            view: What else it sees.
+
+        Raises:
+            SandboxFailed: The command could not be started.
+        """
+        ...
+
+
+BOX = Path("/box")
