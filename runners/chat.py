@@ -1,0 +1,188 @@
+"""What is asked of a model and what came back: requests, results, and the ways a request can fail.
+
+    RunnersError
+    └── ChatError                 one request did not end as it should; `partial` holds what had arrived
+        ├── ServerCrashError      the server's process died; `log_tail` has its last lines
+        ├── TransportError        the connection or the protocol broke while the server lives
+        ├── RefusedError          the server answered with an error (`status`)
+        ├── ContextOverflowError  prompt and reply do not fit the context the server was started with
+        ├── GenerationTimeoutError  the request's time was used up
+        └── CancelledError        somebody asked for it to end
+
+`outcome` on each class is the word the results table uses for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+
+from runners.errors import RunnersError
+from runners.outcomes import Outcome
+
+EventKind: TypeAlias = Literal["role", "reasoning", "text", "tool", "usage", "finish"]
+
+
+class Event(NamedTuple):
+    """One thing that arrived, at the moment its bytes left the socket.
+
+    `at_s` is `time.monotonic()`. `size_bytes` is the UTF-8 length of the text it carried (0 for role, usage and
+    finish). `tokens` is how many tokens the server says this event stands for, None where it does not say: several
+    tokens may share one event (speculative decoding, incomplete UTF-8), so events are never counted as tokens.
+    """
+
+    at_s: float
+    kind: EventKind
+    size_bytes: int
+    tokens: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How tokens are drawn. None leaves a value to the server's (or the model's) default and is not sent.
+
+    `max_tokens` caps reasoning and answer together; None leaves only the context as a limit.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One turn of a conversation; `role` is system, user, assistant or tool."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """One chat completion. `timeout_s` covers connecting to the last byte; `seed` is the sampler's."""
+
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    seed: int
+    timeout_s: float = 600.0
+    tools: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A call the model wrote; `arguments` is its JSON text as it came, which need not parse."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Token counts of the server's `usage` object; None where it did not say."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerTimings:
+    """The server's own clock and counts for one request (llama.cpp's `timings`, raw values only).
+
+    `prompt_n` counts uncached prompt tokens, `cache_n` those taken from the cache. The clock starts after HTTP,
+    templating, tokenising and queueing, so `prompt_ms` is not a time to first token.
+    """
+
+    prompt_n: int | None = None
+    prompt_ms: float | None = None
+    predicted_n: int | None = None
+    predicted_ms: float | None = None
+    cache_n: int | None = None
+    draft_n: int | None = None
+    draft_n_accepted: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatResult:
+    """What one request brought. Times are `time.monotonic()`.
+
+    `finish_reason` is stop, length or tool_calls as the server said, None if the stream ended before it said so
+    (only in the `partial` of a `ChatError`). `started_s` is taken before the connection is opened, `ended_s` after
+    the last byte. `context_full`: the reply was cut off because the context was full, not by `max_tokens`.
+    """
+
+    text: str
+    reasoning: str
+    finish_reason: str | None
+    events: tuple[Event, ...]
+    started_s: float
+    ended_s: float
+    tool_calls: tuple[ToolCall, ...] = ()
+    usage: Usage | None = None
+    timings: ServerTimings | None = None
+    model: str | None = None
+    context_full: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+OnEvent: TypeAlias = Callable[[Event], None]
+
+
+class ChatError(RunnersError):
+    """A request that did not end as it should; `partial` is what had arrived, None if nothing had."""
+
+    outcome: ClassVar[Outcome] = Outcome.TRANSPORT
+
+    def __init__(self, message: str, *, hint: str = "", partial: ChatResult | None = None) -> None:
+        super().__init__(message, hint)
+        self.partial = partial
+
+
+class ServerCrashError(ChatError):
+    """The server's process is gone. `log_tail` has the last lines it wrote."""
+
+    outcome = Outcome.SERVER_CRASH
+
+    def __init__(self, message: str, *, hint: str = "", partial: ChatResult | None = None, log_tail: str = "") -> None:
+        super().__init__(message, hint=hint, partial=partial)
+        self.log_tail = log_tail
+
+
+class TransportError(ChatError):
+    """The connection broke, or what came over it was not a chat stream, while the server still lives."""
+
+
+class RefusedError(ChatError):
+    """The server answered with an error; `status` is the HTTP status, None if it came inside the stream."""
+
+    def __init__(
+        self, message: str, *, hint: str = "", partial: ChatResult | None = None, status: int | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, partial=partial)
+        self.status = status
+
+
+class ContextOverflowError(ChatError):
+    """The prompt does not fit the context, or the server stopped because the context was full."""
+
+    outcome = Outcome.CONTEXT_OVERFLOW
+
+
+class GenerationTimeoutError(ChatError):
+    """`ChatRequest.timeout_s` passed; `partial` has what had been generated."""
+
+    outcome = Outcome.GENERATION_TIMEOUT
+
+
+class CancelledError(ChatError):
+    """The caller's `cancelled` event was set."""
+
+    outcome = Outcome.CANCELLED

@@ -1,0 +1,230 @@
+"""The protocol every engine follows: settings in, a served model out, chat completions from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
+
+from runners.errors import RunnersError
+from runners.outcomes import Outcome
+
+if TYPE_CHECKING:
+    import threading
+    from pathlib import Path
+
+    from runners.chat import ChatRequest, ChatResult, OnEvent
+
+JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
+OnOffAuto: TypeAlias = Literal["on", "off", "auto"]
+
+# Where a server runs or how long we wait for it says nothing about what it answers.
+_NOT_COMPARABLE = frozenset({"binary", "load_timeout_s"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """How a model is served. Everything here but the binary's path and the timeout is part of a result's identity.
+
+    Settings an engine has no notion of are refused by its `load` rather than ignored.
+    """
+
+    kind: str = "embedded"
+    """Which engine: one of `runners.engines.engine_kinds()`."""
+    context: int
+    """Tokens of context for each slot (prompt and reply together)."""
+    slots: int = 1
+    """Requests served at once; each has a context of its own."""
+    gpu_layers: int | None = None
+    """Layers placed on the GPU; None: all of them. Where there is no GPU it has no effect."""
+    cpu_moe_layers: int | None = None
+    """Layers, counted from the first, whose mixture-of-experts weights stay in host memory; None: none of them."""
+    threads: int | None = None
+    """CPU threads for decoding and prefill; None: the engine's choice (physical cores)."""
+    cache_type_k: str = "f16"
+    """Type of the K cache: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl."""
+    cache_type_v: str = "f16"
+    """Type of the V cache; a quantized one needs flash attention."""
+    flash_attention: OnOffAuto = "auto"
+    """Flash attention; auto lets the engine decide for the device."""
+    batch: int = 2048
+    """Prompt tokens handed over at once (logical batch)."""
+    ubatch: int = 512
+    """Prompt tokens computed at once (physical batch); sizes the compute buffer."""
+    mmap: bool = True
+    """Map the file instead of reading it: loads faster, and its pages count as file pages."""
+    swa_full: bool = False
+    """Keep a full-size cache for layers with a sliding window."""
+    reasoning: OnOffAuto = "auto"
+    """Whether a model that can think does so; auto leaves it to the chat template."""
+    reasoning_budget: int | None = None
+    """Most tokens of reasoning before the engine ends it; None: no limit."""
+    extra_args: tuple[str, ...] = ()
+    """Arguments passed on to the engine as they are, after ours (the last occurrence of a flag wins)."""
+    binary: str | None = None
+    """Path of the engine's program on the node; None: found on the node."""
+    load_timeout_s: float = 900.0
+    """How long a load may take before it is given up."""
+
+    def comparable(self) -> dict[str, JSON]:
+        """The settings that make results comparable, as JSON; None values are left out.
+
+        A setting added later defaults to None here or changes the identity of every earlier result.
+        """
+        values: dict[str, JSON] = {}
+        for each in fields(self):
+            value: Any = getattr(self, each.name)
+            if each.name in _NOT_COMPARABLE or value is None:
+                continue
+            values[each.name] = list(value) if isinstance(value, tuple) else value
+        return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BufferSizes:
+    """The buffers the engine says it allocated: bytes per device name (CPU, CPU_Mapped, CUDA0, CUDA_Host ...).
+
+    Parsed from llama.cpp's log, so to the precision printed there (0.01 MiB). None: the log did not print that kind.
+    """
+
+    model_bytes: dict[str, int] | None = None
+    kv_bytes: dict[str, int] | None = None
+    recurrent_bytes: dict[str, int] | None = None
+    compute_bytes: dict[str, int] | None = None
+    output_bytes: dict[str, int] | None = None
+
+    def total_bytes(self) -> dict[str, int]:
+        """Sum over the kinds, per device name."""
+        totals: dict[str, int] = {}
+        for each in fields(self):
+            for device, size in (getattr(self, each.name) or {}).items():
+                totals[device] = totals.get(device, 0) + size
+        return totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """An engine that is there: its build, and the devices it can use besides the CPU, by its own names."""
+
+    kind: str
+    build: str
+    devices: tuple[str, ...] = ()
+    binary: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineUnavailable:
+    """An engine that is not there: why, and what would mend it."""
+
+    kind: str
+    reason: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """The request made after a load and before the first that counts: its time to first token and whole time."""
+
+    ttft_s: float | None
+    e2e_s: float
+
+
+class EngineError(RunnersError):
+    """An engine could not do what was asked."""
+
+    outcome: ClassVar[Outcome] = Outcome.SERVER_START
+
+
+class EngineUnavailableError(EngineError):
+    """The engine is not there, or cannot be started here."""
+
+
+LoadFailure: TypeAlias = Literal[
+    "out_of_memory", "bad_file", "unknown_architecture", "bad_settings", "timeout", "cancelled", "exited"
+]
+
+
+class LoadError(EngineError):
+    """A model did not load. `reason` is what the log tells, `log_tail` its last lines."""
+
+    def __init__(self, message: str, *, hint: str = "", reason: LoadFailure = "exited", log_tail: str = "") -> None:
+        super().__init__(message, hint)
+        self.reason: LoadFailure = reason
+        self.log_tail = log_tail
+
+
+class Served(Protocol):
+    """A model that is loaded and answers. Thread-safe; `stop` may be called from any thread, any number of times."""
+
+    base_url: str | None
+    """http://127.0.0.1:PORT of a server of ours, the endpoint of a remote one, None if it is not reached by HTTP."""
+    pid: int | None
+    """The serving process, whose tree holds the model's memory; None for a remote endpoint."""
+    load_s: float
+    """Seconds from spawning the process to its first "ready"."""
+    engine_build: str
+    buffers: BufferSizes | None
+    log_path: Path | None
+    context: int
+    """Tokens of context for each slot, as the server says it has."""
+    warm_up: WarmUp | None
+
+    def chat(
+        self,
+        request: ChatRequest,
+        *,
+        cancelled: threading.Event | None = None,
+        on_event: OnEvent | None = None,
+    ) -> ChatResult:
+        """Answer one request, streamed. Raises a `ChatError` if it does not end as it should."""
+        ...
+
+    def is_alive(self) -> bool:
+        """Whether the server still runs (for a remote endpoint: whether it was not stopped)."""
+        ...
+
+    def stop(self) -> None:
+        """End it: afterwards no process of its tree is left. Does nothing the second time."""
+        ...
+
+
+class Engine(Protocol):
+    """One kind of engine on this node."""
+
+    kind: str
+
+    def available(self) -> EngineInfo | EngineUnavailable:
+        """Whether this node has it. Starts the program at most to ask its version and devices."""
+        ...
+
+    def load(
+        self,
+        model: Path,
+        settings: EngineSettings,
+        *,
+        log_path: Path,
+        device: str | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> Served:
+        """Start it with `model` (the first file of a split set) and wait until it answers.
+
+        `device` is one of `EngineInfo.devices`, several joined by commas, "CPU" for none of them, or None for the
+        engine's choice. Raises `EngineUnavailableError` or `LoadError`; then no process is left behind.
+        """
+        ...
+
+
+__all__ = [
+    "JSON",
+    "BufferSizes",
+    "Engine",
+    "EngineError",
+    "EngineInfo",
+    "EngineSettings",
+    "EngineUnavailable",
+    "EngineUnavailableError",
+    "LoadError",
+    "LoadFailure",
+    "OnOffAuto",
+    "Served",
+    "WarmUp",
+]
