@@ -1,0 +1,101 @@
+"""Look at one machine: every probe on its own, and one that fails is a named warning, never the end.
+
+    from profiles.probe import probe_node
+    profile = probe_node(models_dir=Path("~/models").expanduser())
+
+One module per question: ``host`` (CPU, RAM, disk, power state), ``nvidia``, ``amd``, ``intel``, ``apple``, ``engines``,
+``tools``; ``system`` is where they all read, so that a test can show them the folders of another machine.
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from profiles.probe import host
+from profiles.probe.system import Found, System
+from profiles.types import Device, FoundEngine, FoundTool, NodeProfile, Notice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+__all__ = ["Found", "System", "probe_node"]
+
+
+def probe_node(
+    *,
+    models_dir: Path | None = None,
+    engines: bool = True,
+    system: System | None = None,
+) -> NodeProfile:
+    """The profile of this machine.
+
+    Args:
+        models_dir: where model files will land; its disk is the one whose room is reported. None: the home folder.
+        engines: also run the engines and tools that are found, to learn their builds and devices. That takes as long as
+            they need to start (up to seconds with a GPU); without it the profile comes in well under a second and
+            names the tools without their versions.
+        system: the machine to look at; None is the one we run on.
+    """
+    system = system or System()
+    notices: list[Notice] = []
+
+    def attempt(name: str, probe: Callable[[], T], otherwise: T) -> T:
+        try:
+            return probe()
+        except Exception as error:  # whatever a driver, a library or a file did: the profile still comes, and says so
+            notices.append(Notice(f"{name}-failed", f"the {name} probe failed: {type(error).__name__}: {error}"))
+            return otherwise
+
+    cpu = attempt("cpu", lambda: host.processor(system), host.Processor(None, None, None, None))
+    ram = attempt("ram", lambda: host.memory(system), host.Memory(None, None, None, None, None))
+    power = attempt("power", lambda: host.power_state(system), host.PowerState(None, None, ()))
+    notices.extend(power.notices)
+    folder = models_dir or Path.home()
+    disk_free = attempt("disk", lambda: host.disk_free_bytes(folder), None)
+
+    devices: list[Device] = [host.cpu_device(cpu, ram)]
+    for name, probe in _gpu_probes(system, ram):
+        found = attempt(name, probe, Found())
+        devices.extend(found.devices)
+        notices.extend(found.notices)
+    found_engines: tuple[FoundEngine, ...] = ()
+    tools: tuple[FoundTool, ...] = attempt("tools", lambda: _tools(system, versions=engines), ())
+    return NodeProfile(
+        hostname=platform.node() or "localhost",
+        os=f"{platform.system()} {platform.release()}",
+        arch=platform.machine(),
+        probed_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        cpu_model=cpu.model,
+        cores_physical=cpu.physical,
+        cores_logical=cpu.logical,
+        cores_usable=cpu.usable,
+        ram_total_bytes=ram.total_bytes,
+        ram_free_bytes=ram.free_bytes,
+        ram_limit=ram.limit,
+        swap_total_bytes=ram.swap_total_bytes,
+        swap_free_bytes=ram.swap_free_bytes,
+        governor=power.governor,
+        platform_profile=power.platform_profile,
+        models_dir=str(folder),
+        disk_free_bytes=disk_free,
+        devices=tuple(devices),
+        engines=found_engines,
+        tools=tools,
+        warnings=tuple(notices),
+    )
+
+
+def _gpu_probes(system: System, ram: host.Memory) -> list[tuple[str, Callable[[], Found]]]:
+    del system, ram
+    return []
+
+
+def _tools(system: System, *, versions: bool) -> tuple[FoundTool, ...]:
+    from profiles.probe.tools import find_tools
+
+    return find_tools(system, versions=versions)

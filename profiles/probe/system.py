@@ -1,0 +1,107 @@
+"""Where probes read: a machine's files under a root and the programs on a search path, bounded and never fatal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from profiles.types import Device, Notice
+
+MAX_FILE_BYTES = 1 << 20
+"""No file of /proc or /sys that we read comes near this; a broken one must not fill our memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one probe brings home."""
+
+    devices: tuple[Device, ...] = ()
+    notices: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """The machine to look at. Tests give a folder that holds the ``proc`` and ``sys`` of another one.
+
+    ``search_path`` is where programs are looked up, in the form of ``PATH``; None takes the process's own.
+    """
+
+    root: Path = field(default_factory=lambda: Path("/"))
+    search_path: str | None = None
+
+    def path(self, name: str) -> Path:
+        """``/sys/class/drm`` as it is found under this machine's root."""
+        return self.root / name.lstrip("/")
+
+    def text(self, name: str | Path) -> str | None:
+        """A file's contents without surrounding white space; None where it is absent, unreadable or no text."""
+        path = name if isinstance(name, Path) else self.path(name)
+        try:
+            with path.open("rb") as file:
+                return file.read(MAX_FILE_BYTES).decode().strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def integer(self, name: str | Path) -> int | None:
+        """A file that holds one decimal number, None for anything else (``max``, empty, absent)."""
+        text = self.text(name)
+        try:
+            return None if text is None else int(text)
+        except ValueError:
+            return None
+
+    def entries(self, name: str | Path) -> Iterator[Path]:
+        """A folder's entries in the order of their names; none where there is no such folder."""
+        path = name if isinstance(name, Path) else self.path(name)
+        try:
+            yield from sorted(path.iterdir())
+        except OSError:
+            return
+
+    def which(self, program: str) -> str | None:
+        """The full path of a program on the search path."""
+        return shutil.which(program, path=self.search_path)
+
+    def output(self, command: Sequence[str], *, timeout_s: float = 5.0) -> str | None:
+        """What a program prints (standard output, then standard error); None where it fails, hangs or is not there.
+
+        The program runs with an empty input and in a process group of its own, which is killed when the time is up: a
+        wrapper script's children do not outlive the question.
+        """
+        try:
+            process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                env={**os.environ, "LC_ALL": "C"},
+            )
+        except OSError:
+            return None
+        with process:
+            try:
+                out, err = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                _kill_group(process.pid)
+                process.communicate()
+                return None
+        if process.returncode != 0:
+            return None
+        return (out + err)[:MAX_FILE_BYTES].decode(errors="replace").strip()
+
+
+def _kill_group(pid: int) -> None:
+    import signal
+
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
