@@ -1,0 +1,141 @@
+"""What the sweep's state machine is told, and what it tells the driver to do: plain values, no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator.placement import Slot
+from quants.fit import Verdict
+
+# --- events: what happened ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NodeJoined:
+    """A node can be leased. `verdicts[cell_id][device_id]` is absent where the cell's engine is not on the node."""
+
+    node_id: str
+    slots: tuple[Slot, ...]
+    verdicts: Mapping[str, Mapping[str, Verdict]]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSilent:
+    """A node does not answer and may be alive: nothing new goes there, nothing there is given up yet."""
+
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeBack:
+    """A silent node answers again."""
+
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLost:
+    """A node, or its agent, is gone, and everything that ran on it."""
+
+    node_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReady:
+    """The model of a lease is loaded; loading took `load_s` seconds."""
+
+    lease_id: str
+    load_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptOffered:
+    """A node has a complete row. It may come from a spool that outlived an earlier driver: then `lease_id` is None."""
+
+    job_id: str
+    attempt: int
+    outcome: str
+    outcome_class: str
+    duration_s: float
+    hardware_class: str
+    lease_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseEnded:
+    """A lease is over and its server gone. `reason` is a sentence for all but `done`."""
+
+    lease_id: str
+    how: Literal["done", "cancelled", "failed"]
+    outcome: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """A person, or a disk that is full, wants the sweep to end; what is finished is kept."""
+
+
+Event = NodeJoined | NodeSilent | NodeBack | NodeLost | LeaseReady | AttemptOffered | LeaseEnded | StopRequested
+
+# --- instructions: what the driver is to do -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartLease:
+    """Load the cell on the device; jobs follow."""
+
+    lease_id: str
+    cell_id: str
+    node_id: str
+    device_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssignJob:
+    """Hand one more job to a lease: it runs after those the lease has."""
+
+    lease_id: str
+    job_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLease:
+    """The lease gets no more jobs: it ends when those it has are done."""
+
+    lease_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelLease:
+    """End the lease now; what it is doing is dropped."""
+
+    lease_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Write the row that was offered. `final`: the job is finished with it."""
+
+    job_id: str
+    attempt: int
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CommitUnrun:
+    """Write a final row for a job that could not be run: its model never loaded, as often as it was tried."""
+
+    job_id: str
+    attempt: int
+    outcome: str
+    reason: str
+    node_id: str
+    device_id: str
+
+
+Instruction = StartLease | AssignJob | CloseLease | CancelLease | Commit | CommitUnrun

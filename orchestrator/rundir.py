@@ -1,0 +1,154 @@
+"""The run folder: every path in it, and the lock that keeps a second driver out.
+
+    runs/<sweep>/
+        run.json           run id, spec digest, quantsweep version: written once
+        spec.toml          the spec as it was given
+        plan.json          cells and jobs with every file pinned
+        journal.jsonl      what happened, see orchestrator.journal
+        attempts/          one Parquet file an attempt: the results
+        logs/              engine logs, one a lease
+        lock               held by the driver that is alive
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import RunFolderError
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replaces `path` by `data` so that a reader sees the old or the new file, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise RunFolderError(
+            f"{path}: cannot be written: {error.strerror}", hint="Give a folder with room in it: --out DIR."
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """The paths of one run folder."""
+
+    root: Path
+
+    @property
+    def identity(self) -> Path:
+        """Run id and spec digest."""
+        return self.root / "run.json"
+
+    @property
+    def spec(self) -> Path:
+        """The spec's text."""
+        return self.root / "spec.toml"
+
+    @property
+    def plan(self) -> Path:
+        """The plan that this run follows."""
+        return self.root / "plan.json"
+
+    @property
+    def journal(self) -> Path:
+        """The journal."""
+        return self.root / "journal.jsonl"
+
+    @property
+    def logs(self) -> Path:
+        """Engine logs."""
+        return self.root / "logs"
+
+    @property
+    def lock_file(self) -> Path:
+        """The lock of the driver that is alive."""
+        return self.root / "lock"
+
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return self.identity.exists()
+
+    def create(self) -> None:
+        """Makes the folder; refuses one that holds something else."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            others = [p.name for p in self.root.iterdir() if p.name != self.lock_file.name and not p.name.startswith(".")]
+        except OSError as error:
+            raise RunFolderError(
+                f"{self.root}: cannot be used as a run folder: {error.strerror}", hint="Give another one: --out DIR."
+            ) from None
+        if others and not self.exists():
+            raise RunFolderError(
+                f"{self.root}: this folder is no run of quantsweep, and it is not empty ({', '.join(sorted(others)[:3])})",
+                hint="Give an empty or a new folder: --out DIR.",
+            )
+
+    def begin(self, *, spec_text: str, spec_digest: str, plan_json: str, version: str) -> str:
+        """Writes what identifies this run; `run.json` comes last, so that a run half begun is begun again."""
+        run_id = uuid.uuid4().hex
+        write_durably(self.spec, spec_text.encode())
+        write_durably(self.plan, plan_json.encode())
+        self.logs.mkdir(exist_ok=True)
+        identity = {"run_id": run_id, "spec_digest": spec_digest, "quantsweep_version": version}
+        write_durably(self.identity, (json.dumps(identity, indent=2) + "\n").encode())
+        return run_id
+
+    def read_identity(self) -> dict[str, Any]:
+        """What `begin` wrote; `RunFolderError` if it is not readable."""
+        try:
+            found = json.loads(self.identity.read_text())
+            if not isinstance(found, dict) or not {"run_id", "spec_digest"} <= found.keys():
+                raise ValueError
+        except FileNotFoundError:
+            raise RunFolderError(
+                f"{self.root}: this is no run folder of quantsweep (it holds no run.json)",
+                hint="Give the folder that `quantsweep run` named, such as runs/quickstart.",
+            ) from None
+        except (OSError, ValueError):
+            raise RunFolderError(f"{self.identity}: cannot be read as a run's identity") from None
+        return found
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for one driver; a second one is told who has it.
+
+        `flock` is released by the kernel when its holder dies, however it dies, so there are no stale locks.
+        """
+        try:
+            fd = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise RunFolderError(f"{self.lock_file}: cannot be opened: {error.strerror}") from None
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(fd, 200, 0).decode(errors="replace").strip() or "another process"
+                raise RunFolderError(
+                    f"{self.root}: a run of this folder is alive ({holder})",
+                    hint="Wait for it, or stop it with Ctrl-C there; `quantsweep show` reads the folder meanwhile.",
+                ) from None
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(fd)

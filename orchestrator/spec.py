@@ -1,0 +1,234 @@
+"""The sweep spec: what a person writes in TOML, validated, with every problem named by line and key.
+
+Only shapes and values are judged here. What needs the outside (does the model exist, does the exam) is
+`orchestrator.plan`'s.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from orchestrator.errors import Problem, SpecError
+from orchestrator.toml_lines import LineIndex
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+MAX_SEED = 2**32 - 1  # llama.cpp keeps seeds in 32 bits; the largest value means "random" there
+_SEED_RANGE = re.compile(r"^\s*(\d+)\s*-\s*(\d+)\s*$")
+
+
+def _expand_seeds(value: Any) -> Any:
+    """`"1-30"` is thirty seeds; a list stays a list, whose items may be ranges too."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list):
+        return value
+    seeds: list[Any] = []
+    for item in value:
+        if isinstance(item, str) and (match := _SEED_RANGE.match(item)):
+            first, last = int(match[1]), int(match[2])
+            if last < first or last - first >= 100_000:
+                msg = f"the range {item!r} is empty or longer than 100,000 seeds"
+                raise ValueError(msg)
+            seeds.extend(range(first, last + 1))
+        else:
+            seeds.append(item)
+    return seeds
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class SamplingSpec(_Strict):
+    """How tokens are drawn. `max_tokens` caps reasoning and answer together."""
+
+    temperature: Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repeat_penalty: Annotated[float, Field(gt=0, le=5)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
+class EngineSpec(_Strict):
+    """What serves the tokens and how. Anything left out takes the engine's documented default."""
+
+    kind: str | None = None
+    context: Annotated[int, Field(ge=64)] | None = None
+    slots: Annotated[int, Field(ge=1, le=256)] | None = None
+    gpu_layers: Annotated[int, Field(ge=0)] | None = None
+    cpu_moe_layers: Annotated[int, Field(ge=0)] | None = None
+    threads: Annotated[int, Field(ge=1)] | None = None
+    cache_type_k: Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"] | None = None
+    cache_type_v: Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"] | None = None
+    flash_attention: Literal["auto", "on", "off"] | None = None
+    batch: Annotated[int, Field(ge=1)] | None = None
+    ubatch: Annotated[int, Field(ge=1)] | None = None
+    mmap: bool | None = None
+    swa_full: bool | None = None
+    reasoning: Literal["auto", "on", "off"] | None = None
+    reasoning_budget: Annotated[int, Field(ge=0)] | None = None
+    binary: str | None = None
+    extra_args: list[str] | None = None
+
+
+class VariantSpec(_Strict):
+    """One way of running the same file: engine and sampling settings that differ from the model's."""
+
+    name: Name
+    engine: EngineSpec = EngineSpec()
+    sampling: SamplingSpec = SamplingSpec()
+    reasoning: Literal["auto", "on", "off"] | None = None
+
+
+class ModelSpec(_Strict):
+    """A model: where its files are, which quants of it, and what it overrides."""
+
+    name: Name
+    source: Annotated[str, Field(min_length=1)]
+    quants: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | Literal["all"] = "all"
+    engine: EngineSpec = EngineSpec()
+    sampling: SamplingSpec = SamplingSpec()
+    variants: list[VariantSpec] = []
+
+
+class LimitsSpec(_Strict):
+    """When to give up. None of these is part of a job's identity: they do not change what a model answers."""
+
+    load_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 600.0
+    generation_timeout_s: Annotated[float, Field(gt=0, strict=False)] = 1800.0
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+
+
+class SweepSpec(_Strict):
+    """A whole spec. Order of precedence for settings: variant, model, sweep, default."""
+
+    name: Name
+    description: str | None = None
+    seeds: Annotated[
+        list[Annotated[int, Field(ge=0, lt=MAX_SEED)]], Field(min_length=1), BeforeValidator(_expand_seeds)
+    ]
+    exams: Annotated[list[str], Field(min_length=1)]
+    scoring: str | None = None
+    overlap_grading: Literal["auto", "always", "never"] = "auto"
+    sampling: SamplingSpec = SamplingSpec()
+    engine: EngineSpec = EngineSpec()
+    limits: LimitsSpec = LimitsSpec()
+    models: Annotated[list[ModelSpec], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> Self:
+        for what, values in (
+            ("seed", self.seeds),
+            ("exam", self.exams),
+            ("model name", [model.name for model in self.models]),
+            *((f"variant name in model {model.name!r}", [v.name for v in model.variants]) for model in self.models),
+            *((f"quant in model {model.name!r}", model.quants) for model in self.models if model.quants != "all"),
+        ):
+            repeated = sorted({value for value in values if list(values).count(value) > 1}, key=str)
+            if repeated:
+                msg = f"the same {what} stands here twice: {', '.join(map(str, repeated))}; every {what} must be unique"
+                raise ValueError(msg)
+        return self
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model inside an annotation such as `list[ModelSpec]`, if there is one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := _model_of(arg))), None)
+
+
+def _keys_at(path: tuple[str | int, ...]) -> list[str]:
+    """The keys that may stand in the table at `path`."""
+    model: type[BaseModel] = SweepSpec
+    for part in path:
+        if isinstance(part, str):
+            field = model.model_fields.get(part)
+            inner = _model_of(field.annotation) if field else None
+            if inner is None:
+                return []
+            model = inner
+    return list(model.model_fields)
+
+
+_PLAIN = {
+    "missing": "is missing",
+    "too_short": "is empty; it needs at least one entry",
+    "string_too_short": "is empty",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "string_type": 'must be text in quotes, such as "name"',
+    "bool_type": "must be true or false",
+    "list_type": "must be a list, such as [1, 2, 3]",
+    "model_type": "must be a table, such as { key = value }",
+}
+
+
+def _problem(error: Any, index: LineIndex) -> Problem:
+    """One pydantic error in our words, with key and line."""
+    kind = error["type"]
+    # Members of unions put the branch's name into the path; only real keys and indexes help a reader.
+    path = tuple(p for p in error["loc"] if isinstance(p, int) or re.fullmatch(r"[A-Za-z0-9_.-]+", str(p)))
+    path = tuple(p for p in path if p not in {"function-before", "list", "literal"})
+    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".") or None
+    if kind == "extra_forbidden":
+        allowed = _keys_at(path[:-1])
+        close = difflib.get_close_matches(str(path[-1]), allowed, n=1, cutoff=0.5)
+        suggestion = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(allowed)}"
+        return Problem(f"unknown key; {suggestion}", key, index.line(path))
+    if kind == "missing":
+        return Problem("is missing", key, index.line(path[:-1]))
+    if kind == "value_error":
+        return Problem(str(error["ctx"]["error"]), key, index.line(path))
+    if kind == "string_pattern_mismatch":
+        text = f"{error['input']!r} must be 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+        return Problem(text, key, index.line(path))
+    text = _PLAIN.get(kind) or error["msg"][0].lower() + error["msg"][1:]
+    given = error["input"]
+    if not isinstance(given, dict | list) and kind != "missing":
+        text += f" (here: {given!r})"
+    return Problem(text, key, index.line(path))
+
+
+def parse_spec(text: str, file: str) -> SweepSpec:
+    """Parses and validates `text`; raises `SpecError`, which lists every problem, on anything wrong with it."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
+        message = re.sub(r" \(at .*\)$", "", str(error))
+        column = f" (column {place[2]})" if place else ""
+        line = int(place[1]) if place else None
+        raise SpecError(file, [Problem(f"this is not valid TOML: {message}{column}", None, line)]) from None
+    index = LineIndex(text)
+    try:
+        return SweepSpec.model_validate(data)
+    except ValidationError as error:
+        problems = []
+        for item in error.errors(include_url=False):
+            problem = _problem(item, index)
+            if problem not in problems:
+                problems.append(problem)
+        raise SpecError(file, problems) from None
+
+
+def read_spec(path: Path) -> tuple[SweepSpec, str]:
+    """The spec in the file `path`, and its text."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SpecError(str(path), [Problem(f"this is not a text file (byte {error.start} is not UTF-8)")]) from None
+    except OSError as error:
+        raise SpecError(str(path), [Problem(f"cannot be read: {error.strerror or error}")]) from None
+    return parse_spec(text, str(path)), text

@@ -1,0 +1,57 @@
+"""Where a key stands in a TOML file: `tomllib` keeps no positions, and an error without a line is half an error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_HEADER = re.compile(r"^\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
+_KEY = re.compile(r"""^\s*((?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+)(?:\s*\.\s*(?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+))*)\s*=""")
+_PART = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*\.?""")
+
+Path = tuple[str | int, ...]
+
+
+def _parts(dotted: str) -> list[str]:
+    return [a or b or c for a, b, c in _PART.findall(dotted)]
+
+
+class LineIndex:
+    """Maps paths such as `("models", 1, "quants")` to line numbers.
+
+    A scan of lines, not a parser: keys inside multi-line strings may be misread. It only ever decorates
+    an error that `tomllib` and pydantic have found, so a wrong guess costs a line number and nothing else.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._lines: dict[Path, int] = {}
+        counts: dict[Path, int] = {}
+        prefix: Path = ()
+        for number, line in enumerate(text.splitlines(), start=1):
+            if header := _HEADER.match(line):
+                prefix = self._enter(_parts(header[2]), counts, is_array=header[1] == "[[")
+                self._lines.setdefault(prefix, number)
+            elif key := _KEY.match(line):
+                path = prefix
+                for part in _parts(key[1]):
+                    path = (*path, part)
+                    self._lines.setdefault(path, number)
+
+    @staticmethod
+    def _enter(names: list[str], counts: dict[Path, int], *, is_array: bool) -> Path:
+        """The path of a table header, with the index of the array element it belongs to."""
+        path: Path = ()
+        for depth, name in enumerate(names):
+            path = (*path, name)
+            if depth == len(names) - 1 and is_array:
+                counts[path] = counts.get(path, -1) + 1
+            if path in counts:
+                path = (*path, counts[path])
+        return path
+
+    def line(self, path: Sequence[str | int]) -> int | None:
+        """The line of `path`, or of the nearest enclosing key that has one."""
+        for end in range(len(path), 0, -1):
+            if (found := self._lines.get(tuple(path[:end]))) is not None:
+                return found
+        return None
