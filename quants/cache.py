@@ -19,8 +19,8 @@ def fetch(
 ) -> Path:
     """The local path of the artifact's first file, after every file's size and sha256 have been verified.
 
-    Hub files land in huggingface_hub's own cache (`HF_HOME`, `HF_HUB_CACHE`) at the pinned commit and are used from there
-    without network ever after. Two processes on one node download once: the second waits for the first.
+    Hub files land in huggingface_hub's own cache (`HF_HOME`, `HF_HUB_CACHE`) at the pinned commit and are used
+    from there without network ever after. Two processes on one node download once: the second waits for the first.
 
     Args:
         artifact: what a plan pinned.
