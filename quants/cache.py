@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from quants.digests import file_sha256
+from quants.errors import CorruptFileError, FetchCancelledError, SourceError
+from quants.local import builtin_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from quants.artifact import Artifact
+    from quants.artifact import Artifact, ModelFile
 
 
 def fetch(
@@ -24,8 +28,8 @@ def fetch(
 
     Args:
         artifact: what a plan pinned.
-        progress: called with (bytes done, bytes in all) now and then; not called when everything is there already.
-        cancelled: asked now and then; when it returns True the download stops and keeps what it has.
+        progress: called with (bytes done, bytes in all) now and then; the last call has both equal.
+        cancelled: asked now and then; when it returns True the work stops and keeps what it has.
 
     Raises:
         CorruptFileError: what is there, or what arrived twice, is not what was pinned.
@@ -34,6 +38,56 @@ def fetch(
         SourceError: a local file is gone.
         HubError: the Hub refused or cannot be reached, and the cache does not hold the file.
     """
-    from quants.transfer import fetch_artifact
+    tally = Tally(artifact.file_bytes, progress, cancelled)
+    if artifact.repo is not None:
+        from quants.download import fetch_hub
 
-    return fetch_artifact(artifact, progress=progress, cancelled=cancelled)
+        return fetch_hub(artifact, tally)
+    root = builtin_root(artifact.builtin) if artifact.builtin is not None else Path(artifact.root or ".")
+    paths = [_verify_local(root, file, tally) for file in artifact.files]
+    return paths[0]
+
+
+class Tally:
+    """Adds up the progress of an artifact over its files, and passes on the wish to stop."""
+
+    def __init__(
+        self, total_bytes: int, progress: Callable[[int, int], None] | None, cancelled: Callable[[], bool] | None
+    ) -> None:
+        self.total_bytes = total_bytes
+        self.done_bytes = 0
+        self._progress = progress
+        self._cancelled = cancelled
+
+    def add(self, count: int) -> None:
+        """Count bytes done (negative: bytes that turned out bad) and report."""
+        self.done_bytes += count
+        if self._progress is not None:
+            self._progress(self.done_bytes, self.total_bytes)
+
+    def is_cancelled(self) -> bool:
+        """Whether the caller wants to stop."""
+        return self._cancelled is not None and self._cancelled()
+
+    def check(self, what: str) -> None:
+        """Raise FetchCancelledError if the caller wants to stop."""
+        if self.is_cancelled():
+            raise FetchCancelledError(f"fetching {what} was cancelled", "What was fetched so far is kept")
+
+
+def _verify_local(root: Path, file: ModelFile, tally: Tally) -> Path:
+    path = root / file.path
+    try:
+        size_bytes = path.stat().st_size
+    except OSError as error:
+        raise SourceError(
+            f"cannot read {path}: {error.strerror or error}",
+            "A local model has to be at the same path on every node; hf: sources are fetched by each node itself",
+        ) from error
+    if size_bytes != file.size_bytes:
+        raise CorruptFileError(
+            f"{path} has {size_bytes:,} bytes, {file.size_bytes:,} were pinned", "It changed since the plan was made"
+        )
+    if file_sha256(path, progress=tally.add, cancelled=tally.is_cancelled) != file.sha256:
+        raise CorruptFileError(f"{path} is not the file that was pinned (sha256)", "It changed since the plan was made")
+    return path

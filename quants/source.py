@@ -2,87 +2,47 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from quants.artifact import Artifact, ModelFile
+from quants.digests import file_sha256
+from quants.errors import SelectionError, SourceError
+from quants.labels import find_label
+from quants.listing import Candidate, ListedFile, Listing, Sidecar, SourceKind
+from quants.local import builtin_root, list_builtin, list_local
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
-    from quants.artifact import Artifact
+__all__ = [
+    "Candidate",
+    "HubAddress",
+    "ListedFile",
+    "Listing",
+    "Sidecar",
+    "SourceKind",
+    "parse_hub",
+    "resolve",
+    "select",
+]
 
-SourceKind = Literal["file", "folder", "hub", "builtin"]
-
-
-@dataclass(frozen=True, slots=True)
-class ListedFile:
-    """A file as a source lists it.
-
-    Attributes:
-        path: relative to the source, with forward slashes.
-        size_bytes: its length.
-        sha256: of its content where the source publishes it (the Hub does); None for local files until selected.
-    """
-
-    path: str
-    size_bytes: int
-    sha256: str | None = None
+_HUB: Final = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$", re.ASCII)
+_WEB: Final = re.compile(r"^https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)(?:/tree/([\w.-]+))?/?$")
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """One quant that a source offers: not pinned yet, so listing a folder of huge files costs no hashing."""
+class HubAddress:
+    """A repository on the Hub: "owner/name", and the branch, tag or commit that was asked for, if any."""
 
-    quant: str
-    files: tuple[ListedFile, ...]
-
-    @property
-    def file_bytes(self) -> int:
-        """The size of all its files together, in bytes."""
-        return sum(file.size_bytes for file in self.files)
-
-
-@dataclass(frozen=True, slots=True)
-class Sidecar:
-    """A file that belongs to the model without being a quant of it (mmproj, imatrix, draft model)."""
-
-    kind: Literal["mmproj", "imatrix", "draft"]
-    file: ListedFile
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """What a source holds, at one commit where it is a repository.
-
-    Attributes:
-        kind: file, folder, hub or builtin.
-        source: the text that was resolved.
-        repo: "owner/name" for the Hub.
-        revision: the full commit hash for the Hub.
-        root: the absolute local folder (file and folder sources).
-        builtin: the name of the model that ships with quantsweep.
-        candidates: the quants, smallest first.
-        sidecars: mmproj, imatrix and draft files.
-        skipped: (path, reason) of GGUF files that cannot be used; selecting one of them is an error that says so.
-    """
-
-    kind: SourceKind
-    source: str
-    repo: str | None
+    repo: str
     revision: str | None
-    root: str | None
-    builtin: str | None
-    candidates: tuple[Candidate, ...]
-    sidecars: tuple[Sidecar, ...]
-    skipped: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def quants(self) -> tuple[str, ...]:
-        """The labels of all candidates, smallest file first."""
-        return tuple(candidate.quant for candidate in self.candidates)
 
 
-def resolve(text: str, *, base_dir: Path) -> Listing:
+def resolve(text: str, *, base_dir: Path, need_data: bool = True) -> Listing:
     """What `text` (a file, a folder, `hf:owner/name[@revision]`, `builtin:stand-in`) holds.
 
     Local headers are read and checked; nothing is hashed or downloaded yet.
@@ -90,25 +50,162 @@ def resolve(text: str, *, base_dir: Path) -> Listing:
     Args:
         text: the source as the spec has it. A relative path counts from `base_dir`, `~` is the home folder.
         base_dir: the folder of the spec.
+        need_data: False accepts local files without their tensor data: enough for sizing, not for running.
 
     Raises:
         SourceError: nothing usable there, with the path or repository named.
         HubError: the Hub refused or cannot be reached.
     """
-    from quants.listing import list_source
+    source = text.strip()
+    if not source:
+        raise SourceError("the model source is empty", "Give a file, a folder, or hf:owner/name")
+    address = parse_hub(source)
+    if address is not None:
+        from quants.hub import list_repo
 
-    return list_source(text, base_dir=base_dir)
+        return list_repo(address.repo, revision=address.revision, source=source)
+    if source.startswith("builtin:"):
+        return list_builtin(source.removeprefix("builtin:"), source)
+    if "\0" in source:
+        raise SourceError("the model source holds a zero byte")
+    path = Path(source).expanduser()
+    return list_local((base_dir / path).absolute(), source, need_data=need_data)
 
 
-def select(listing: Listing, quants: Sequence[str] | Literal["all"]) -> tuple[Artifact, ...]:
+def parse_hub(source: str) -> HubAddress | None:
+    """The repository that `source` names, or None where it is no Hub address.
+
+    Raises:
+        SourceError: it begins like a Hub address and is none.
+    """
+    web = _WEB.match(source)
+    if web is not None:
+        return HubAddress(web[1], web[2])
+    if not source.startswith("hf:"):
+        return None
+    rest = source.removeprefix("hf:").removeprefix("//")
+    match = _HUB.match(rest)
+    if match is None:
+        head, _, tail = rest.rpartition(":")
+        hint = (
+            f"Write hf:{head} and name the quant under `quants`"
+            if head and find_label(tail) is not None
+            else "The form is hf:owner/name or hf:owner/name@revision"
+        )
+        raise SourceError(f"{source!r} is no Hub repository", hint)
+    return HubAddress(match["repo"], match["revision"])
+
+
+def select(
+    listing: Listing,
+    quants: Sequence[str] | Literal["all"],
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[Artifact, ...]:
     """The artifacts of `quants`, pinned by size and sha256, in the order asked ("all": smallest first).
 
     Local files are hashed here; digests are remembered by path, size, mtime and inode.
+
+    Args:
+        listing: from `resolve`.
+        quants: names as in `listing.quants`, in any case; a file name or path of the listing works too.
+        progress: called with (path, bytes hashed, bytes of the file) while a local file is hashed.
 
     Raises:
         SelectionError: a quant that is not there (the nearest is named) or a name that stands for several.
         SourceError: a file that cannot be read, or changed while it was hashed.
     """
-    from quants.listing import pin
+    if quants == "all":
+        return tuple(_pin(listing, candidate, progress) for candidate in listing.candidates)
+    chosen = [find(listing, quant) for quant in quants]
+    for index, candidate in enumerate(chosen):
+        if candidate in chosen[:index]:
+            raise SelectionError(f"quant {quants[index]!r} of {listing.source} is asked for twice")
+    return tuple(_pin(listing, candidate, progress) for candidate in chosen)
 
-    return pin(listing, quants)
+
+def find(listing: Listing, quant: str) -> Candidate:
+    """The one candidate that `quant` names.
+
+    Raises:
+        SelectionError: none does, or several do.
+    """
+    wanted = quant.strip().casefold()
+    for candidate in listing.candidates:
+        if candidate.quant.casefold() == wanted:
+            return candidate
+    for names in (_labels, _aliases, _file_names):
+        found = [candidate for candidate in listing.candidates if wanted in names(candidate)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            options = ", ".join(candidate.quant for candidate in found)
+            raise SelectionError(
+                f"quant {quant!r} stands for {len(found)} files in {listing.source}", f"Take one of: {options}"
+            )
+    raise _not_there(listing, quant)
+
+
+def _labels(candidate: Candidate) -> set[str]:
+    return {candidate.label.casefold()}
+
+
+def _aliases(candidate: Candidate) -> set[str]:
+    """Other names of the same file type: gpt-oss files say MXFP4, their file type is MXFP4_MOE."""
+    pair = {"mxfp4", "mxfp4_moe"}
+    return pair if candidate.label.casefold() in pair else set()
+
+
+def _file_names(candidate: Candidate) -> set[str]:
+    path = candidate.files[0].path.casefold()
+    name = path.rpartition("/")[2]
+    return {path, name, path.removesuffix(".gguf"), name.removesuffix(".gguf")}
+
+
+def _not_there(listing: Listing, quant: str) -> SelectionError:
+    wanted = quant.strip().casefold()
+    for path, reason in listing.skipped:
+        label = find_label(path)
+        if wanted in {path.casefold(), (label or "").casefold()}:
+            return SelectionError(f"quant {quant!r} of {listing.source} cannot be used: {reason}")
+    by_key = {name.casefold(): name for name in listing.quants}
+    close = difflib.get_close_matches(wanted, by_key, n=1, cutoff=0.5)
+    nearest = f"Did you mean {by_key[close[0]]}? " if close else ""
+    return SelectionError(
+        f"{listing.source} has no quant {quant!r}", f"{nearest}It has: {', '.join(listing.quants) or 'none'}"
+    )
+
+
+def _pin(listing: Listing, candidate: Candidate, progress: Callable[[str, int, int], None] | None) -> Artifact:
+    if listing.kind == "hub":
+        from quants.hub import pin_files
+
+        files = pin_files(listing, candidate)
+    else:
+        root = builtin_root(listing.builtin) if listing.builtin is not None else Path(listing.root or ".")
+        files = tuple(_pin_local(root, file, progress) for file in candidate.files)
+    return Artifact(
+        quant=candidate.quant,
+        files=files,
+        repo=listing.repo,
+        revision=listing.revision,
+        root=listing.root,
+        builtin=listing.builtin,
+    )
+
+
+def _pin_local(root: Path, file: ListedFile, progress: Callable[[str, int, int], None] | None) -> ModelFile:
+    path = root / file.path
+    done = 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(file.path, done, file.size_bytes)
+
+    digest = file_sha256(path, progress=step)
+    size_bytes = path.stat().st_size
+    if size_bytes != file.size_bytes:
+        raise SourceError(f"{path} changed while it was read", "Wait until it is written, then try again")
+    return ModelFile(file.path, size_bytes, digest)
