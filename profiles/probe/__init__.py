@@ -9,7 +9,7 @@ One module per question: ``host`` (CPU, RAM, disk, power state), ``nvidia``, ``a
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -69,7 +69,7 @@ def probe_node(
         hostname=platform.node() or "localhost",
         os=f"{platform.system()} {platform.release()}",
         arch=platform.machine(),
-        probed_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        probed_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         cpu_model=cpu.model,
         cores_physical=cpu.physical,
         cores_logical=cpu.logical,

@@ -73,9 +73,9 @@ def processor(system: System) -> Processor:
     import psutil
 
     logical = psutil.cpu_count(logical=True)
-    usable: float | None = logical
+    usable = None if logical is None else float(logical)
     if hasattr(os, "sched_getaffinity"):
-        usable = len(os.sched_getaffinity(0))
+        usable = float(len(os.sched_getaffinity(0)))
     quota = cpu_quota(system)
     if quota is not None:
         usable = quota if usable is None else min(usable, quota)
@@ -118,6 +118,9 @@ def power_state(system: System) -> PowerState:
     drivers = {text for path in policies if (text := system.text(path / "scaling_driver"))}
     preferences = {text for path in policies if (text := system.text(path / "energy_performance_preference"))}
     governor = "+".join(governors) or None
+    if governor is None:
+        message = "this machine does not tell its CPU governor (a virtual machine?): its power state cannot be checked"
+        notices.append(Notice("governor-unknown", message))
     if drivers and drivers <= SELF_SCALING_DRIVERS and preferences:
         # The governor's name alone says nothing here; what was asked of the firmware does.
         governor = f"{governor}/{'+'.join(sorted(preferences))}"
