@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _SUFFIXES = {
     "python": (".py",),
@@ -27,6 +30,7 @@ _REASONING = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[THINK]"
 _FENCE = re.compile(r"(?P<indent>[ \t]*)(?P<ticks>`{3,}|~{3,})(?P<info>[^\r\n]*)")
 _START = re.compile(r"[ \t]*#+[ \t]*START[ \t]+(?P<name>[^\s#]+)[ \t]*#+[ \t]*")
 _END = re.compile(r"[ \t]*#+[ \t]*END\b[^\r\n]*")
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _PATH = re.compile(r"[\w./+-]*[\w+-]\.[A-Za-z][A-Za-z0-9]{0,4}")
 
 
@@ -116,20 +120,28 @@ def _is_wanted(path: str | None, language: str, filename: str | None) -> bool:
     return suffixes is None or name.lower().endswith(suffixes)
 
 
+def _lines(text: str) -> list[str]:
+    """The lines with their ends; unlike `splitlines`, a form feed inside a program ends none."""
+    return _LINE.findall(text)
+
+
 def _marked(answer: str) -> Iterator[_Block]:
     """Text after each `#START file#` line, up to `#END`, the next marker or the end.
 
-    Inside a fence the fence's end ends it too, so that the closing backticks are not part of the program.
+    Inside a fence the fence's end ends it too, so that the closing backticks are not part of the program; a fence
+    between the markers is taken off.
     """
     path: str | None = None
     inside: list[str] = []
     fence = ""
-    for line in [*answer.splitlines(keepends=True), ""]:
+    for line in [*_lines(answer), ""]:
         bare = line.rstrip("\r\n")
         start = _START.fullmatch(bare)
         ends = not line or start or _END.fullmatch(bare) or (fence and _closes(bare, fence))
         if path is not None and ends:
-            yield _Block("".join(inside), "", path, closed=bool(line))
+            text = "".join(inside)
+            fenced = list(_fences(text))
+            yield _Block(fenced[-1].code if fenced else text, "", path, closed=bool(line))
             path = None
         if start:
             path, inside = start["name"], []
@@ -142,7 +154,7 @@ def _fences(answer: str) -> Iterator[_Block]:
     """Every fenced block, by CommonMark's rules but for the indentation, which may be any."""
     opened: re.Match[str] | None = None
     inside: list[str] = []
-    for line in answer.splitlines(keepends=True):
+    for line in _lines(answer):
         bare = line.rstrip("\r\n")
         if opened is None:
             opened = _opens(bare)
@@ -194,8 +206,7 @@ def _without_reasoning(reply: str) -> tuple[str | None, int]:
     """`reply` without its reasoning (None where that has no end), and how many characters that was.
 
     An opening tag counts at the start of a line outside a fence, so that a program which mentions it stays whole. A
-    closing tag without an opening one ends reasoning that the chat template had opened (a whole line, or outside a
-    fence).
+    closing tag without an opening one, at either end of a line, ends reasoning that the chat template had opened.
     """
     answer = reply
     for opening, closing in _REASONING:
@@ -211,11 +222,12 @@ def _without_reasoning(reply: str) -> tuple[str | None, int]:
 def _after_orphan(answer: str, opening: str, closing: str) -> str:
     """What follows a closing tag that no opening tag precedes; `answer` itself where there is none."""
     position, fence = 0, ""
-    for line in answer.splitlines(keepends=True):
+    for line in _lines(answer):
         bare = line.rstrip("\r\n")
         if not fence and bare.lstrip().startswith(opening):
             return answer
-        if closing in bare and (not fence or bare.strip() == closing):
+        stripped = bare.strip()
+        if stripped == closing or (not fence and (stripped.startswith(closing) or stripped.endswith(closing))):
             return answer[position + line.index(closing) + len(closing) :]
         fence = _fence_after(bare, fence)
         position += len(line)
@@ -224,7 +236,7 @@ def _after_orphan(answer: str, opening: str, closing: str) -> str:
 
 def _tag_at_line_start(answer: str, tag: str) -> int | None:
     position, fence = 0, ""
-    for line in answer.splitlines(keepends=True):
+    for line in _lines(answer):
         bare = line.rstrip("\r\n")
         if not fence and bare.lstrip().startswith(tag):
             return position + line.index(tag)
