@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from orchestrator.placement import Slot
-from quants.fit import Verdict
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.placement import Slot
+    from quants.fit import Verdict
 
 # --- events: what happened ------------------------------------------------------------------------------------
 

@@ -7,10 +7,13 @@ optimum (Lenstra, Shmoys, Tardos 1990), and at the size of a homelab the greedy 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from quants.fit import Verdict, VerdictKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 SlotId = tuple[str, str]
 """Node id and device id."""

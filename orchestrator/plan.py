@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import Problem, SpecError
-from orchestrator.spec import ModelSpec, SweepSpec, VariantSpec
 from orchestrator.toml_lines import LineIndex
 from quants.artifact import Artifact
 from quants.errors import QuantsError
 from runners.chat import Sampling
 from runners.engines.base import EngineSettings
 from runners.errors import RunnersError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orchestrator.spec import ModelSpec, SweepSpec, VariantSpec
 
 PLAN_VERSION = 1
 JOB_ID_VERSION = 1
@@ -286,7 +289,8 @@ class _Expander:
         jobs: list[Job] = []
         for number, model in enumerate(self.spec.models):
             artifacts = self.artifacts(number, model)
-            for variant in model.variants or [None]:
+            variants: list[VariantSpec | None] = [*model.variants] or [None]
+            for variant in variants:
                 engine, sampling = self.engine(number, model, variant), self.sampling(model, variant)
                 if engine is None:
                     continue
@@ -343,7 +347,7 @@ def _one_line(error: Exception) -> str:
 
 
 def expand(
-    spec: SweepSpec, *, file: str, text: str, base_dir: Path, status: Callable[[str], None] = lambda _: None
+    spec: SweepSpec, *, file: str, text: str, base_dir: Path, status: Callable[[str], object] = lambda _: None
 ) -> Plan:
     """The plan of `spec`, with every file pinned.
 

@@ -1,13 +1,13 @@
 """The run folder: every path in it, and the lock that keeps a second driver out.
 
-    runs/<sweep>/
-        run.json           run id, spec digest, quantsweep version: written once
-        spec.toml          the spec as it was given
-        plan.json          cells and jobs with every file pinned
-        journal.jsonl      what happened, see orchestrator.journal
-        attempts/          one Parquet file an attempt: the results
-        logs/              engine logs, one a lease
-        lock               held by the driver that is alive
+runs/<sweep>/
+    run.json           run id, spec digest, quantsweep version: written once
+    spec.toml          the spec as it was given
+    plan.json          cells and jobs with every file pinned
+    journal.jsonl      what happened, see orchestrator.journal
+    attempts/          one Parquet file an attempt: the results
+    logs/              engine logs, one a lease
+    lock               held by the driver that is alive
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import RunFolderError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -92,14 +94,15 @@ class RunDir:
         """Makes the folder; refuses one that holds something else."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            others = [p.name for p in self.root.iterdir() if p.name != self.lock_file.name and not p.name.startswith(".")]
+            names = [path.name for path in self.root.iterdir()]
         except OSError as error:
             raise RunFolderError(
                 f"{self.root}: cannot be used as a run folder: {error.strerror}", hint="Give another one: --out DIR."
             ) from None
+        others = [name for name in names if name != self.lock_file.name and not name.startswith(".")]
         if others and not self.exists():
             raise RunFolderError(
-                f"{self.root}: this folder is no run of quantsweep, and it is not empty ({', '.join(sorted(others)[:3])})",
+                f"{self.root}: this folder is no run of quantsweep and not empty ({', '.join(sorted(others)[:3])})",
                 hint="Give an empty or a new folder: --out DIR.",
             )
 
@@ -117,15 +120,18 @@ class RunDir:
         """What `begin` wrote; `RunFolderError` if it is not readable."""
         try:
             found = json.loads(self.identity.read_text())
-            if not isinstance(found, dict) or not {"run_id", "spec_digest"} <= found.keys():
-                raise ValueError
         except FileNotFoundError:
             raise RunFolderError(
                 f"{self.root}: this is no run folder of quantsweep (it holds no run.json)",
                 hint="Give the folder that `quantsweep run` named, such as runs/quickstart.",
             ) from None
         except (OSError, ValueError):
-            raise RunFolderError(f"{self.identity}: cannot be read as a run's identity") from None
+            found = None
+        if not isinstance(found, dict) or not {"run_id", "spec_digest"} <= found.keys():
+            raise RunFolderError(
+                f"{self.identity}: cannot be read as a run's identity",
+                hint="Start a new run with --out DIR; the attempts in this folder stay readable.",
+            )
         return found
 
     @contextlib.contextmanager

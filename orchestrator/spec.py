@@ -9,13 +9,16 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from orchestrator.errors import Problem, SpecError
 from orchestrator.toml_lines import LineIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -127,13 +130,14 @@ class SweepSpec(_Strict):
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> Self:
-        for what, values in (
+        lists: list[tuple[str, Sequence[int | str]]] = [
             ("seed", self.seeds),
             ("exam", self.exams),
             ("model name", [model.name for model in self.models]),
             *((f"variant name in model {model.name!r}", [v.name for v in model.variants]) for model in self.models),
             *((f"quant in model {model.name!r}", model.quants) for model in self.models if model.quants != "all"),
-        ):
+        ]
+        for what, values in lists:
             repeated = sorted({value for value in values if list(values).count(value) > 1}, key=str)
             if repeated:
                 msg = f"the same {what} stands here twice: {', '.join(map(str, repeated))}; every {what} must be unique"

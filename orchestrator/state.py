@@ -11,12 +11,16 @@ Invariants, checked by `tests/orchestrator/test_state.py` over random histories:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from orchestrator import events as ev
 from orchestrator.placement import Need, Slot, SlotId, choose, why_not, worth_splitting
-from quants.fit import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from quants.fit import Verdict
 
 PREFETCH = 2
 """Jobs that a lease holds: the one that runs, and the next, so that no server waits for the driver."""
@@ -67,7 +71,7 @@ class CommittedAttempt:
     job_id: str
     attempt: int
     final: bool
-    outcome_class: str
+    used_a_try: bool
 
 
 class SweepState:
@@ -95,7 +99,7 @@ class SweepState:
             if (job := self._jobs.get(row.job_id)) is None:
                 continue
             job.attempts = max(job.attempts, row.attempt)
-            job.failures += row.outcome_class == INFRASTRUCTURE
+            job.failures += row.used_a_try
             if row.final:
                 self._finish(job)
         for line in journal:

@@ -1,0 +1,189 @@
+"""The agent of a node: a Ray actor that serves cells, keeps finished rows until they are committed, and answers polls.
+
+One agent a node, owned by the driver, never restarted by Ray: a new agent finds the spool of the old one. Methods of
+the group `orders` return at once and run in the order they were sent; `poll` waits in a group of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from runners.cell import CellRun
+from runners.orders import CellEnded, CellEvent, CellOrder, JobOrder, NodeFacts, PhaseChanged, RowReady
+from runners.spool import Spool, state_dir
+
+if TYPE_CHECKING:
+    from profiles.types import NodeProfile
+
+SHUTDOWN_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What an agent says first: its version, its machine, and the rows an earlier agent could not deliver."""
+
+    version: str
+    pid: int
+    profile: NodeProfile
+    spooled: tuple[RowReady, ...]
+
+
+def facts_of(profile: NodeProfile) -> NodeFacts:
+    """The part of a profile that every row carries."""
+    return NodeFacts(
+        hostname=profile.hostname,
+        governor=profile.governor,
+        platform_profile=profile.platform_profile,
+        drivers={device.id: device.driver for device in profile.devices if device.driver},
+    )
+
+
+class _Outbox:
+    """Events in order, kept until the driver has seen them; of the phases of a lease only the latest counts."""
+
+    def __init__(self) -> None:
+        self._events: dict[int, CellEvent] = {}
+        self._next = 1
+        self._ready = threading.Condition()
+
+    def put(self, event: CellEvent) -> None:
+        with self._ready:
+            if isinstance(event, PhaseChanged):
+                stale = [
+                    number
+                    for number, other in self._events.items()
+                    if isinstance(other, PhaseChanged) and other.lease_id == event.lease_id
+                ]
+                for number in stale:
+                    del self._events[number]
+            self._events[self._next] = event
+            self._next += 1
+            self._ready.notify_all()
+
+    def take(self, seen: int, wait_s: float) -> list[tuple[int, CellEvent]]:
+        """Events after number `seen`; waits up to `wait_s` seconds for the first."""
+        with self._ready:
+            for number in [number for number in self._events if number <= seen]:
+                del self._events[number]
+            self._ready.wait_for(lambda: self._events, timeout=wait_s)
+            return sorted(self._events.items())
+
+
+class NodeAgent:
+    """Serves the cells that a driver leases to this node. `agent_class` makes the actor of it."""
+
+    def __init__(self, run_id: str) -> None:
+        from runners.process import reap_orphans
+
+        # NVML and llama.cpp must count the cards in the same order.
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        self._run_id = run_id
+        self._spool = Spool.of_run(run_id)
+        self._outbox = _Outbox()
+        self._runs: dict[str, tuple[CellRun, threading.Thread]] = {}
+        self._lock = threading.Lock()
+        self._profile: NodeProfile | None = None
+        reap_orphans(state_dir() / "logs")
+
+    @ray.method(concurrency_group="orders")
+    def hello(self) -> Hello:
+        """Probes the machine and lists what was left undelivered."""
+        from profiles.probe import probe_node
+
+        self._profile = probe_node()
+        spooled = tuple(
+            RowReady(row=row, lease_id=None, duration_s=duration_s) for row, duration_s in self._spool.rows()
+        )
+        return Hello(version("quantsweep"), os.getpid(), self._profile, spooled)
+
+    @ray.method(concurrency_group="orders")
+    def start(self, order: CellOrder) -> None:
+        """Begins a lease in a thread of its own."""
+        profile = self._profile
+        if profile is None:
+            raise RuntimeError("an agent is asked for its hello before it gets work")
+        run = CellRun(
+            order,
+            node=facts_of(profile),
+            device=profile.device(order.device_id),
+            emit=self._emit,
+            neighbours=lambda: self._others(order.lease_id),
+        )
+        thread = threading.Thread(target=run.run, name=f"lease-{order.lease_id}", daemon=True)
+        with self._lock:
+            self._runs[order.lease_id] = (run, thread)
+        thread.start()
+
+    @ray.method(concurrency_group="orders")
+    def assign(self, lease_id: str, job: JobOrder) -> None:
+        """One more job for a lease."""
+        if (run := self._run(lease_id)) is not None:
+            run.assign(job)
+
+    @ray.method(concurrency_group="orders")
+    def close(self, lease_id: str) -> None:
+        """A lease gets no more jobs."""
+        if (run := self._run(lease_id)) is not None:
+            run.close()
+
+    @ray.method(concurrency_group="orders")
+    def cancel(self, lease_id: str) -> None:
+        """A lease is to end now."""
+        if (run := self._run(lease_id)) is not None:
+            run.cancel()
+
+    @ray.method(concurrency_group="orders")
+    def committed(self, job_id: str, attempt: int) -> None:
+        """The driver has this row on its disk."""
+        self._spool.drop(job_id, attempt)
+
+    @ray.method(concurrency_group="poll")
+    def poll(self, seen: int, wait_s: float) -> list[tuple[int, CellEvent]]:
+        """Numbered events after `seen`; an empty list after `wait_s` seconds says only that the agent is alive."""
+        return self._outbox.take(seen, wait_s)
+
+    @ray.method(concurrency_group="orders")
+    def shutdown(self) -> None:
+        """Ends every lease and waits until no engine is left."""
+        with self._lock:
+            runs = list(self._runs.values())
+        for run, _ in runs:
+            run.cancel()
+        for _, thread in runs:
+            thread.join(SHUTDOWN_S)
+
+    def _run(self, lease_id: str) -> CellRun | None:
+        with self._lock:
+            found = self._runs.get(lease_id)
+        return found[0] if found else None
+
+    def _others(self, lease_id: str) -> list[str]:
+        with self._lock:
+            return [
+                f"{run.order.model} {run.order.artifact.quant}"
+                for key, (run, _) in self._runs.items()
+                if key != lease_id
+            ]
+
+    def _emit(self, event: CellEvent) -> None:
+        if isinstance(event, CellEnded):
+            with self._lock:
+                self._runs.pop(event.lease_id, None)
+        self._outbox.put(event)
+
+
+AgentHandle = Any
+"""A Ray actor handle of `NodeAgent`; Ray gives it no static type."""
+
+
+def agent_class() -> Any:
+    """The actor class: it asks Ray for no resources, is never restarted, and answers polls beside its orders."""
+    options = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0}
+    groups = {"orders": 1, "poll": 1}
+    return ray.remote(**options, concurrency_groups=groups)(NodeAgent)  # type: ignore[call-overload]  # Ray's overloads leave actors' options out

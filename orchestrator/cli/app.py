@@ -1,0 +1,141 @@
+"""The commands and their options. Imports of more than the standard library and Typer stay inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED
+
+app = typer.Typer(
+    help="Sweeps over GGUF models: which quant fits, which is good enough, how fast it is, by running what it wrote.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"quantsweep {version('quantsweep')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    spec: Annotated[str, typer.Argument(help="A TOML file, or the name of a built-in sweep, such as quickstart.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The run folder. Default: runs/<name of the sweep>.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="A Ray cluster to run on, HOST:PORT or auto. Default: this machine alone."),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Also run again the jobs that the infrastructure failed.")
+    ] = False,
+) -> None:
+    """Run a sweep, or go on with one that was stopped."""
+    from orchestrator.sweep import open_spec, run_sweep
+
+    source = open_spec(spec)
+    folder = out or Path("runs") / source.spec.name
+    result = run_sweep(source, out_dir=folder, address=address, retry_failed=retry_failed)
+    again = f"quantsweep run {spec}" + (f" --out {out}" if out else "") + (f" --address {address}" if address else "")
+    for label, reasons in result.unplaced.items():
+        typer.echo(f"not run: {label}: no node can serve it: {'; '.join(reasons) or 'there is no node'}", err=True)
+    if result.trouble or result.interrupted:
+        typer.echo(f"error: {result.trouble}" if result.trouble else "stopped", err=True)
+        typer.echo(f"{result.done} of {result.jobs} jobs are done and kept. To go on: {again}", err=True)
+        raise typer.Exit(EXIT_STOPPED)
+    from results.tables import show as render
+
+    typer.echo(render(folder, as_json=False))
+    typer.echo(f"results: {folder / 'attempts'}", err=True)
+    if not result.complete:
+        typer.echo(f"{result.done} of {result.jobs} jobs are done. To go on: {again}", err=True)
+    if result.failed:
+        typer.echo(
+            f"{result.failed} jobs have no score (the infrastructure failed). To retry: {again} --retry-failed",
+            err=True,
+        )
+    raise typer.Exit(EXIT_DONE if result.complete and not result.failed else EXIT_FAILURES)
+
+
+@app.command()
+def plan(
+    spec: Annotated[str, typer.Argument(help="A TOML file, or the name of a built-in sweep.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a sweep would run: cells, jobs, files, and whether this machine can serve them. Runs nothing."""
+    from orchestrator.preview import preview
+
+    typer.echo(preview(spec, as_json=as_json))
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/quickstart.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Print the tables of a run, while it runs or afterwards."""
+    from results.tables import show as render
+
+    typer.echo(render(folder, as_json=as_json))
+
+
+exams_app = typer.Typer(help="List the exams, or prove a grader.", invoke_without_command=True, no_args_is_help=False)
+app.add_typer(exams_app, name="exams")
+
+
+@exams_app.callback()
+def exams(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the exams, or prove a grader."""
+    if context.invoked_subcommand is None:
+        from orchestrator.exam_commands import list_exams
+
+        typer.echo(list_exams(as_json=as_json))
+
+
+@exams_app.command("check")
+def exams_check(
+    name: Annotated[str, typer.Argument(help="The exam, such as todo.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Prove a grader: its reference scores full, nothing scores nothing, mutants lose, cheats gain nothing."""
+    from orchestrator.exam_commands import check
+
+    text, ok = check(name, as_json=as_json)
+    typer.echo(text)
+    raise typer.Exit(EXIT_DONE if ok else EXIT_FAILURES)
+
+
+@app.command()
+def nodes(
+    as_json: JsonOption = False,
+) -> None:
+    """Show this machine: devices, memory, engines, tools, and what would spoil a measurement."""
+    from orchestrator.node_commands import show_nodes
+
+    typer.echo(show_nodes(as_json=as_json), nl=False)
+
+
+if __name__ == "__main__":
+    sys.exit("run `quantsweep`, or `python -m orchestrator`")

@@ -1,0 +1,240 @@
+"""What a person sees while a sweep runs: a live view in a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import RenderableType
+
+    from profiles.types import NodeProfile
+    from runners.orders import ModelLoaded, PhaseChanged
+
+LINE_EVERY_S = 10.0
+"""How often plain output says where things stand, beside what happens."""
+
+
+class Progress(Protocol):
+    """What the driver tells whoever watches."""
+
+    def say(self, text: str) -> None:
+        """A sentence for a person."""
+
+    def node_joined(self, node_id: str, profile: NodeProfile) -> None:
+        """A node takes part."""
+
+    def node_lost(self, node_id: str) -> None:
+        """A node is gone."""
+
+    def started(self, lease_id: str, node_id: str, device_id: str, label: str) -> None:
+        """A cell is being brought to a device."""
+
+    def loaded(self, event: ModelLoaded) -> None:
+        """Its model is loaded."""
+
+    def phase(self, event: PhaseChanged) -> None:
+        """It does something else now, or is further with it."""
+
+    def committed(self, row: dict[str, Any]) -> None:
+        """A row is in the store."""
+
+    def ended(self, lease_id: str) -> None:
+        """The device is free again."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One lease, as shown."""
+
+    place: str
+    label: str
+    phase: str = "starting"
+    job: str = ""
+    rate: float | None = None
+    fraction: float | None = None
+
+
+class Tally:
+    """Counts jobs and estimates the time left; the part that both views share."""
+
+    def __init__(self, total: int, done: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.total, self.done, self.failed, self.retried = total, done, 0, 0
+        self._clock = clock
+        self._began_s: float | None = None
+        self._done_at_start = done
+
+    def count(self, row: dict[str, Any]) -> None:
+        """Takes in a committed row."""
+        failed = row["outcome_class"] == "infrastructure"
+        if row["final"]:
+            self.done += 1
+            self.failed += failed
+        else:
+            self.retried += failed
+
+    def begin(self) -> None:
+        """The first job begins: the estimate counts from here, so that starting up does not distort it."""
+        if self._began_s is None:
+            self._began_s = self._clock()
+
+    def left_s(self) -> float | None:
+        """Seconds until the end at the pace so far, None before a job is done."""
+        here = self.done - self._done_at_start
+        if self._began_s is None or here <= 0:
+            return None
+        return (self._clock() - self._began_s) / here * (self.total - self.done)
+
+    def line(self) -> str:
+        """`12 of 30 jobs done, 1 failed, 2 retried, about 1m 20s left`."""
+        parts = [f"{self.done} of {self.total} jobs done"]
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        if self.retried:
+            parts.append(f"{self.retried} retried")
+        left = self.left_s()
+        if left is not None and self.done < self.total:
+            parts.append(f"about {duration(left)} left")
+        return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """`45s`, `3m 20s`, `2h 05m`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+
+
+class _View:
+    """Keeps the lanes; subclasses show them."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._lanes: dict[str, _Lane] = {}
+        self._hosts: dict[str, str] = {}
+
+    def node_joined(self, node_id: str, profile: NodeProfile) -> None:
+        """Remembers what the node is called."""
+        self._hosts[node_id] = profile.hostname
+
+    def node_lost(self, node_id: str) -> None:
+        """Takes its lanes off."""
+        host = self._hosts.pop(node_id, None)
+        for lease_id in [key for key, lane in self._lanes.items() if host and lane.place.startswith(f"{host}/")]:
+            del self._lanes[lease_id]
+
+    def started(self, lease_id: str, node_id: str, device_id: str, label: str) -> None:
+        """Opens a lane."""
+        self._lanes[lease_id] = _Lane(f"{self._hosts.get(node_id, node_id[:8])}/{device_id}", label)
+
+    def loaded(self, event: ModelLoaded) -> None:
+        """Says how long the load took."""
+        if lane := self._lanes.get(event.lease_id):
+            lane.phase, lane.fraction = f"loaded in {event.load_s:.1f}s", None
+
+    def phase(self, event: PhaseChanged) -> None:
+        """Moves a lane on."""
+        if event.phase == "generating":
+            self._tally.begin()
+        if lane := self._lanes.get(event.lease_id):
+            lane.phase, lane.fraction = event.phase, event.fraction
+            lane.job = f"job {event.number} of {event.total}" if event.number else lane.job
+            lane.rate = event.tokens_per_s if event.tokens_per_s is not None else lane.rate
+
+    def committed(self, row: dict[str, Any]) -> None:
+        """Counts the row."""
+        self._tally.count(row)
+
+    def ended(self, lease_id: str) -> None:
+        """Closes a lane."""
+        self._lanes.pop(lease_id, None)
+
+
+def score_text(row: dict[str, Any]) -> str:
+    """`score 100/100`, or why there is none."""
+    if row.get("score") is None:
+        return f"no score: {row['outcome']} ({(row.get('error') or '').splitlines()[0] if row.get('error') else ''})"
+    marked = "" if row["outcome_class"] == "model" else f" ({row['outcome']})"
+    return f"score {row['score']:g}/{row['score_max']:g}{marked}"
+
+
+class PlainProgress(_View):
+    """Lines, for files and pipes: one for each thing that happens, none that is overwritten."""
+
+    def __init__(self, tally: Tally, out: TextIO) -> None:
+        super().__init__(tally)
+        self._out = out
+
+    def say(self, text: str) -> None:
+        """Prints the sentence."""
+        print(text, file=self._out, flush=True)
+
+    def node_joined(self, node_id: str, profile: NodeProfile) -> None:
+        """Remembers what the node is called."""
+        super().node_joined(node_id, profile)
+        self.say(f"node {profile.hostname}: {', '.join(device.name for device in profile.devices)}")
+
+    def started(self, lease_id: str, node_id: str, device_id: str, label: str) -> None:
+        """Opens a lane."""
+        super().started(lease_id, node_id, device_id, label)
+        self.say(f"{self._lanes[lease_id].place}: loading {label}")
+
+    def committed(self, row: dict[str, Any]) -> None:
+        """Counts the row."""
+        super().committed(row)
+        rate = f", {row['decode_tps']:.0f} tok/s" if row.get("decode_tps") else ""
+        cell = f"{row['model']} {row['quant']}"
+        self.say(f"  {cell} {row['exam']} seed {row['seed']}: {score_text(row)}{rate}; {self._tally.line()}")
+
+
+class LiveProgress(_View):
+    """A table that is redrawn in place: a line a device, and a bar for the whole."""
+
+    def __init__(self, tally: Tally, live: Any) -> None:
+        super().__init__(tally)
+        self._live = live
+
+    def say(self, text: str) -> None:
+        """Prints the sentence."""
+        self._live.console.print(text)
+
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=bool(self._lanes), header_style="dim")
+        for name in ("device", "cell", "phase", "job"):
+            table.add_column(name, no_wrap=True, overflow="ellipsis")
+        table.add_column("tok/s", justify="right")
+        for lane in self._lanes.values():
+            phase = lane.phase if lane.fraction is None else f"{lane.phase} {lane.fraction:.0%}"
+            table.add_row(lane.place, lane.label, phase, lane.job, f"{lane.rate:.0f}" if lane.rate else "")
+        bar = ProgressBar(total=max(self._tally.total, 1), completed=self._tally.done, width=40)
+        return Group(table, bar, Text(self._tally.line()))
+
+
+@contextmanager
+def watch(total: int, done: int, out: TextIO = sys.stderr) -> Iterator[Progress]:
+    """The right view for `out`; the live one is taken off the screen at the end."""
+    tally = Tally(total, done)
+    if not out.isatty():
+        yield PlainProgress(tally, out)
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(file=out)
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        view = LiveProgress(tally, live)
+        live.update(view)
+        yield view

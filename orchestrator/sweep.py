@@ -1,0 +1,231 @@
+"""Run or resume a sweep: the one function behind `quantsweep run`, usable without the command line."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TextIO
+
+from orchestrator.errors import RunFolderError
+from orchestrator.journal import Journal, read_journal
+from orchestrator.plan import Plan, differences, expand, spec_digest
+from orchestrator.progress import watch
+from orchestrator.rundir import RunDir
+from orchestrator.spec import SweepSpec, parse_spec, read_spec
+from orchestrator.state import CommittedAttempt, SweepState
+from results.store import RunStore
+
+SWEEPS = Path(__file__).parent / "sweeps"
+"""Sweeps that ship with quantsweep, one TOML file each."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpecSource:
+    """A spec with its text, what errors call it, and the folder that relative paths in it count from."""
+
+    spec: SweepSpec
+    text: str
+    file: str
+    base_dir: Path
+
+
+@dataclass(slots=True)
+class SweepResult:
+    """How a run ended. `unplaced` maps a cell's label to why no node could serve it."""
+
+    folder: Path
+    jobs: int
+    done: int
+    failed: int
+    interrupted: bool = False
+    trouble: str | None = None
+    unplaced: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Every job has its final row."""
+        return self.done == self.jobs
+
+
+def built_in_sweeps() -> list[str]:
+    """The names of the sweeps that ship with quantsweep."""
+    return sorted(path.stem for path in SWEEPS.glob("*.toml"))
+
+
+def open_spec(text: str) -> SpecSource:
+    """The spec that `text` names: a file, or a built-in sweep.
+
+    Raises:
+        SpecError: it is not valid.
+        RunFolderError: there is neither a file nor a built-in sweep of that name.
+    """
+    path = Path(text).expanduser()
+    built_in = SWEEPS / f"{text}.toml"
+    if path.is_file():
+        spec, content = read_spec(path)
+        return SpecSource(spec, content, str(path), path.absolute().parent)
+    if text in built_in_sweeps():
+        spec, content = read_spec(built_in)
+        return SpecSource(spec, content, f"{text} (built in)", Path.cwd())
+    from difflib import get_close_matches
+
+    known = built_in_sweeps()
+    close = get_close_matches(text, known, n=1)
+    what = f"{path} is a folder" if path.is_dir() else f"there is no file {text}"
+    raise RunFolderError(
+        f"{what}, and no built-in sweep of that name",
+        hint=f"Did you mean {close[0]!r}?" if close else f"Built in: {', '.join(known)}.",
+    )
+
+
+def open_plan(source: SpecSource, folder: RunDir, *, out: TextIO) -> tuple[Plan, str]:
+    """The plan and run id of `folder`: made now for a new run, read for one that was begun.
+
+    Raises:
+        RunFolderError: the folder was made from another spec; the message says what differs.
+        SpecError: the plan cannot be made.
+    """
+    digest = spec_digest(source.spec)
+    if not folder.exists():
+        plan = expand(
+            source.spec,
+            file=source.file,
+            text=source.text,
+            base_dir=source.base_dir,
+            status=lambda text: print(f"{text} ...", file=out, flush=True),
+        )
+        run_id = folder.begin(
+            spec_text=source.text, spec_digest=digest, plan_json=plan.to_json(), version=version("quantsweep")
+        )
+        return plan, run_id
+    identity = folder.read_identity()
+    if identity["spec_digest"] != digest:
+        old = parse_spec(folder.spec.read_text(encoding="utf-8"), str(folder.spec))
+        lines = differences(old, source.spec)
+        shown = "\n  ".join(lines[:8] + ([f"... and {len(lines) - 8} more"] if len(lines) > 8 else []))
+        raise RunFolderError(
+            f"{folder.root}: this run was made from another spec. What differs:\n  {shown}",
+            hint="Give another folder with --out DIR, or start it with the spec that it keeps in spec.toml.",
+        )
+    try:
+        plan = Plan.from_json(folder.plan.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(
+            f"{folder.plan}: the plan of this run cannot be read: {error}",
+            hint="Start a new run with --out DIR; `quantsweep show` still reads this one's results.",
+        ) from None
+    return plan, identity["run_id"]
+
+
+def restore_state(plan: Plan, store: RunStore, folder: RunDir, *, retry_failed: bool = False) -> SweepState:
+    """The state that the store and the journal of an earlier start add up to.
+
+    With `retry_failed` the jobs whose final row is an infrastructure failure count as not run.
+    """
+    state = SweepState(
+        [(cell.cell_id, cell.artifact.file_bytes) for cell in plan.cells],
+        [(job.job_id, job.cell_id) for job in plan.jobs],
+        retries=plan.limits.retries,
+    )
+    finals = store.finals()
+    committed = []
+    for job_id, attempt in store.committed():
+        # A job without a final row has rows of infrastructure failures only, each of which used up a try.
+        how = finals.get(job_id, "infrastructure")
+        if retry_failed and how == "infrastructure":
+            committed.append(CommittedAttempt(job_id, attempt, final=False, used_a_try=False))
+        else:
+            committed.append(CommittedAttempt(job_id, attempt, final=job_id in finals, used_a_try=True))
+    state.restore(committed, read_journal(folder.journal))
+    return state
+
+
+def run_sweep(
+    source: SpecSource,
+    *,
+    out_dir: Path,
+    address: str | None = None,
+    retry_failed: bool = False,
+    stream: TextIO = sys.stderr,
+) -> SweepResult:
+    """Runs what `out_dir` does not have yet of the sweep, and returns how it ended.
+
+    Args:
+        source: the spec.
+        out_dir: the run folder; made if it is not there, resumed if it is.
+        address: of a Ray cluster; None starts one on this machine.
+        retry_failed: also run again what the infrastructure failed, with all its tries.
+        stream: where progress is written.
+
+    Raises:
+        SweepError, StoreError, QuantsError, RunnersError: nothing could be run, with a sentence why.
+    """
+    folder = RunDir(out_dir)
+    folder.create()
+    with folder.locked():
+        plan, run_id = open_plan(source, folder, out=stream)
+        for warning in plan.warnings:
+            print(f"warning: {warning}", file=stream)
+        store = RunStore(folder.root)
+        for torn in store.quarantined:
+            print(f"warning: {torn}", file=stream)
+        state = restore_state(plan, store, folder, retry_failed=retry_failed)
+        done_before = state.jobs_done
+        what = f"{plan.name}: {len(plan.cells)} cells, {len(plan.jobs)} jobs"
+        resumed = f", {done_before} of them done before" if done_before else ""
+        print(f"{what}{resumed}; results in {folder.root}", file=stream, flush=True)
+        result = SweepResult(folder.root, jobs=state.jobs_total, done=done_before, failed=0)
+        if not state.complete:
+            _drive(
+                plan,
+                run_id=run_id,
+                folder=folder,
+                store=store,
+                state=state,
+                address=address,
+                stream=stream,
+                result=result,
+            )
+        result.done = state.jobs_done
+        result.failed = sum(found == "infrastructure" for found in store.finals().values())
+        return result
+
+
+def _drive(
+    plan: Plan,
+    *,
+    run_id: str,
+    folder: RunDir,
+    store: RunStore,
+    state: SweepState,
+    address: str | None,
+    stream: TextIO,
+    result: SweepResult,
+) -> None:
+    from orchestrator.cluster import connect
+    from orchestrator.driver import Driver
+
+    where = "this machine" if address is None else address
+    print(f"starting Ray on {where} ...", file=stream, flush=True)
+    with (
+        Journal(folder.journal) as journal,
+        connect(address) as cluster,
+        watch(state.jobs_total, state.jobs_done, stream) as progress,
+    ):
+        journal.append("driver_started", quantsweep_version=version("quantsweep"))
+        report = Driver(
+            plan,
+            run_id=run_id,
+            folder=folder,
+            store=store,
+            journal=journal,
+            state=state,
+            cluster=cluster,
+            progress=progress,
+        ).run()
+    labels = {cell.cell_id: cell.label for cell in plan.cells}
+    result.interrupted = report.interrupted
+    result.trouble = str(report.trouble) if report.trouble else None
+    result.unplaced = {labels[cell_id]: reasons for cell_id, reasons in report.unplaced.items()}

@@ -1,0 +1,383 @@
+"""A cell on this node: fetch the file, load it once, answer and grade job after job, unload. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import shutil
+import tempfile
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quants.errors import QuantsError
+from runners import orders, row
+from runners.chat import (
+    CancelledError,
+    ChatError,
+    ChatRequest,
+    ChatResult,
+    Event,
+    GenerationTimeoutError,
+    Message,
+    ServerCrashError,
+)
+from runners.engines.base import EngineError, Served
+from runners.errors import RunnersError
+from runners.exams.base import Exam, Grade, Reply
+from runners.outcomes import Outcome
+from runners.spool import Spool, state_dir
+from runners.timing import measure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from profiles.samples import Samples
+    from profiles.types import Device
+    from runners.sandbox.base import Sandbox
+
+PROGRESS_EVERY_S = 0.25
+LOG_TAIL_BYTES = 256 * 1024
+WORDS_ON_CANCEL = "the sweep was stopped"
+
+
+class _Ended(Exception):  # noqa: N818 - control flow inside this module, nothing anybody catches elsewhere
+    """The cell cannot go on."""
+
+    def __init__(self, how: str, outcome: str = "", reason: str = "") -> None:
+        super().__init__(reason)
+        self.how, self.outcome, self.reason = how, outcome, reason
+
+
+class _TokenMeter:
+    """Turns stream events into a progress report a few times a second, cheaply."""
+
+    def __init__(self, report: Callable[[int, float], None], first_token: Callable[[], None]) -> None:
+        self._report, self._first_token = report, first_token
+        self._tokens = 0
+        self._first_s: float | None = None
+        self._next_s = 0.0
+
+    def __call__(self, event: Event) -> None:
+        if event.kind not in {"reasoning", "text", "tool"}:
+            return
+        if self._first_s is None:
+            self._first_s = event.at_s
+            self._first_token()
+            self._next_s = event.at_s + PROGRESS_EVERY_S
+        self._tokens += event.tokens or 1
+        if event.at_s >= self._next_s:
+            self._next_s = event.at_s + PROGRESS_EVERY_S
+            self._report(self._tokens, self._tokens / (event.at_s - self._first_s))
+
+
+class CellRun:
+    """One lease. `run` blocks until it is over; `assign`, `close` and `cancel` may be called from any thread.
+
+    Every event goes to `emit`, rows only after they are spooled. The last event is always `CellEnded`.
+    """
+
+    def __init__(
+        self,
+        order: orders.CellOrder,
+        *,
+        node: orders.NodeFacts,
+        device: Device | None,
+        emit: Callable[[orders.CellEvent], None],
+        neighbours: Callable[[], list[str]] = list,
+    ) -> None:
+        self.order = order
+        self._node, self._device, self._emit, self._neighbours = node, device, emit, neighbours
+        self._jobs: queue.SimpleQueue[orders.JobOrder | None] = queue.SimpleQueue()
+        self._cancelled = threading.Event()
+        self._spool = Spool.of_run(order.run_id)
+        self._log_path = state_dir() / "logs" / order.run_id / f"{order.cell_id}-{order.lease_id}.log"
+        self._grading: Future[None] | None = None
+        self._grader = ThreadPoolExecutor(1, thread_name_prefix=f"grade-{order.lease_id}")
+        self._sampler: Any = None
+        self._load_samples: Samples | None = None
+        self._reloads = 0
+        self._cold = True
+
+    # --- called by the agent ----------------------------------------------------------------------------------
+
+    def assign(self, job: orders.JobOrder) -> None:
+        """One more job, after those that are there."""
+        self._jobs.put(job)
+
+    def close(self) -> None:
+        """No more jobs come."""
+        self._jobs.put(None)
+
+    def cancel(self) -> None:
+        """Drop what is being done and end."""
+        self._cancelled.set()
+        self._jobs.put(None)
+
+    def run(self) -> None:
+        """Serves the cell until it is closed, cancelled, or cannot go on."""
+        served: Served | None = None
+        ended = _Ended("done")
+        try:
+            model = self._fetch()
+            sandbox = self._open_sandbox()
+            served = self._load(model)
+            while (job := self._next()) is not None:
+                if not served.is_alive():
+                    served = self._reload(model, served)
+                self._answer(served, sandbox, job)
+            self._wait_for_grading()
+            if self._cancelled.is_set():
+                ended = _Ended("cancelled", reason=WORDS_ON_CANCEL)
+        except _Ended as why:
+            ended = why
+        except Exception as error:  # an agent must outlive a bug in one cell, and the driver must hear of it
+            reason = f"{type(error).__name__}: {error}"
+            ended = _Ended("failed", Outcome.SERVER_CRASH, reason)
+            self._note_traceback()
+        finally:
+            self._emit(orders.PhaseChanged(lease_id=self.order.lease_id, phase="unloading"))
+            with contextlib.suppress(_Ended):
+                self._wait_for_grading()
+            self._grader.shutdown()
+            self._stop(served)
+        self._emit(
+            orders.CellEnded(
+                lease_id=self.order.lease_id,
+                how=ended.how,  # type: ignore[arg-type]  # only the literals above are raised
+                outcome=ended.outcome,
+                reason=ended.reason,
+                log=self._log_tail(),
+            )
+        )
+
+    # --- steps ------------------------------------------------------------------------------------------------
+
+    def _phase(self, phase: orders.Phase, job: orders.JobOrder | None = None, **more: Any) -> None:
+        where = {"number": job.number, "total": job.total} if job else {}
+        self._emit(orders.PhaseChanged(lease_id=self.order.lease_id, phase=phase, **where, **more))
+
+    def _fetch(self) -> Path:
+        from quants.cache import fetch
+
+        self._phase("fetching")
+        said = 0.0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal said
+            if total and time.monotonic() - said > PROGRESS_EVERY_S:
+                said = time.monotonic()
+                self._phase("fetching", fraction=done / total)
+
+        try:
+            return fetch(self.order.artifact, progress=progress, cancelled=self._cancelled.is_set)
+        except QuantsError as error:
+            if self._cancelled.is_set():
+                raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None
+            raise _Ended("failed", Outcome.ARTIFACT, str(error)) from None
+
+    def _open_sandbox(self) -> Sandbox:
+        from runners.sandbox import open_sandbox
+
+        try:
+            return open_sandbox()
+        except RunnersError as error:
+            raise _Ended("failed", Outcome.SANDBOX_START, str(error)) from None
+
+    def _load(self, model: Path) -> Served:
+        from profiles.sampler import Sampler, take_baseline
+        from runners.engines import get_engine
+
+        self._phase("loading")
+        devices = [] if self._device is None else [self._device]
+        baseline = take_baseline(devices)
+        self._log_path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            served = get_engine(self.order.engine.kind).load(
+                model,
+                self.order.engine,
+                log_path=self._log_path,
+                device=self.order.engine_device,
+                cancelled=self._cancelled,
+            )
+        except EngineError as error:
+            if self._cancelled.is_set():
+                raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None
+            raise _Ended("failed", Outcome.SERVER_START, str(error)) from None
+        self._cold = served.warm_up is None
+        if served.pid is not None:
+            self._load_samples = None
+            self._sampler = Sampler(served.pid, devices, baseline=baseline).start()
+        self._emit(orders.ModelLoaded(lease_id=self.order.lease_id, load_s=served.load_s))
+        return served
+
+    def _reload(self, model: Path, served: Served) -> Served:
+        self._wait_for_grading()
+        self._stop(served)
+        self._reloads += 1
+        if self._reloads > self.order.reloads:
+            raise _Ended("failed", Outcome.SERVER_CRASH, f"the engine died {self._reloads} times in this lease")
+        return self._load(model)
+
+    def _stop(self, served: Served | None) -> None:
+        if self._sampler is not None:
+            self._sampler.stop()
+            self._sampler = None
+        if served is not None:
+            served.stop()
+
+    def _next(self) -> orders.JobOrder | None:
+        if self._jobs.empty():
+            self._phase("waiting")
+        job = self._jobs.get()
+        return None if self._cancelled.is_set() else job
+
+    def _answer(self, served: Served, sandbox: Sandbox, job: orders.JobOrder) -> None:
+        from runners.exams import get_exam
+
+        exam = get_exam(job.exam)
+        started, started_s = datetime.now(UTC), time.monotonic()
+        shared = set(self._neighbours())
+        if self._grading is not None and not self._grading.done():
+            shared.add("grading")
+        columns = row.identity_columns(self.order, job, self._node) | row.server_columns(served, cold=self._cold)
+        self._cold = False
+        request = ChatRequest(
+            messages=tuple(Message(role=m["role"], content=m["content"]) for m in exam.messages()),
+            sampling=self.order.sampling,
+            seed=job.seed,
+            timeout_s=self.order.generation_timeout_s,
+        )
+        meter = _TokenMeter(
+            lambda tokens, rate: self._phase("generating", job, tokens=tokens, tokens_per_s=rate),
+            first_token=self._decoding,
+        )
+        self._phase("generating", job)
+        self._sampler_window()
+        result: ChatResult | None
+        failure: ChatError | None = None
+        try:
+            result = served.chat(request, cancelled=self._cancelled, on_event=meter)
+        except CancelledError:
+            raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None
+        except ChatError as error:
+            if self._cancelled.is_set():
+                raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None
+            failure, result = error, error.partial
+        samples = self._sampler_window()
+        reasons: dict[str, str] = {}
+        columns |= row.sample_columns(self._load_samples, samples, reasons)
+        if result is not None:
+            columns |= row.timing_columns(measure(result), reasons) | row.reply_columns(result)
+        columns["shared_with"] = row.compact_json(sorted(shared | set(self._neighbours())))
+
+        def grade() -> None:
+            self._grade(
+                columns,
+                reasons,
+                exam=exam,
+                sandbox=sandbox,
+                job=job,
+                result=result,
+                failure=failure,
+                started=started,
+                started_s=started_s,
+            )
+
+        self._wait_for_grading()
+        self._grading = self._grader.submit(grade)
+        if not self.order.overlap_grading:
+            self._wait_for_grading()
+
+    def _sampler_window(self) -> Samples | None:
+        """The figures since the last call; the first window after a load is the load's own."""
+        if self._sampler is None:
+            return None
+        samples: Samples = self._sampler.reset()
+        if self._load_samples is None:
+            self._load_samples = samples
+        return samples
+
+    def _decoding(self) -> None:
+        if self._sampler is not None:
+            self._sampler.mark("decode")
+
+    def _wait_for_grading(self) -> None:
+        grading, self._grading = self._grading, None
+        if grading is not None:
+            try:
+                grading.result()
+            except RunnersError as error:  # the spool is full: no row may be lost, so no more are made
+                raise _Ended("failed", Outcome.ARTIFACT, str(error)) from None
+
+    def _grade(
+        self,
+        columns: dict[str, Any],
+        reasons: dict[str, str],
+        *,
+        exam: Exam,
+        sandbox: Sandbox,
+        job: orders.JobOrder,
+        result: ChatResult | None,
+        failure: ChatError | None,
+        started: datetime,
+        started_s: float,
+    ) -> None:
+        """Grades one reply and hands its row over; runs on the grading thread."""
+        self._phase("grading", job)
+        if failure is not None or result is None:
+            outcome = Outcome(failure.outcome) if failure else Outcome.TRANSPORT
+            columns |= row.unscored_columns(outcome, str(failure), score_max=exam.score_max)
+            if isinstance(failure, ServerCrashError):
+                columns["grader_log"] = failure.log_tail
+            elif isinstance(failure, GenerationTimeoutError):
+                columns["grader_log"] = "Not graded: the answer was not finished."
+        else:
+            columns |= self._score(exam, sandbox, job, result)
+        ended = datetime.now(UTC)
+        finished = row.finish(columns, reasons, started=started, ended=ended)
+        duration_s = time.monotonic() - started_s
+        self._spool.put(finished, duration_s)
+        self._emit(orders.RowReady(row=finished, lease_id=self.order.lease_id, duration_s=duration_s))
+
+    def _score(self, exam: Exam, sandbox: Sandbox, job: orders.JobOrder, result: ChatResult) -> dict[str, Any]:
+        began = time.monotonic()
+        workdir = Path(tempfile.mkdtemp(prefix="quantsweep-grade-"))
+        try:
+            reply = Reply(text=result.text, reasoning=result.reasoning or None, finish_reason=result.finish_reason)
+            grade: Grade = exam.grade(reply, sandbox, workdir)
+        except RunnersError as error:
+            outcome = Outcome(getattr(error, "outcome", Outcome.GRADER_CRASH))
+            return row.unscored_columns(outcome, str(error), score_max=exam.score_max)
+        except Exception as error:  # a grader's bug is the infrastructure's failure, never the model's
+            reason = f"the grader failed: {type(error).__name__}: {error}"
+            self._note_traceback()
+            return row.unscored_columns(Outcome.GRADER_CRASH, reason, score_max=exam.score_max)
+        finally:
+            shutil.rmtree(workdir, ignore_errors=True)
+        return row.grade_columns(grade, self.order.scoring[job.exam], time.monotonic() - began)
+
+    # --- logs -------------------------------------------------------------------------------------------------
+
+    def _note_traceback(self) -> None:
+        import traceback
+
+        with contextlib.suppress(OSError), self._log_path.open("a", encoding="utf-8") as file:
+            file.write(traceback.format_exc())
+
+    def _log_tail(self) -> str:
+        """The end of the engine's log, for the run folder; the file on this node is removed."""
+        try:
+            with self._log_path.open("rb") as file:
+                size = file.seek(0, 2)
+                file.seek(max(0, size - LOG_TAIL_BYTES))
+                text = file.read().decode(errors="replace")
+        except OSError:
+            return ""
+        with contextlib.suppress(OSError):
+            self._log_path.unlink()
+            self._log_path.parent.rmdir()
+        return text

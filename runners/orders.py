@@ -1,0 +1,118 @@
+"""What a node is asked to do, and what it tells back: plain values that cross the cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from quants.artifact import Artifact
+    from runners.chat import Sampling
+    from runners.engines.base import EngineSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellOrder:
+    """Load this and keep it loaded while jobs come.
+
+    Attributes:
+        run_id: of the run folder; names the spool and the logs on the node.
+        lease_id: of this load.
+        scoring: exam name to the scoring that fills the score column.
+        engine_device: the device by the engine's own name, None for its choice.
+        predicted_bytes: what the plan expects the engine to need there.
+        overlap_grading: whether the next answer may be generated while one is graded.
+        reloads: how often a server that died may be started again within this lease.
+    """
+
+    run_id: str
+    sweep: str
+    lease_id: str
+    cell_id: str
+    model: str
+    variant: str
+    artifact: Artifact
+    engine: EngineSettings
+    sampling: Sampling
+    scoring: dict[str, str]
+    generation_timeout_s: float
+    device_id: str
+    engine_device: str | None
+    hardware_class: str
+    predicted_bytes: int | None = None
+    overlap_grading: bool = False
+    reloads: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOrder:
+    """One job of a cell; `number` of `total` is what a progress display shows."""
+
+    job_id: str
+    attempt: int
+    exam: str
+    exam_version: str
+    seed: int
+    number: int
+    total: int
+
+
+Phase = Literal["fetching", "loading", "generating", "grading", "waiting", "unloading"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseChanged:
+    """What a lease does now; `number` of `total` jobs of its cell, `fraction` of a download or load if known."""
+
+    lease_id: str
+    phase: Phase
+    number: int | None = None
+    total: int | None = None
+    fraction: float | None = None
+    tokens: int | None = None
+    tokens_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelLoaded:
+    """The lease's server is ready after `load_s` seconds."""
+
+    lease_id: str
+    load_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowReady:
+    """An attempt is over and its row is spooled. `row` has every column but `final`, which the driver decides."""
+
+    row: dict[str, Any]
+    lease_id: str | None
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellEnded:
+    """The lease is over and no process of it is left.
+
+    `how` is `failed` if the cell could not be served: `outcome` and `reason` say why. `log` is the engine's own log
+    (its end, if it is long).
+    """
+
+    lease_id: str
+    how: Literal["done", "cancelled", "failed"]
+    outcome: str = ""
+    reason: str = ""
+    log: str = ""
+
+
+CellEvent = PhaseChanged | ModelLoaded | RowReady | CellEnded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """What every row of a node says about it."""
+
+    hostname: str
+    governor: str | None = None
+    platform_profile: str | None = None
+    drivers: dict[str, str] = field(default_factory=dict)

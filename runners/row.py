@@ -1,0 +1,220 @@
+"""One attempt as a row of the results table: identity, timings, memory, grade and texts put together.
+
+Pure: everything measured comes in as values. The columns are documented in `results.schema`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from runners.outcomes import Outcome, outcome_class
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from profiles.samples import Samples
+    from runners.chat import ChatResult, Sampling
+    from runners.engines.base import BufferSizes, Served
+    from runners.exams.base import Grade
+    from runners.orders import CellOrder, JobOrder, NodeFacts
+    from runners.timing import Timing
+
+DEFAULT_VARIANT = "default"
+_TIMING_COLUMNS = (
+    "ttft_any_s",
+    "ttft_answer_s",
+    "prompt_tokens",
+    "cached_tokens",
+    "reasoning_tokens",
+    "answer_tokens",
+    "prefill_tps",
+    "decode_tps",
+    "decode_tps_client",
+    "itl_p50_s",
+    "itl_p95_s",
+    "itl_p99_s",
+    "e2e_s",
+    "draft_accept_rate",
+)
+
+
+def compact_json(value: Any) -> str:
+    """The one form of JSON that rows hold."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _set(sampling: Sampling) -> dict[str, Any]:
+    return {key: value for key, value in asdict(sampling).items() if value is not None}
+
+
+def identity_columns(cell: CellOrder, job: JobOrder, node: NodeFacts) -> dict[str, Any]:
+    """What was run, on what file, with which settings, where: known before anything happens."""
+    artifact = cell.artifact
+    return {
+        "sweep": cell.sweep,
+        "job_id": job.job_id,
+        "attempt": job.attempt,
+        "model": cell.model,
+        "quant": artifact.quant,
+        "variant": cell.variant or DEFAULT_VARIANT,
+        "exam": job.exam,
+        "exam_version": job.exam_version,
+        "seed": job.seed,
+        "sampling": compact_json(_set(cell.sampling)),
+        "repo": artifact.repo,
+        "revision": artifact.revision,
+        "file_paths": [file.path for file in artifact.files],
+        "file_sha256": artifact.sha256,
+        "file_bytes": artifact.file_bytes,
+        "engine": cell.engine.kind,
+        "engine_settings": compact_json(cell.engine.comparable()),
+        "load_mode": "mmap" if cell.engine.mmap else "read",
+        "predicted_bytes": cell.predicted_bytes,
+        "scoring": cell.scoring.get(job.exam),
+        "node": node.hostname,
+        "device": cell.device_id,
+        "hardware_class": cell.hardware_class,
+        "governor": node.governor,
+        "platform_profile": node.platform_profile,
+        "driver": node.drivers.get(cell.device_id),
+        "quantsweep_version": version("quantsweep"),
+    }
+
+
+def _buffer_columns(buffers: BufferSizes | None) -> dict[str, Any]:
+    kinds = {"model": "model", "kv": "kv", "compute": "compute", "output": "output", "state": "recurrent"}
+    found = {column: getattr(buffers, f"{kind}_bytes", None) for column, kind in kinds.items()}
+    return {f"buffer_{column}_bytes": sum(by.values()) if by else None for column, by in found.items()}
+
+
+def server_columns(served: Served, *, cold: bool) -> dict[str, Any]:
+    """What is known of the loaded model."""
+    return {
+        "engine_build": served.engine_build,
+        "context": served.context,
+        "load_s": served.load_s,
+        "cold": cold,
+        **_buffer_columns(served.buffers),
+    }
+
+
+def timing_columns(timing: Timing, reasons: dict[str, str]) -> dict[str, Any]:
+    """The timing's figures under their columns; why one is null goes into `reasons`."""
+    names = [
+        "ttft_any_s",
+        "ttft_answer_s",
+        "prompt_tokens",
+        "cached_tokens",
+        "reasoning_tokens",
+        "answer_tokens",
+        "prefill_tps",
+        "decode_tps",
+        "decode_tps_client",
+        "itl_p50_s",
+        "itl_p95_s",
+        "itl_p99_s",
+        "e2e_s",
+        "draft_accept_rate",
+    ]
+    columns = {name: getattr(timing, name) for name in names}
+    reasons.update({name: why for name, why in timing.reasons.items() if name in columns and columns[name] is None})
+    return columns
+
+
+def reply_columns(result: ChatResult) -> dict[str, Any]:
+    """The answer itself, how it ended and what came over the wire."""
+    kinds = Counter(event.kind for event in result.events)
+    summary = {
+        "counts": dict(kinds),
+        "bytes": sum(event.size_bytes for event in result.events),
+        "warnings": list(result.warnings),
+    }
+    return {
+        "reply": result.text,
+        "reasoning": result.reasoning or None,
+        "finish_reason": result.finish_reason,
+        "token_count_source": "server" if result.timings or result.usage else None,
+        "events": compact_json(summary),
+    }
+
+
+def sample_columns(load: Samples | None, job: Samples | None, reasons: dict[str, str]) -> dict[str, Any]:
+    """Memory as the peak since the server was started, load included; energy and state over the request alone."""
+    windows = [samples for samples in (load, job) if samples is not None]
+    columns: dict[str, Any] = {}
+    for name in ("peak_ram_bytes", "peak_vram_bytes"):
+        known = [samples for samples in windows if getattr(samples, name) is not None]
+        columns[name] = max((getattr(samples, name) for samples in known), default=None)
+        columns[name.replace("_bytes", "_source")] = known[-1].sources.get(name) if known else None
+        if not known and windows and name in windows[-1].reasons:
+            reasons[name] = windows[-1].reasons[name]
+    if job is None:
+        return columns
+    clock_hz = job.clock_core_hz
+    columns |= {
+        "energy_j": job.energy_j,
+        "mean_power_w": job.mean_power_w,
+        "temperature_c": job.temperature_c,
+        "clock_mhz": clock_hz / 1e6 if clock_hz is not None else None,
+        "throttle_reasons": None if job.throttle_reasons is None else compact_json(list(job.throttle_reasons)),
+    }
+    given = {"clock_mhz": "clock_core_hz"}
+    for column, value in columns.items():
+        if value is None and (why := job.reasons.get(given.get(column, column))):
+            reasons[column] = why
+    return columns
+
+
+def grade_columns(grade: Grade, scoring: str, grade_s: float) -> dict[str, Any]:
+    """The score by the sweep's scoring, and all that it is made of."""
+    return {
+        "score": grade.scores[scoring],
+        "score_max": grade.score_max,
+        "scores": compact_json(grade.scores),
+        "grade_items": compact_json([asdict(item) for item in grade.items]),
+        "grader_log": grade.log,
+        "extraction": grade.extraction_method,
+        "isolation": grade.isolation or None,
+        "grade_s": grade_s,
+        **outcome_columns(grade.outcome),
+    }
+
+
+def outcome_columns(outcome: Outcome, error: str | None = None) -> dict[str, Any]:
+    """The outcome, whose doing it was, and the sentence a person reads."""
+    return {"outcome": outcome.value, "outcome_class": outcome_class(outcome).value, "error": error}
+
+
+def unscored_columns(outcome: Outcome, error: str, *, score_max: float) -> dict[str, Any]:
+    """An attempt without a grade: 0 and marked where the budget ended it, null where the infrastructure failed."""
+    columns = outcome_columns(outcome, error)
+    columns["score_max"] = score_max
+    columns["score"] = 0.0 if columns["outcome_class"] == "budget" else None
+    return columns
+
+
+def unrun_row(
+    cell: CellOrder, job: JobOrder, node: NodeFacts, *, outcome: Outcome, error: str, at: datetime
+) -> dict[str, Any]:
+    """The row of a job that never got to run."""
+    return {
+        **identity_columns(cell, job, node),
+        **outcome_columns(outcome, error),
+        "started_at": at.isoformat(),
+        "ended_at": at.isoformat(),
+    }
+
+
+def finish(row: dict[str, Any], reasons: dict[str, str], *, started: datetime, ended: datetime) -> dict[str, Any]:
+    """The row with its times, and the reasons for what is null."""
+    kept = {name: why for name, why in reasons.items() if row.get(name) is None}
+    return {
+        **row,
+        "null_reasons": compact_json(kept) if kept else None,
+        "started_at": started.isoformat(),
+        "ended_at": ended.isoformat(),
+    }
