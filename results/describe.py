@@ -1,0 +1,68 @@
+"""docs/columns.md, written from the schema: `python -m results.describe > docs/columns.md`."""
+
+from __future__ import annotations
+
+import sys
+from itertools import groupby
+from typing import Final
+
+from results.schema import COLUMNS, SCHEMA_VERSION, Column
+
+READERS: Final = {
+    "duckdb": (
+        "import duckdb; duckdb.sql(\"FROM 'runs/quickstart/attempts/*.parquet' SELECT quant, avg(score) AS score, "
+        'median(decode_tps) AS decode_tps WHERE final GROUP BY quant ORDER BY score DESC").show()'
+    ),
+    "polars": (
+        "import polars as pl; print(pl.read_parquet('runs/quickstart/attempts/*.parquet').filter('final')"
+        ".group_by('quant').agg(pl.mean('score'), pl.median('decode_tps')).sort('score', descending=True))"
+    ),
+    "pandas": (
+        "import pandas as pd; print(pd.read_parquet('runs/quickstart/attempts').query('final').groupby('quant')"
+        ".agg({'score': 'mean', 'decode_tps': 'median'}).sort_values('score', ascending=False))"
+    ),
+}
+"""One line of Python each that prints every quant's mean score and decode rate, out of the shards themselves."""
+
+_HEAD: Final = f"""\
+# Columns of the results (schema version {SCHEMA_VERSION})
+
+Written by `python -m results.describe` from `results/schema.py`; a test checks that it is current.
+
+A sweep leaves one row for each attempt in `runs/<sweep>/attempts/<job_id>-<attempt>.parquet`, which DuckDB, Polars and
+pandas read in one line each (`pip install 'quantsweep[read]'`):
+"""
+
+_RULES: Final = """\
+- `WHERE final` gives each job once. Without it you also count attempts that were retried.
+- Means leave infrastructure failures out, because their score is null; `count(score) / count(*)` is the coverage.
+- What could not be measured is null, never 0; `null_reasons` may say why.
+- Compare timings within one `hardware_class`, over rows that are not `cold`, have no `cached_tokens` and an empty
+  `shared_with`.
+- Columns in bold are never null. JSON columns hold text: `json_extract(scores, '$.strict')` in DuckDB.
+- Runs of different versions together: `read_parquet([...], union_by_name = true)` in DuckDB,
+  `missing_columns="insert"` in Polars.
+- `attempts.parquet` beside the folder, where there is one, is a copy of all of it in one file. Damaged files, should
+  there be any, are set aside in `quarantine/`, out of the way of every reader.
+"""
+
+
+def columns_markdown() -> str:
+    """The whole of docs/columns.md."""
+    parts = [_HEAD]
+    parts += [f"<!-- read: {name} -->\n```python\n{line}\n```\n" for name, line in READERS.items()]
+    parts.append(_RULES)
+    for title, columns in groupby(COLUMNS, key=lambda column: column.group):
+        lines = [f"## {title}\n", "| column | type | unit | meaning |", "|---|---|---|---|"]
+        parts.append("\n".join([*lines, *(_line(column) for column in columns), ""]))
+    return "\n".join(parts)
+
+
+def _line(column: Column) -> str:
+    name = f"`{column.name}`" if column.nullable else f"**`{column.name}`**"
+    meaning = column.description.replace("|", "\\|")
+    return f"| {name} | {column.type} | {column.unit or ''} | {meaning} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(columns_markdown())

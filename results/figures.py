@@ -1,0 +1,46 @@
+"""How figures are written for people: sizes, points, times, rates."""
+
+from __future__ import annotations
+
+
+def size(count: float | None) -> str:
+    """Bytes, decimal as on a disk's label, in two or three figures: `15 GB`, `1.9 MB`; empty for None."""
+    if count is None:
+        return ""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.5:
+            return f"{value:.1f} {unit}" if value < 9.95 and unit != "B" else f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def points(value: float | None) -> str:
+    """A mean score, to one decimal; empty for None."""
+    return "" if value is None else f"{value:.1f}"
+
+
+def plain(value: float | None) -> str:
+    """A score as it was given, without a needless `.0`; empty for None."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time in the unit that suits it: `850 us`, `12 ms`, `0.87 s`, `15.8 s`, `183 s`; empty for None."""
+    if seconds is None:
+        return ""
+    if seconds < 0.0995:
+        return f"{seconds * 1e6:.0f} us" if seconds < 0.0009995 else f"{seconds * 1e3:.{seconds < 0.00995:d}f} ms"
+    return f"{seconds:.{2 if seconds < 9.995 else 1 if seconds < 99.95 else 0}f} s"
+
+
+def rate(per_second: float | None) -> str:
+    """Tokens a second: `0.42`, `22.1`, `1,510`; empty for None."""
+    if per_second is None:
+        return ""
+    return f"{per_second:,.{2 if per_second < 0.995 else 1 if per_second < 999.5 else 0}f}"
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun: `1 seed`, `5 seeds`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

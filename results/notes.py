@@ -1,0 +1,120 @@
+"""What a reader of the tables has to know about the rows behind them: marked, left out, or not comparable."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from results.answer import place_name
+from results.figures import count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from results.reading import Torn
+    from results.summary import QuantSummary
+
+
+def notes(summaries: Sequence[QuantSummary], torn: Sequence[Torn] = ()) -> tuple[str, ...]:
+    """Sentences in the order of their weight; none where there is nothing to say."""
+    found = (
+        _unfinished(summaries),
+        _infrastructure(summaries),
+        _budget(summaries),
+        _retried(summaries),
+        _mixed_exams(summaries),
+        _mixed_hardware(summaries),
+        _disturbed(summaries),
+        _suspect(summaries),
+        _torn(torn),
+    )
+    return tuple(note for note in found if note)
+
+
+def _unfinished(summaries: Sequence[QuantSummary]) -> str:
+    number = sum(summary.open_jobs for summary in summaries)
+    return f"{count(number, 'job')} begun and not ended: not in the figures." if number else ""
+
+
+def _infrastructure(summaries: Sequence[QuantSummary]) -> str:
+    number = sum(summary.infrastructure for summary in summaries)
+    if not number:
+        return ""
+    ended = sum(summary.jobs for summary in summaries)
+    which = "; ".join(
+        f"{_name(summary)} {summary.jobs - summary.infrastructure} of {summary.jobs} scored"
+        + ("" if summary.strict_mean is None else f", mean with the rest as 0: {summary.strict_mean:.1f}")
+        for summary in summaries
+        if summary.infrastructure
+    )
+    return (
+        f"{number} of {count(ended, 'job')} ended without a score because the infrastructure failed; the means leave "
+        f"them out ({which}). Start the sweep again to run them."
+    )
+
+
+def _budget(summaries: Sequence[QuantSummary]) -> str:
+    number = sum(summary.budget for summary in summaries)
+    if not number:
+        return ""
+    return (
+        f"{count(number, 'answer')} cut off by a limit ({_by_name(summaries, lambda summary: summary.budget)}): scored "
+        "as far as that goes, and in the means; more tokens or time may score higher."
+    )
+
+
+def _retried(summaries: Sequence[QuantSummary]) -> str:
+    number = sum(summary.retried for summary in summaries) - sum(summary.open_jobs for summary in summaries)
+    return f"{count(number, 'earlier attempt')} on record, not in the figures." if number > 0 else ""
+
+
+def _mixed_exams(summaries: Sequence[QuantSummary]) -> str:
+    mixed = [_name(summary) for summary in summaries if len(summary.exam_versions) > 1 or len(summary.scorings) > 1]
+    if not mixed:
+        return ""
+    return f"More than one exam version or scoring in {', '.join(mixed)}: these means are not of one thing."
+
+
+def _mixed_hardware(summaries: Sequence[QuantSummary]) -> str:
+    classes = sorted({name for summary in summaries for name in summary.timings.hardware_classes})
+    if len(classes) < 2:
+        return ""
+    return f"Timings come from different hardware ({', '.join(classes)}): compare them within one kind only."
+
+
+def _disturbed(summaries: Sequence[QuantSummary]) -> str:
+    marked = [_name(summary) for summary in summaries if summary.timings.requests and not summary.timings.clean]
+    if not marked:
+        return ""
+    return (
+        f"* timings of a first request after a load, with a cached prompt, or while something shared the node: "
+        f"there were no others ({', '.join(marked)})."
+    )
+
+
+def _suspect(summaries: Sequence[QuantSummary]) -> str:
+    number = sum(summary.timings.suspect for summary in summaries)
+    if not number:
+        return ""
+    return (
+        f"{count(number, 'request')} with a decode rate that the client's clock or the memory bus contradicts "
+        f"({_by_name(summaries, lambda summary: summary.timings.suspect)})."
+    )
+
+
+def _torn(torn: Sequence[Torn]) -> str:
+    if not torn:
+        return ""
+    names = ", ".join(one.path.name for one in torn)
+    return f"{count(len(torn), 'damaged file')} left out ({names}); their jobs run again when the sweep is started."
+
+
+def _by_name(summaries: Sequence[QuantSummary], number: Callable[[QuantSummary], int]) -> str:
+    counts: Counter[str] = Counter()
+    for summary in summaries:
+        counts[_name(summary)] += number(summary)
+    return ", ".join(f"{name}: {value}" for name, value in counts.items() if value)
+
+
+def _name(summary: QuantSummary) -> str:
+    return f"{place_name(summary.model, summary.variant)} {summary.quant}"

@@ -1,0 +1,140 @@
+"""The few statistics a handful of seeds allows: Student and Wilson intervals, bounds on what went unseen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist, fmean, stdev
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONFIDENCE: Final = 0.95
+MOST_SEEDS: Final = 10_000
+"""No advice goes beyond so many seeds: it would say no more than "a tie"."""
+
+_FRACTION_STEPS = 300
+_TINY = 1e-300
+_EPSILON = 1e-15
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An interval that covers the true value in a share `confidence` of samples."""
+
+    low: float
+    high: float
+    confidence: float = CONFIDENCE
+
+
+def incomplete_beta(x: float, a: float, b: float) -> float:
+    """Regularised incomplete beta function I_x(a, b) for 0 <= x <= 1 and a, b > 0.
+
+    Continued fraction DLMF 8.17.22, evaluated by the modified Lentz method (DLMF 3.10(iii)).
+    """
+    if x <= 0 or x >= 1:
+        return 0.0 if x <= 0 else 1.0
+    if x > (a + 1) / (a + b + 2):  # the fraction converges fast on the other side only
+        return 1 - incomplete_beta(1 - x, b, a)
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)) / a
+    c, d, value = 1.0, 0.0, 1.0
+    for step in range(_FRACTION_STEPS):
+        m = step // 2
+        if step == 0:
+            numerator = 1.0
+        elif step % 2 == 0:
+            numerator = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        else:
+            numerator = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        d = 1 / (1 + numerator * d or _TINY)
+        c = 1 + numerator / c or _TINY
+        value *= c * d
+        if abs(1 - c * d) < _EPSILON:
+            break
+    return front * (value - 1)
+
+
+def student_cdf(t: float, df: float) -> float:
+    """Probability that Student's t with `df` degrees of freedom is at most `t` (DLMF 8.17, NIST handbook 1.3.6.6.4)."""
+    tail = incomplete_beta(df / (df + t * t), df / 2, 0.5) / 2
+    return 1 - tail if t > 0 else tail
+
+
+def student_quantile(p: float, df: float) -> float:
+    """The t that Student's distribution with `df` degrees of freedom stays below with probability `p`, 0 < p < 1."""
+    if p < 0.5:
+        return -student_quantile(1 - p, df)
+    low, high = 0.0, 1.0
+    while student_cdf(high, df) < p:
+        low, high = high, 2 * high
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if student_cdf(middle, df) < p else (low, middle)
+    return (low + high) / 2
+
+
+def standard_deviation(values: Sequence[float]) -> float | None:
+    """Of the population that `values` is a sample of (n - 1); None for fewer than two."""
+    return stdev(values) if len(values) > 1 else None
+
+
+def mean_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Interval | None:
+    """Student's interval for the mean of `values`.
+
+    None for fewer than three, and where all are equal: an interval of no width would claim a certainty that equal
+    draws do not give.
+    """
+    sd = standard_deviation(values)
+    if len(values) < 3 or not sd:
+        return None
+    half = student_quantile((1 + confidence) / 2, len(values) - 1) * sd / math.sqrt(len(values))
+    mean = fmean(values)
+    return Interval(mean - half, mean + half, confidence)
+
+
+def rate_interval(successes: int, trials: int, *, confidence: float = CONFIDENCE) -> Interval | None:
+    """Wilson's score interval for a rate (Wilson 1927); None without trials."""
+    if trials == 0:
+        return None
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    rate = successes / trials
+    centre = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z / (1 + z * z / trials) * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
+    # At the ends the exact limits are 0 and 1; rounding must not exclude what was seen.
+    low = 0.0 if successes == 0 else centre - half
+    high = 1.0 if successes == trials else centre + half
+    return Interval(low, high, confidence)
+
+
+def unseen_rate(trials: int, *, confidence: float = CONFIDENCE) -> float:
+    """The highest rate of an event that `trials` trials without one still allow (Clopper and Pearson 1934, one-sided).
+
+    5 trials allow 45%, 59 allow 5%.
+    """
+    return 1 - (1 - confidence) ** (1 / trials) if trials else 1.0
+
+
+def trials_to_bound(rate: float, *, confidence: float = CONFIDENCE) -> int:
+    """How many trials without an event show that its rate is at most `rate`, 0 < rate < 1."""
+    return math.ceil(math.log(1 - confidence) / math.log1p(-rate))
+
+
+def trials_to_tell(sd: float, distance: float, *, confidence: float = CONFIDENCE) -> int | None:
+    """Trials after which a one-sided Student bound on a mean is within `distance` of it, at standard deviation `sd`.
+
+    None where that takes more than MOST_SEEDS.
+    """
+    low, high = 2, MOST_SEEDS
+    if distance <= 0 or not _told(sd, distance, high, confidence):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _told(sd, distance, middle, confidence) else (middle + 1, high)
+    return low
+
+
+def _told(sd: float, distance: float, trials: int, confidence: float) -> bool:
+    return student_quantile(confidence, trials - 1) * sd / math.sqrt(trials) <= distance

@@ -1,0 +1,211 @@
+"""Attempts folded to one line per model, quant, variant and exam: scores, memory and speed, and what they rest on."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any, Final
+
+from results.stats import Interval, mean_interval, rate_interval, standard_deviation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+Row = dict[str, Any]
+
+_TEXT_COLUMNS: Final = frozenset({"reply", "reasoning", "grader_log", "grade_items", "events", "scores"})
+"""Most of a run's bytes, and nothing that a summary needs."""
+
+_DISAGREEMENT: Final = 0.05
+"""Client and server decode rates further apart than this are suspect (docs/columns.md)."""
+
+_CEILING_SLACK: Final = 1.05
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Medians over a quant's requests.
+
+    `clean` says that they are over warm, uncached requests with nothing else on the node; where there was none such,
+    they are over all of them and `clean` is false. `requests` is how many they are over.
+    """
+
+    requests: int
+    clean: bool
+    ttft_any_s: float | None
+    ttft_answer_s: float | None
+    prefill_tps: float | None
+    decode_tps: float | None
+    hardware_classes: tuple[str, ...]
+    suspect: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuantSummary:
+    """What a sweep found about one quant, in one variant, on one exam.
+
+    Attributes:
+        file_bytes: Size of the model file; None where no row says.
+        jobs: Jobs that have ended, each counted once by its final attempt.
+        open_jobs: Jobs with attempts on record and none final yet.
+        infrastructure: Jobs that ended without a score, and are in no mean but `strict_mean`.
+        budget: Jobs whose answer was cut off by a limit; scored, and in the means.
+        retried: Attempts on record that are not final.
+        scores: (seed, points) of the scored jobs, by seed.
+        mean: Over the scored jobs, in points.
+        strict_mean: The same with infrastructure failures as 0.
+        low, high: Range of the scores.
+        interval: Student's, of the mean, kept within 0 and `score_max`; None for fewer than 3 scores or equal ones.
+        full_marks: Scored jobs with full marks; `full_marks_interval` is Wilson's, for their rate.
+        coverage: Scored jobs as a share of those that ended.
+        outcomes: Ended jobs by outcome.
+        load_s: Median over the loads seen.
+    """
+
+    model: str
+    quant: str
+    variant: str
+    exam: str
+    exam_versions: tuple[str, ...]
+    scorings: tuple[str, ...]
+    score_max: float | None
+    file_bytes: int | None
+    jobs: int
+    open_jobs: int
+    infrastructure: int
+    budget: int
+    retried: int
+    scores: tuple[tuple[int, float], ...]
+    mean: float | None
+    strict_mean: float | None
+    low: float | None
+    high: float | None
+    sd: float | None
+    interval: Interval | None
+    full_marks: int
+    full_marks_interval: Interval | None
+    coverage: float | None
+    outcomes: Mapping[str, int]
+    load_s: float | None
+    peak_ram_bytes: int | None
+    peak_vram_bytes: int | None
+    timings: Timings
+
+
+def summarise(table: Any) -> list[QuantSummary]:
+    """One summary per model, quant, variant and exam, in the order in which they first ran, largest file first.
+
+    Args:
+        table: A `pyarrow.Table` of attempts (results.store), of a finished or a running sweep.
+    """
+    names = [name for name in table.column_names if name not in _TEXT_COLUMNS]
+    rows: list[Row] = table.select(names).to_pylist()
+    groups: dict[tuple[str, str, str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["model"], row["variant"], row["exam"], row["quant"]].append(row)
+    summaries = [_summary(group) for group in groups.values()]
+    order = {key: place for place, key in enumerate(dict.fromkeys(key[:3] for key in groups))}
+    return sorted(summaries, key=lambda s: (order[s.model, s.variant, s.exam], -(s.file_bytes or 0), s.quant))
+
+
+def finals_of(rows: Iterable[Row]) -> list[Row]:
+    """The attempt that stands for each job that has ended; one per job even where two writers made two."""
+    by_job: dict[str, Row] = {}
+    for row in rows:
+        if row["final"]:
+            held = by_job.get(row["job_id"])
+            if held is None or (held["outcome_class"] == "infrastructure" != row["outcome_class"]):
+                by_job[row["job_id"]] = row
+    return list(by_job.values())
+
+
+def _summary(rows: Sequence[Row]) -> QuantSummary:
+    first = rows[0]
+    finals = finals_of(rows)
+    scored = sorted((row for row in finals if row["score"] is not None), key=lambda row: int(row["seed"]))
+    points = [float(row["score"]) for row in scored]
+    score_max = max((row["score_max"] for row in rows if row["score_max"] is not None), default=None)
+    full = sum(row["score"] >= row["score_max"] for row in scored)
+    interval = mean_interval(points)
+    if interval is not None and score_max is not None:
+        interval = Interval(max(interval.low, 0.0), min(interval.high, score_max), interval.confidence)
+    loads = {(row["node"], row["load_s"]) for row in rows if row["load_s"] is not None}
+    return QuantSummary(
+        model=first["model"],
+        quant=first["quant"],
+        variant=first["variant"],
+        exam=first["exam"],
+        exam_versions=_texts(rows, "exam_version"),
+        scorings=_texts(rows, "scoring"),
+        score_max=score_max,
+        file_bytes=_most(rows, "file_bytes"),
+        jobs=len(finals),
+        open_jobs=len({row["job_id"] for row in rows}) - len(finals),
+        infrastructure=sum(row["outcome_class"] == "infrastructure" for row in finals),
+        budget=sum(row["outcome_class"] == "budget" for row in finals),
+        retried=sum(not row["final"] for row in rows),
+        scores=tuple((row["seed"], float(row["score"])) for row in scored),
+        mean=fmean(points) if points else None,
+        strict_mean=sum(points) / len(finals) if finals else None,
+        low=min(points, default=None),
+        high=max(points, default=None),
+        sd=standard_deviation(points),
+        interval=interval,
+        full_marks=full,
+        full_marks_interval=rate_interval(full, len(points)),
+        coverage=len(points) / len(finals) if finals else None,
+        outcomes=dict(Counter(row["outcome"] for row in finals).most_common()),
+        load_s=median(load for _, load in loads) if loads else None,
+        peak_ram_bytes=_most(rows, "peak_ram_bytes"),
+        peak_vram_bytes=_most(rows, "peak_vram_bytes"),
+        timings=_timings(finals),
+    )
+
+
+def _timings(finals: Sequence[Row]) -> Timings:
+    timed = [row for row in finals if row["decode_tps"] is not None or row["ttft_any_s"] is not None]
+    clean = [row for row in timed if _is_clean(row)]
+    rows = clean or timed
+    return Timings(
+        requests=len(rows),
+        clean=bool(clean),
+        ttft_any_s=_median(rows, "ttft_any_s"),
+        ttft_answer_s=_median(rows, "ttft_answer_s"),
+        prefill_tps=_median(rows, "prefill_tps"),
+        decode_tps=_median(rows, "decode_tps"),
+        hardware_classes=_texts(rows, "hardware_class"),
+        suspect=sum(_is_suspect(row) for row in rows),
+    )
+
+
+def _is_clean(row: Row) -> bool:
+    return not row["cold"] and not row["cached_tokens"] and not json.loads(row["shared_with"] or "[]")
+
+
+def _is_suspect(row: Row) -> bool:
+    """Whether a decode rate contradicts the client's clock or what the memory bus allows."""
+    server, client, ceiling = row["decode_tps"], row["decode_tps_client"], row["decode_ceiling_tps"]
+    if not server:
+        return False
+    disagrees = client is not None and abs(client - server) > _DISAGREEMENT * server
+    return disagrees or (ceiling is not None and server > _CEILING_SLACK * ceiling)
+
+
+def _median(rows: Sequence[Row], name: str) -> float | None:
+    return _fold(median, rows, name)
+
+
+def _most(rows: Sequence[Row], name: str) -> int | None:
+    most = _fold(max, rows, name)
+    return None if most is None else int(most)
+
+
+def _fold(function: Callable[[list[float]], float], rows: Sequence[Row], name: str) -> float | None:
+    values = [row[name] for row in rows if row[name] is not None]
+    return function(values) if values else None
+
+
+def _texts(rows: Sequence[Row], name: str) -> tuple[str, ...]:
+    return tuple(sorted({row[name] for row in rows if row[name] is not None}))
