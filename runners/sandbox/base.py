@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from signal import SIGKILL, SIGXCPU, SIGXFSZ
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from runners.errors import RunnersError
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 
-Status = Literal["ok", "nonzero", "signal", "time_limit", "memory_limit", "output_limit"]
+Status = Literal["ok", "nonzero", "signal", "time_limit", "memory_limit", "output_limit", "process_limit"]
 
 
 class SandboxUnavailable(RunnersError):  # noqa: N818 - reads as the state of the machine it reports
@@ -34,7 +35,8 @@ class Limits:
         memory_bytes: Resident memory of all processes of the run together.
         output_bytes: Standard output and standard error, each.
         file_bytes: Any one file, all of the work directory together, and all of /tmp.
-        processes: Processes and threads alive at once.
+        processes: Processes alive at once.
+        files: Files and folders in the work directory.
         address_space_bytes: Virtual memory of any one process, or None; runtimes that reserve far more than they
             use (Go, Node, sanitizers) cannot start under a small one.
     """
@@ -45,6 +47,7 @@ class Limits:
     output_bytes: int = 1 * MIB
     file_bytes: int = 64 * MIB
     processes: int = 64
+    files: int = 10_000
     address_space_bytes: int | None = None
 
 
@@ -68,6 +71,29 @@ class Completed:
     status: Status
     wall_s: float
 
+    @classmethod
+    def of(
+        cls,
+        stdout: bytes,
+        stderr: bytes,
+        *,
+        exit_code: int | None,
+        signal: int | None,
+        limit: Status | None,
+        wall_s: float,
+    ) -> Self:
+        """The record of a run that ended for `limit`, by `signal`, or with `exit_code`.
+
+        One that ended without any of the three was ended by the kernel, with everything around it.
+        """
+        if limit is not None:
+            return cls(None, None, stdout, stderr, limit, wall_s)
+        if exit_code is not None:
+            return cls(exit_code, None, stdout, stderr, "nonzero" if exit_code else "ok", wall_s)
+        number = SIGKILL if signal is None else int(signal)
+        by_limit: dict[int, Status] = {SIGXCPU: "time_limit", SIGXFSZ: "output_limit"}
+        return cls(None, number, stdout, stderr, by_limit.get(number, "signal"), wall_s)
+
 
 @dataclass(frozen=True)
 class View:
@@ -80,6 +106,10 @@ class View:
 
     read_only: tuple[Path, ...] = field(default=())
     hidden: tuple[Path, ...] = field(default=())
+
+
+DEFAULT_LIMITS = Limits()
+SYSTEM_ONLY = View()
 
 
 class Sandbox(Protocol):
@@ -99,8 +129,8 @@ class Sandbox(Protocol):
         workdir: Path,
         stdin: bytes | None = None,
         env: Mapping[str, str] | None = None,
-        limits: Limits = Limits(),
-        view: View = View(),
+        limits: Limits = DEFAULT_LIMITS,
+        view: View = SYSTEM_ONLY,
     ) -> Completed:
         """Run `argv` with `workdir` (the only writable folder) at `BOX`, without network, and wait for its end.
 

@@ -1,0 +1,134 @@
+"""The sandbox made by bubblewrap, where `bwrap` is installed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from functools import cache
+from typing import TYPE_CHECKING
+
+from runners.sandbox.base import (
+    BOX,
+    DEFAULT_LIMITS,
+    SYSTEM_ONLY,
+    Completed,
+    Limits,
+    SandboxFailed,
+    SandboxUnavailable,
+    View,
+)
+from runners.sandbox.layout import HOSTNAME, UID, Mount, mounts
+from runners.sandbox.rlimits import rlimits
+from runners.sandbox.supervise import Ended, supervise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+_ALONE = (
+    *("--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"),
+    *("--die-with-parent", "--new-session", "--cap-drop", "ALL"),
+)
+# bubblewrap's process 1 counts as the user's inside; its parent stays outside.
+_OWN_PROCESSES = 1
+# What bubblewrap adds to a signal's number in an exit code, as a shell does.
+_SIGNAL_BASE = 128
+_SIGNAL_MAX = 64
+
+
+class BubblewrapSandbox:
+    """Each run in a bubblewrap of its own; prlimit(1) sets the limits inside.
+
+    Raises:
+        SandboxUnavailable: `bwrap` or `prlimit` is not installed.
+    """
+
+    isolation = "bubblewrap"
+
+    def __init__(self) -> None:
+        self._bwrap = _tool("bwrap", "bubblewrap")
+        self._prlimit = _tool("prlimit", "util-linux")
+        self._options = _options(self._bwrap)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        workdir: Path,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        view: View = SYSTEM_ONLY,
+    ) -> Completed:
+        """See `Sandbox.run`."""
+        plan = mounts(workdir, view, limits)
+
+        def command(status_fd: int) -> list[str]:
+            words = [self._bwrap, *_ALONE, "--json-status-fd", str(status_fd)]
+            words += ["--uid", str(UID), "--gid", str(UID), "--hostname", HOSTNAME]
+            if "--disable-userns" in self._options:
+                words.append("--disable-userns")
+            words += ["--proc", "/proc", "--dev", "/dev"]
+            for mount in plan:
+                words += self._words(mount)
+            words += [word for mount in plan if mount.kind == "hidden" for word in ("--remount-ro", mount.target)]
+            words += ["--remount-ro", "/", "--chdir", str(BOX), "--", self._prlimit]
+            words += _prlimit_words(limits)
+            return [*words, "--", *argv]
+
+        ended = supervise(command, env=env or {}, stdin=stdin, limits=limits, workdir=workdir)
+        return _completed(ended)
+
+    def _words(self, mount: Mount) -> Iterator[str]:
+        """One line of the layout in bubblewrap's words."""
+        if mount.kind == "link":
+            yield from ("--symlink", mount.source, mount.target)
+        elif mount.kind in ("read_only", "writable"):
+            yield from ("--bind" if mount.kind == "writable" else "--ro-bind", mount.source, mount.target)
+        else:
+            if mount.kind == "tmpfs":
+                if "--perms" in self._options:
+                    yield from ("--perms", "1777")
+                if "--size" in self._options:
+                    yield from ("--size", str(mount.size_bytes))
+            yield from ("--tmpfs", mount.target)
+
+
+def _prlimit_words(limits: Limits) -> list[str]:
+    values = rlimits(limits, own_processes=_OWN_PROCESSES)
+    return [f"--{name.removeprefix('RLIMIT_').lower()}={soft}:{hard}" for name, (soft, hard) in values.items()]
+
+
+def _tool(name: str, package: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        from runners.sandbox.advice import install_command
+
+        raise SandboxUnavailable(f"{name} is not installed", install_command(package))
+    return found
+
+
+@cache
+def _options(bwrap: str) -> frozenset[str]:
+    """The options that this version knows; Debian 11 and Ubuntu 22.04 lack some."""
+    text = subprocess.run([bwrap, "--help"], capture_output=True, text=True, check=False, timeout=10).stdout
+    return frozenset(word for word in text.split() if word.startswith("--"))
+
+
+def _completed(ended: Ended) -> Completed:
+    """Read bubblewrap's JSON status: `exit-code` is there once the command was started and ended."""
+    exit_code: int | None = None
+    signal: int | None = None
+    for line in ended.report.decode("utf-8", "replace").splitlines():
+        status = json.loads(line)
+        if "exit-code" in status:
+            exit_code = int(status["exit-code"])
+    if exit_code is None and ended.limit is None and ended.returncode == 1:
+        raise SandboxFailed("bubblewrap could not set up the sandbox", ended.stderr.decode("utf-8", "replace").strip())
+    if exit_code is not None and _SIGNAL_BASE < exit_code <= _SIGNAL_BASE + _SIGNAL_MAX:
+        signal = exit_code - _SIGNAL_BASE
+        exit_code = None
+    return Completed.of(
+        ended.stdout, ended.stderr, exit_code=exit_code, signal=signal, limit=ended.limit, wall_s=ended.wall_s
+    )

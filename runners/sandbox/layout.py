@@ -1,0 +1,80 @@
+"""What a sandbox shows of the host, as a list of mounts that both kinds of sandbox carry out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from runners.sandbox.base import BOX, Limits, SandboxFailed, View
+
+UID = 1000
+HOSTNAME = "sandbox"
+
+# The top-level folders that a program's loader and shell need; on merged-usr systems they are links into /usr.
+_SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix/store", "gnu/store")
+# Nothing of /etc but what programs need to start; passwd and hosts are ours, the host's users stay unknown.
+_HOST_ETC = ("ld.so.cache", "alternatives", "fonts")
+_OWN_ETC = ("passwd", "group", "hosts", "nsswitch.conf")
+_SHM_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One thing to put into the new root.
+
+    `read_only` and `writable` bind `source`; `link` makes a symbolic link to `source`; `tmpfs` makes a folder of at
+    most `size_bytes` in memory; `hidden` covers what is there with an empty read-only folder.
+    """
+
+    kind: Literal["read_only", "writable", "link", "tmpfs", "hidden"]
+    target: str
+    source: str = ""
+    size_bytes: int = 0
+
+
+def mounts(workdir: Path, view: View, limits: Limits) -> tuple[Mount, ...]:
+    """Everything inside but /proc and /dev, parents before children.
+
+    Raises:
+        SandboxFailed: `workdir` is no folder.
+    """
+    if not workdir.is_dir():
+        raise SandboxFailed(f"the work folder {workdir} does not exist")
+    own = Path(__file__).parent / "etc"
+    plan = [*_system(), *_etc(own)]
+    shown = [Path("/", name) for name in _SYSTEM]
+    for path in (Path(os.path.realpath(p)) for p in view.read_only):
+        if path.exists() and not any(path.is_relative_to(parent) for parent in shown):
+            plan.append(Mount("read_only", str(path), str(path)))
+            shown.append(path)
+    plan += [
+        Mount("hidden", str(path))
+        for path in (Path(os.path.realpath(p)) for p in view.hidden)
+        if path.is_dir() and any(path.is_relative_to(parent) for parent in shown)
+    ]
+    plan += [
+        Mount("tmpfs", "/dev/shm", size_bytes=min(limits.file_bytes, _SHM_BYTES)),  # noqa: S108 - a path inside
+        Mount("tmpfs", "/tmp", size_bytes=limits.file_bytes),  # noqa: S108 - a path inside
+        Mount("writable", str(BOX), os.path.realpath(workdir)),
+    ]
+    return tuple(plan)
+
+
+def _system() -> list[Mount]:
+    found = []
+    for name in _SYSTEM:
+        path = Path("/", name)
+        if path.is_symlink():
+            found.append(Mount("link", str(path), str(path.readlink())))
+        elif path.is_dir():
+            found.append(Mount("read_only", str(path), str(path)))
+    return found
+
+
+def _etc(own: Path) -> list[Mount]:
+    host = [Path("/etc", name) for name in _HOST_ETC]
+    found = [Mount("read_only", str(path), os.path.realpath(path)) for path in host if path.exists()]
+    found += [Mount("read_only", f"/etc/{name}", str(own / name)) for name in _OWN_ETC]
+    return found

@@ -1,0 +1,172 @@
+"""Runs one launcher to its end: reads what comes out up to a cap, keeps the time, ends it at a limit."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runners.sandbox.base import Limits, SandboxFailed, Status
+from runners.sandbox.spawner import spawn
+from runners.sandbox.watch import Watch, end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+_TICK_S = 0.025
+_CHUNK_BYTES = 65536
+_REPORT_BYTES = 65536
+# How long the kernel may take to end a sandbox with thousands of processes on a busy machine.
+_END_S = 30.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What came of a launcher.
+
+    `limit` is the limit it was ended for, or None; `report` what it wrote to its status descriptor.
+    """
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+    report: bytes
+    limit: Status | None
+    wall_s: float
+
+
+def supervise(
+    command: Callable[[int], Sequence[str]],
+    *,
+    pass_fds: Sequence[int] = (),
+    env: Mapping[str, str],
+    stdin: bytes | None,
+    limits: Limits,
+    workdir: Path,
+) -> Ended:
+    """Start `command(status_fd)` and wait until it and all it started are gone.
+
+    Raises:
+        SandboxFailed: It could not be started, or the kernel did not let it end.
+    """
+    started = time.monotonic()
+    report_fd, status_fd = os.pipe()
+    stdin_fd = os.open(os.devnull, os.O_RDONLY) if stdin is None else holding(stdin)
+    try:
+        process = spawn(command(status_fd), env=env, stdin=stdin_fd, pass_fds=[status_fd, *pass_fds])
+    except OSError as error:
+        os.close(report_fd)
+        raise SandboxFailed(f"the sandbox's launcher did not start: {error}") from error
+    finally:
+        os.close(status_fd)
+        os.close(stdin_fd)
+    reader = _Reader(process, report_fd, limits)
+    try:
+        limit = _wait(process.pid, reader, started, limits, Watch(process.pid, limits, workdir))
+        returncode = process.wait(_END_S)
+    except subprocess.TimeoutExpired as error:
+        raise SandboxFailed(f"process {process.pid} of the sandbox did not end when it was told to") from error
+    finally:
+        if process.poll() is None:
+            end(process.pid)
+            process.kill()
+        reader.close()
+    return Ended(
+        returncode, bytes(reader.stdout), bytes(reader.stderr), bytes(reader.report), limit, time.monotonic() - started
+    )
+
+
+class _Reader:
+    """The three streams of a run, each kept up to a cap, and a note of its end."""
+
+    def __init__(self, process: subprocess.Popen[bytes], report_fd: int, limits: Limits) -> None:
+        if process.stdout is None or process.stderr is None:
+            raise SandboxFailed("the sandbox's launcher has no output")
+        self.stdout, self.stderr, self.report = bytearray(), bytearray(), bytearray()
+        self.over = False
+        self.ended = False
+        self._process = process
+        self._fds = {
+            process.stdout.fileno(): (self.stdout, limits.output_bytes),
+            process.stderr.fileno(): (self.stderr, limits.output_bytes),
+            report_fd: (self.report, _REPORT_BYTES),
+        }
+        self._report_fd = report_fd
+        self._pidfd = os.pidfd_open(process.pid)
+        self._selector = selectors.DefaultSelector()
+        for fd in self._fds:
+            os.set_blocking(fd, False)
+            self._selector.register(fd, selectors.EVENT_READ)
+        self._selector.register(self._pidfd, selectors.EVENT_READ)
+
+    def poll(self, timeout_s: float) -> None:
+        """Take in what there is, waiting at most `timeout_s` for something."""
+        for key, _ in self._selector.select(timeout_s):
+            if key.fd == self._pidfd:
+                self.ended = True
+                self._selector.unregister(self._pidfd)
+            elif not self._take(key.fd):
+                self._selector.unregister(key.fd)
+
+    def drain(self) -> None:
+        """Take in what is left once everything inside has ended."""
+        for fd in self._fds:
+            while self._take(fd):
+                pass
+
+    def close(self) -> None:
+        self._selector.close()
+        os.close(self._pidfd)
+        os.close(self._report_fd)
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
+
+    def _take(self, fd: int) -> bool:
+        kept, cap = self._fds[fd]
+        try:
+            data = os.read(fd, _CHUNK_BYTES)
+        except BlockingIOError:
+            return not self.ended
+        room = cap - len(kept)
+        self.over = self.over or len(data) > room
+        kept += data[:room]
+        return bool(data)
+
+
+def _wait(pid: int, reader: _Reader, started: float, limits: Limits, watch: Watch) -> Status | None:
+    """Wait until the launcher ends, ending it at a limit; returns that limit."""
+    limit: Status | None = None
+    deadline = started + limits.wall_s
+    next_check = started + 2 * _TICK_S
+    while not reader.ended:
+        now = time.monotonic()
+        if limit is None and now >= deadline:
+            limit = "time_limit"
+        elif limit is None and now >= next_check:
+            limit = watch.check()
+            next_check = time.monotonic() + _TICK_S
+        if limit is None and reader.over:
+            limit = "output_limit"
+        if limit is not None:
+            if now > deadline + _END_S:
+                break
+            end(pid)
+        reader.poll(max(0.0, min(next_check, deadline) - time.monotonic()) if limit is None else _TICK_S)
+    reader.drain()
+    if limit is None:
+        limit = "output_limit" if reader.over else watch.check_folder()
+    return limit
+
+
+def holding(data: bytes) -> int:
+    """A new descriptor from which `data` can be read; it lies in memory only."""
+    fd = os.memfd_create("sandbox")
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
