@@ -83,6 +83,10 @@ def open_counters(device: Device) -> GpuCounters:
             from profiles.counters.cpu import CpuCounters
 
             return CpuCounters()
+        if device.vendor == "nvidia":
+            from profiles.counters.nvidia import NvidiaCounters
+
+            return NvidiaCounters.open(device)
     except Exception as error:  # a driver may fail in any way; measuring a model goes on without it
         return Unmeasured(f"{device.id}: {type(error).__name__}: {error}")
     return Unmeasured(f"{device.id}: no counters are known for {device.vendor} devices")

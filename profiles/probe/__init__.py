@@ -91,8 +91,9 @@ def probe_node(
 
 
 def _gpu_probes(system: System, ram: host.Memory) -> list[tuple[str, Callable[[], Found]]]:
-    del system, ram
-    return []
+    from profiles.probe.nvidia import probe_nvidia
+
+    return [("nvidia", lambda: probe_nvidia(system, ram))]
 
 
 def _tools(system: System, *, versions: bool) -> tuple[FoundTool, ...]:
