@@ -1,0 +1,27 @@
+"""Removes what a program left behind, however it locked or nested it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TIMEOUT_S = 60.0
+
+
+def remove_tree(path: Path) -> bool:
+    """Remove the folder `path`, never following a link; returns whether it is gone.
+
+    chmod(1) and rm(1) come in where Python's recursion fails: folders without permissions, or thousands deep.
+    """
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return not path.exists()
+    except (OSError, RecursionError):
+        for command in (["chmod", "-R", "u+rwx", "--"], ["rm", "-rf", "--one-file-system", "--"]):
+            subprocess.run([*command, str(path)], check=False, capture_output=True, timeout=_TIMEOUT_S)
+    return not path.exists()
