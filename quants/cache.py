@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from quants.artifact import Artifact, ModelFile
+    from quants.hubclient import HubSettings
 
 
 def fetch(
@@ -20,6 +21,7 @@ def fetch(
     *,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    hub: HubSettings | None = None,
 ) -> Path:
     """The local path of the artifact's first file, after every file's size and sha256 have been verified.
 
@@ -30,6 +32,7 @@ def fetch(
         artifact: what a plan pinned.
         progress: called with (bytes done, bytes in all) now and then; the last call has both equal.
         cancelled: asked now and then; when it returns True the work stops and keeps what it has.
+        hub: where the Hub is; by default as huggingface_hub took it from the environment.
 
     Raises:
         CorruptFileError: what is there, or what arrived twice, is not what was pinned.
@@ -42,7 +45,7 @@ def fetch(
     if artifact.repo is not None:
         from quants.download import fetch_hub
 
-        return fetch_hub(artifact, tally)
+        return fetch_hub(artifact, tally, hub)
     root = builtin_root(artifact.builtin) if artifact.builtin is not None else Path(artifact.root or ".")
     paths = [_verify_local(root, file, tally) for file in artifact.files]
     return paths[0]

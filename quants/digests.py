@@ -128,16 +128,20 @@ def _remember(identity: _Identity, sha256: str) -> None:
         "inode": identity.inode,
         "sha256": sha256,
     }
-    target = _entry(identity.path)
+    write_atomically(_entry(identity.path), json.dumps(entry))
+
+
+def write_atomically(target: Path, text: str) -> None:
+    """Write a cache entry so that no reader ever sees half of it; a read-only home is no error, only slower."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
-                json.dump(entry, file)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
             Path(temporary).replace(target)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError:
-        return  # a read-only home costs time, not the sweep
+        return

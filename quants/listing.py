@@ -17,11 +17,13 @@ class ListedFile:
         path: relative to the source, with forward slashes.
         size_bytes: its length.
         sha256: of its content where the source publishes it (the Hub does); None for local files until selected.
+        git_sha1: the git object id of a Hub file that is stored in git itself; None elsewhere.
     """
 
     path: str
     size_bytes: int
     sha256: str | None = None
+    git_sha1: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

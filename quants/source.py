@@ -18,6 +18,8 @@ from quants.local import builtin_root, list_builtin, list_local
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from quants.hubclient import HubSettings
+
 __all__ = [
     "Candidate",
     "HubAddress",
@@ -42,7 +44,7 @@ class HubAddress:
     revision: str | None
 
 
-def resolve(text: str, *, base_dir: Path, need_data: bool = True) -> Listing:
+def resolve(text: str, *, base_dir: Path, need_data: bool = True, hub: HubSettings | None = None) -> Listing:
     """What `text` (a file, a folder, `hf:owner/name[@revision]`, `builtin:stand-in`) holds.
 
     Local headers are read and checked; nothing is hashed or downloaded yet.
@@ -51,6 +53,7 @@ def resolve(text: str, *, base_dir: Path, need_data: bool = True) -> Listing:
         text: the source as the spec has it. A relative path counts from `base_dir`, `~` is the home folder.
         base_dir: the folder of the spec.
         need_data: False accepts local files without their tensor data: enough for sizing, not for running.
+        hub: where the Hub is; by default as huggingface_hub took it from the environment.
 
     Raises:
         SourceError: nothing usable there, with the path or repository named.
@@ -63,7 +66,7 @@ def resolve(text: str, *, base_dir: Path, need_data: bool = True) -> Listing:
     if address is not None:
         from quants.hub import list_repo
 
-        return list_repo(address.repo, revision=address.revision, source=source)
+        return list_repo(address.repo, revision=address.revision, source=source, settings=hub)
     if source.startswith("builtin:"):
         return list_builtin(source.removeprefix("builtin:"), source)
     if "\0" in source:
@@ -101,6 +104,7 @@ def select(
     quants: Sequence[str] | Literal["all"],
     *,
     progress: Callable[[str, int, int], None] | None = None,
+    hub: HubSettings | None = None,
 ) -> tuple[Artifact, ...]:
     """The artifacts of `quants`, pinned by size and sha256, in the order asked ("all": smallest first).
 
@@ -110,18 +114,19 @@ def select(
         listing: from `resolve`.
         quants: names as in `listing.quants`, in any case; a file name or path of the listing works too.
         progress: called with (path, bytes hashed, bytes of the file) while a local file is hashed.
+        hub: where the Hub is; by default as huggingface_hub took it from the environment.
 
     Raises:
         SelectionError: a quant that is not there (the nearest is named) or a name that stands for several.
         SourceError: a file that cannot be read, or changed while it was hashed.
     """
     if quants == "all":
-        return tuple(_pin(listing, candidate, progress) for candidate in listing.candidates)
+        return tuple(_pin(listing, candidate, progress, hub) for candidate in listing.candidates)
     chosen = [find(listing, quant) for quant in quants]
     for index, candidate in enumerate(chosen):
         if candidate in chosen[:index]:
             raise SelectionError(f"quant {quants[index]!r} of {listing.source} is asked for twice")
-    return tuple(_pin(listing, candidate, progress) for candidate in chosen)
+    return tuple(_pin(listing, candidate, progress, hub) for candidate in chosen)
 
 
 def find(listing: Listing, quant: str) -> Candidate:
@@ -176,11 +181,16 @@ def _not_there(listing: Listing, quant: str) -> SelectionError:
     )
 
 
-def _pin(listing: Listing, candidate: Candidate, progress: Callable[[str, int, int], None] | None) -> Artifact:
+def _pin(
+    listing: Listing,
+    candidate: Candidate,
+    progress: Callable[[str, int, int], None] | None,
+    hub: HubSettings | None,
+) -> Artifact:
     if listing.kind == "hub":
         from quants.hub import pin_files
 
-        files = pin_files(listing, candidate)
+        files = pin_files(listing, candidate, hub)
     else:
         root = builtin_root(listing.builtin) if listing.builtin is not None else Path(listing.root or ".")
         files = tuple(_pin_local(root, file, progress) for file in candidate.files)
