@@ -1,20 +1,15 @@
-"""The errors about machines and cards that a person meets: what was wrong and what to do about it."""
+"""The errors of this room whose text is meant for a person."""
 
 from __future__ import annotations
 
 
 class ProfilesError(Exception):
-    """Something about a machine, a card or an override file that its user can mend.
+    """Something that the user gave about a machine or a card is wrong; the text says what, where and what to do."""
 
-    Attributes:
-        message: What was wrong, in one sentence.
-        hint: What to do about it; None where nothing sensible can be said.
-    """
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+class OverrideError(ProfilesError):
+    """The file that says what a probe cannot know about this machine is wrong."""
 
-    def __str__(self) -> str:
-        return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
+
+class UnknownCardError(ProfilesError):
+    """The catalogue has no such card; the text names the nearest ones."""

@@ -14,6 +14,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from profiles.override import Override, apply_override, load_override
 from profiles.probe import host
 from profiles.probe.system import Found, System
 from profiles.types import Device, FoundEngine, FoundTool, NodeProfile, Notice
@@ -30,18 +31,25 @@ def probe_node(
     *,
     models_dir: Path | None = None,
     engines: bool = True,
+    override: Override | None = None,
     system: System | None = None,
 ) -> NodeProfile:
     """The profile of this machine.
 
     Args:
-        models_dir: where model files will land; its disk is the one whose room is reported. None: the home folder.
+        models_dir: where model files will land; its disk is the one whose room is reported. None: what the override
+            file says, else the home folder.
         engines: also run the engines and tools that are found, to learn their builds and devices. That takes as long as
             they need to start (up to seconds with a GPU); without it the profile comes in well under a second and
             names the tools without their versions.
+        override: what the machine's owner said; None reads the override file, if there is one.
         system: the machine to look at; None is the one we run on.
+
+    Raises:
+        OverrideError: the override file is wrong.
     """
     system = system or System()
+    override = load_override() if override is None else override
     notices: list[Notice] = []
 
     def attempt(name: str, probe: Callable[[], T], otherwise: T) -> T:
@@ -55,7 +63,7 @@ def probe_node(
     ram = attempt("ram", lambda: host.memory(system), host.Memory(None, None, None, None, None))
     power = attempt("power", lambda: host.power_state(system), host.PowerState(None, None, ()))
     notices.extend(power.notices)
-    folder = models_dir or Path.home()
+    folder = models_dir or Path(override.models_dir or Path.home())
     disk_free = attempt("disk", lambda: host.disk_free_bytes(folder), None)
 
     devices: list[Device] = [host.cpu_device(cpu, ram)]
@@ -63,8 +71,13 @@ def probe_node(
         found = attempt(name, probe, Found())
         devices.extend(found.devices)
         notices.extend(found.notices)
-    found_engines: tuple[FoundEngine, ...] = ()
-    tools: tuple[FoundTool, ...] = attempt("tools", lambda: _tools(system, versions=engines), ())
+    no_engines: tuple[FoundEngine, ...] = ()
+    no_tools: tuple[FoundTool, ...] = ()
+    server = override.llama_server
+    found_engines = attempt("engines", lambda: _engines(system, server, ask=engines), no_engines)
+    found_tools = attempt("tools", lambda: _tools(system, versions=engines), no_tools)
+    visible, said = apply_override(override, tuple(devices))
+    notices.extend(said)
     return NodeProfile(
         hostname=platform.node() or "localhost",
         os=f"{platform.system()} {platform.release()}",
@@ -83,9 +96,9 @@ def probe_node(
         platform_profile=power.platform_profile,
         models_dir=str(folder),
         disk_free_bytes=disk_free,
-        devices=tuple(devices),
+        devices=visible,
         engines=found_engines,
-        tools=tools,
+        tools=found_tools,
         warnings=tuple(notices),
     )
 
@@ -94,6 +107,12 @@ def _gpu_probes(system: System, ram: host.Memory) -> list[tuple[str, Callable[[]
     from profiles.probe.nvidia import probe_nvidia
 
     return [("nvidia", lambda: probe_nvidia(system, ram))]
+
+
+def _engines(system: System, llama_server: str | None, *, ask: bool) -> tuple[FoundEngine, ...]:
+    from profiles.probe.engines import find_engines
+
+    return find_engines(system, llama_server=llama_server, ask=ask)
 
 
 def _tools(system: System, *, versions: bool) -> tuple[FoundTool, ...]:

@@ -1,0 +1,112 @@
+"""Machines and cards for a person to read: tables of profiles, and of the catalogue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+    from profiles.types import Device, NodeProfile
+
+UNKNOWN = "?"
+
+
+def to_json(profiles: Sequence[NodeProfile]) -> list[dict[str, Any]]:
+    """The profiles as plain JSON values."""
+    return [profile.to_dict() for profile in profiles]
+
+
+def render_nodes(profiles: Sequence[NodeProfile]) -> RenderableType:
+    """One block a machine: the machine itself, its devices as a table, engines and tools, and its warnings."""
+    from rich.console import Group
+
+    blocks: list[RenderableType] = []
+    for profile in profiles:
+        if blocks:
+            blocks.append("")
+        blocks += _node(profile)
+    return Group(*blocks)
+
+
+def _node(profile: NodeProfile) -> list[RenderableType]:
+    from rich.text import Text
+
+    header = Text.assemble((profile.hostname, "bold"), f"  {profile.os} {profile.arch}")
+    cores = _number(profile.cores_usable)
+    if profile.cores_logical is not None and profile.cores_usable != profile.cores_logical:
+        cores += f" of {profile.cores_logical}"
+    lines = [
+        f"  {profile.cpu_model or 'CPU unknown'}, {cores} cores",
+        f"  RAM {size(profile.ram_free_bytes)} free of {size(profile.ram_total_bytes)}"
+        + (f" (limit: {profile.ram_limit})" if profile.ram_limit else "")
+        + f", swap {size(profile.swap_total_bytes)}"
+        + f", disk {size(profile.disk_free_bytes)} free in {profile.models_dir}",
+        f"  governor {profile.governor or UNKNOWN}, platform profile {profile.platform_profile or UNKNOWN}",
+    ]
+    blocks: list[RenderableType] = [header, *(Text(line) for line in lines), _devices(profile)]
+    for engine in profile.engines:
+        devices = f": {', '.join(f'{d.name} {d.description}' for d in engine.devices)}" if engine.devices else ""
+        blocks.append(Text(f"  engine {engine.kind} {engine.build or ''} {engine.path or ''}".rstrip() + devices))
+    tools = ", ".join(tool.name + (f" ({tool.version})" if tool.version else "") for tool in profile.tools)
+    blocks.append(Text(f"  tools {tools or 'none'}"))
+    blocks += [Text.assemble(("  warning ", "yellow"), notice.message) for notice in profile.warnings]
+    return blocks
+
+
+def _devices(profile: NodeProfile) -> RenderableType:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("  device", no_wrap=True)
+    table.add_column("name", min_width=12)
+    table.add_column("kind", no_wrap=True)
+    for column in ("free", "total", "bandwidth"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("notes")
+    for device in profile.devices:
+        table.add_row(
+            f"  {device.id}",
+            device.name,
+            device.kind,
+            size(device.memory_free_bytes),
+            size(device.memory_total_bytes),
+            bandwidth(device.bandwidth_bytes_per_s),
+            _notes(device),
+        )
+    return table
+
+
+def _notes(device: Device) -> str:
+    notes = []
+    if device.excluded is not None:
+        notes.append(f"left alone: {device.excluded}")
+    elif not device.usable:
+        notes.append("not used: memory unknown")
+    if device.driver is not None:
+        notes.append(f"driver {device.driver}")
+    if device.compute_capability is not None:
+        notes.append(device.compute_capability)
+    if device.reserved_bytes:
+        notes.append(f"{size(device.reserved_bytes)} left free")
+    if device.processes:
+        held = [process.memory_bytes for process in device.processes]
+        known = "" if None in held else f", {size(sum(each or 0 for each in held))}"
+        notes.append(f"{len(device.processes)} process{'es' if len(device.processes) > 1 else ''}{known}")
+    return "; ".join(notes)
+
+
+def size(number_of_bytes: int | None) -> str:
+    """Bytes in GiB, ``?`` for what is not known."""
+    return UNKNOWN if number_of_bytes is None else f"{number_of_bytes / 2**30:.1f} GiB"
+
+
+def bandwidth(bytes_per_s: float | None) -> str:
+    """Bytes per second in the GB/s of data sheets, ``?`` for what is not known."""
+    return UNKNOWN if bytes_per_s is None else f"{bytes_per_s / 1e9:.0f} GB/s"
+
+
+def _number(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:g}"
