@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from quants.artifact import Artifact, ModelFile
     from quants.cache import Tally
 
-CHUNK_BYTES: Final = 1024 * 1024
+CHUNK_BYTES: Final = 256 * 1024
 # One request asks for at most this much: CDNs refuse to serve files beyond 50 GB in one piece.
 WINDOW_BYTES: Final = 8 * 1024**3
 # Left free on the disk beside the model, so that a sweep can still write its results.

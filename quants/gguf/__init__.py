@@ -8,7 +8,8 @@
 
 from quants.errors import GGUFError, NeedMoreBytes
 from quants.gguf.header import Deferred, Header, Split, TensorInfo
-from quants.gguf.parser import LIMITS, ArrayMemo, HeaderParser, Limits
+from quants.gguf.limits import LIMITS, ArrayMemo, Limits
+from quants.gguf.parser import HeaderParser
 from quants.gguf.read import decode_value, read_header
 from quants.gguf.split import combine
 from quants.gguf.types import FILE_TYPES, TENSOR_TYPES, TensorType

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from quants.errors import GGUFError, NeedMoreBytes
-from quants.gguf.parser import LIMITS, ArrayMemo, HeaderParser, Limits
+from quants.gguf.limits import LIMITS, ArrayMemo, Limits
+from quants.gguf.parser import HeaderParser
 
 if TYPE_CHECKING:
     from collections.abc import Collection
