@@ -45,6 +45,18 @@ def _expand_seeds(value: Any) -> Any:
     return seeds
 
 
+def _quant_names(value: Any) -> Any:
+    """Judges the whole value here: a union of a list and a word makes two complaints of one mistake."""
+    names = value if isinstance(value, list) else []
+    if value == "all" or (names and all(isinstance(name, str) and name for name in names)):
+        return value
+    if value == []:
+        msg = "is empty; it needs at least one entry"
+    else:
+        msg = f'must be a list of quants, such as ["Q4_K_M", "Q8_0"], or "all" (here: {value!r})'
+    raise ValueError(msg)
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -98,7 +110,7 @@ class ModelSpec(_Strict):
 
     name: Name
     source: Annotated[str, Field(min_length=1)]
-    quants: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | Literal["all"] = "all"
+    quants: Annotated[list[str] | Literal["all"], BeforeValidator(_quant_names)] = "all"
     engine: EngineSpec = EngineSpec()
     sampling: SamplingSpec = SamplingSpec()
     variants: list[VariantSpec] = []

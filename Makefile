@@ -1,0 +1,75 @@
+# Everything a newcomer needs: `make quickstart` runs the main job, `make test` passes the tests.
+# Both make their own environment in .venv from the pinned requirements; nothing else is touched.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := orchestrator profiles quants results runners tests tools
+RUN ?= runs/quickstart
+
+.PHONY: help quickstart test check format system-deps llama-cpp stand-in fit-truth bench wheel lock clean
+
+help:
+	@echo "make quickstart    run a real sweep on this machine: quants x seeds of the stand-in model, graded"
+	@echo "make test          run the tests"
+	@echo "make check         ruff, mypy"
+	@echo "make system-deps   install the system packages that some tests need (Debian, Ubuntu; asks for root)"
+	@echo "make llama-cpp     build a real llama-server outside the tree, once"
+	@echo "make bench         print the benchmarks' ratios"
+	@echo "make stand-in      train, convert and quantize the stand-in model anew (needs torch, minutes)"
+	@echo "make wheel         build the wheel into dist/"
+	@echo "make lock          pin the requirements anew (needs uv)"
+
+quickstart: $(VENV)/runtime
+	$(BIN)/quantsweep run quickstart --out $(RUN)
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+
+format: $(VENV)/dev
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: $(VENV)/dev
+	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+wheel: $(VENV)/dev
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+llama-cpp: $(VENV)/runtime
+	$(BIN)/python tools/build_llama_cpp.py
+
+system-deps:
+	sh tools/system_deps.sh
+
+# The two environments share a folder: the first has what a run needs, the second adds what the tests need.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "quantsweep needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "Python's venv module is missing: sudo apt-get install python3-venv" >&2; exit 2; }
+
+$(VENV)/runtime: requirements.txt pyproject.toml | $(BIN)/python
+	$(PIP) install --require-hashes -r requirements.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev: requirements-dev.txt pyproject.toml | $(BIN)/python
+	$(PIP) install --require-hashes -r requirements-dev.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/runtime
+
+lock:
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet \
+		--custom-compile-command "make lock" requirements.in --output-file requirements.txt
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet \
+		--custom-compile-command "make lock" requirements-dev.in --output-file requirements-dev.txt
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

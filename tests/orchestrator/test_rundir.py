@@ -1,0 +1,72 @@
+"""The run folder: who may use it, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.errors import RunFolderError
+from orchestrator.rundir import RunDir
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOLD = """
+import sys
+from pathlib import Path
+from orchestrator.rundir import RunDir
+with RunDir(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_driver_is_told_who_has_the_folder(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdin is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(RunFolderError, match=f"process {holder.pid} on "), RunDir(tmp_path).locked():
+        pass
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    with RunDir(tmp_path).locked():
+        assert (tmp_path / "lock").read_text() == f"process {os.getpid()} on {os.uname().nodename}\n"
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(RunFolderError, match=r"not empty \(thesis\.tex\)"):
+        RunDir(tmp_path).create()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["thesis.tex"]
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match="cannot be used as a run folder"):
+        RunDir(tmp_path / "file" / "run").create()
+
+
+def test_what_was_begun_is_read_back(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path / "run")
+    folder.create()
+    assert not folder.exists()
+    run_id = folder.begin(spec_text="name='x'", spec_digest="d", plan_json="{}", version="1")
+    assert folder.exists()
+    assert folder.read_identity() == {"run_id": run_id, "spec_digest": "d", "quantsweep_version": "1"}
+    folder.create()
+
+
+def test_a_damaged_identity_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(RunFolderError, match=r"run\.json"):
+        RunDir(tmp_path).read_identity()
+    with pytest.raises(RunFolderError, match="no run folder"):
+        RunDir(tmp_path / "nothing").read_identity()
