@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,10 @@ def test_the_schema_imports_nothing_of_ours() -> None:
 def test_no_module_grows_beyond_one_responsibility() -> None:
     long = {m: n for m in MODULES if (n := len((ROOT / m).read_text().splitlines())) > 450}
     assert not long
+
+
+def test_every_path_that_the_architecture_names_exists() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    named = {path for path in re.findall(r"`([\w./-]+/[\w./-]*)`", text) if not path.startswith("runs/")}
+    assert len(named) > 20
+    assert not [path for path in sorted(named) if not (ROOT / path).exists()]
