@@ -143,19 +143,22 @@ def group(files: Iterable[ListedFile], file_type: Callable[[str], str | None] = 
 
 
 def _named(sets: list[tuple[ListedFile, ...]], file_type: Callable[[str], str | None]) -> list[Candidate]:
-    """Candidates with names that are unique without regard to case."""
+    """Candidates with names that are unique, without regard to case wherever paths are."""
     forms: list[tuple[str, ...]] = []
     for files in sets:
         name = parse_path(files[0].path)
         label = name.label or file_type(files[0].path) or name.base
         folder = PurePosixPath(files[0].path).parent
         forms.append((label, name.base, str(folder / name.base), files[0].path))
-    chosen = [form[0] for form in forms]
-    for level in range(1, 4):
+    levels = [0] * len(forms)
+    while True:
+        chosen = [form[level] for form, level in zip(forms, levels, strict=True)]
         counts = Counter(name.casefold() for name in chosen)
-        chosen = [
-            form[level] if counts[name.casefold()] > 1 else name for form, name in zip(forms, chosen, strict=True)
-        ]
+        shared = [i for i, name in enumerate(chosen) if counts[name.casefold()] > 1 and levels[i] < len(forms[i]) - 1]
+        if not shared:
+            break  # unique, or paths that differ in nothing but case
+        for i in shared:
+            levels[i] += 1
     return [
         Candidate(quant=name, files=files, label=form[0]) for name, files, form in zip(chosen, sets, forms, strict=True)
     ]

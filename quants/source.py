@@ -135,11 +135,11 @@ def find(listing: Listing, quant: str) -> Candidate:
     Raises:
         SelectionError: none does, or several do.
     """
-    wanted = quant.strip().casefold()
     for candidate in listing.candidates:
-        if candidate.quant.casefold() == wanted:
+        if candidate.quant == quant.strip():
             return candidate
-    for names in (_labels, _aliases, _file_names):
+    wanted = quant.strip().casefold()
+    for names in (_names, _labels, _aliases, _file_names):
         found = [candidate for candidate in listing.candidates if wanted in names(candidate)]
         if len(found) == 1:
             return found[0]
@@ -149,6 +149,10 @@ def find(listing: Listing, quant: str) -> Candidate:
                 f"quant {quant!r} stands for {len(found)} files in {listing.source}", f"Take one of: {options}"
             )
     raise _not_there(listing, quant)
+
+
+def _names(candidate: Candidate) -> set[str]:
+    return {candidate.quant.casefold()}
 
 
 def _labels(candidate: Candidate) -> set[str]:
