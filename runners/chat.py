@@ -5,7 +5,7 @@
         ├── ServerCrashError      the server's process died; `log_tail` has its last lines
         ├── TransportError        the connection or the protocol broke while the server lives
         ├── RefusedError          the server answered with an error (`status`)
-        ├── ContextOverflowError  prompt and reply do not fit the context the server was started with
+        ├── ContextOverflowError  the prompt does not fit the context the server was started with
         ├── GenerationTimeoutError  the request's time was used up
         └── CancelledError        somebody asked for it to end
 
@@ -65,7 +65,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """One chat completion. `timeout_s` covers connecting to the last byte; `seed` is the sampler's."""
+    """One chat completion.
+
+    `timeout_s` covers connecting to the last byte. `seed` is the sampler's, 0 to 2**32 - 2 (llama.cpp reads
+    2**32 - 1 as "draw one").
+    """
 
     messages: tuple[Message, ...]
     sampling: Sampling
@@ -171,7 +175,7 @@ class RefusedError(ChatError):
 
 
 class ContextOverflowError(ChatError):
-    """The prompt does not fit the context, or the server stopped because the context was full."""
+    """The prompt does not fit the context; a reply that filled it up is a result with `context_full` instead."""
 
     outcome = Outcome.CONTEXT_OVERFLOW
 

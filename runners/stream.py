@@ -75,3 +75,6 @@ class SseParser:
                 self._data_bytes = 0
         elif line == b"data":
             self._data.append(b"")
+        elif line.startswith(b"error:"):
+            # llama.cpp builds of 2024 and 2025 report an error under a field of its own, which the standard ignores.
+            payloads.append(b'{"error":' + line[6:] + b"}")

@@ -1,7 +1,7 @@
 """From the events of one reply to its metrics: TTFT, prefill and decode rates, latencies between tokens.
 
 Counts are the server's: one event may carry several tokens (speculative decoding, characters of several tokens), and
-the end-of-text token none at all. Rates are recomputed from raw counts and times, never taken as the server prints them.
+the end-of-text token brings no event at all. Rates are recomputed from raw counts and times, never taken as printed.
 
 Decode rates are (n - 1) / t, by server and by client alike. The first token comes with the prompt's last batch, so
 llama.cpp's `predicted_ms` spans the n - 1 steps between the first token and the last (server_slot_stats::t_gen_us:

@@ -1,0 +1,190 @@
+"""The embedded engine: llama.cpp's own server from the xllamacpp wheel, in a process of its own. Needs nothing else."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runners.engines.base import (
+    EngineInfo,
+    EngineSettings,
+    EngineUnavailable,
+    EngineUnavailableError,
+    LoadError,
+    Served,
+)
+from runners.engines.llama_cpp import bring_up, cancelled_error, load_error, server_environment, timeout_error
+from runners.process import ProcessStartError, ServerProcess
+
+if TYPE_CHECKING:
+    import threading
+
+KIND = "embedded"
+_CHILD = Path(__file__).with_name("embedded_child.py")
+_ALL_LAYERS = 999
+_DEVICES_TIMEOUT_S = 60.0
+_PASSED_ON = (
+    "context",
+    "slots",
+    "cpu_moe_layers",
+    "threads",
+    "cache_type_k",
+    "cache_type_v",
+    "flash_attention",
+    "batch",
+    "ubatch",
+    "mmap",
+    "swa_full",
+    "reasoning",
+    "reasoning_budget",
+)
+# How each backend is told which of its devices it may see.
+_VISIBLE = {"CUDA": "CUDA_VISIBLE_DEVICES", "ROCm": "HIP_VISIBLE_DEVICES", "Vulkan": "GGML_VK_VISIBLE_DEVICES"}
+
+
+class EmbeddedEngine:
+    """Follows `runners.engines.base.Engine`."""
+
+    kind = KIND
+
+    def __init__(self, *, binary: str | None = None) -> None:
+        if binary is not None:
+            raise EngineUnavailableError(
+                f"the embedded engine has no program of its own, so binary = {binary!r} means nothing to it",
+                'leave binary out, or use kind = "llama-server"',
+            )
+
+    def available(self) -> EngineInfo | EngineUnavailable:
+        """Whether xllamacpp is installed; its devices are asked for in a process of their own, once."""
+        if importlib.util.find_spec("xllamacpp") is None:
+            hint = "install it: python -m pip install xllamacpp"
+            return EngineUnavailable(kind=KIND, reason="xllamacpp is not installed", hint=hint)
+        found = _devices()
+        if isinstance(found, str):
+            hint = "install a wheel of xllamacpp made for this machine"
+            if "libgomp" in found:
+                hint = "install the OpenMP runtime: apt-get install libgomp1 (or your system's package of that name)"
+            return EngineUnavailable(kind=KIND, reason=f"xllamacpp does not work here: {found}", hint=hint)
+        return EngineInfo(kind=KIND, build=_build(), devices=found)
+
+    def load(
+        self,
+        model: Path,
+        settings: EngineSettings,
+        *,
+        log_path: Path,
+        device: str | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> Served:
+        """Serve `model`. `device` hides the others from llama.cpp; "CPU" keeps everything off the GPUs."""
+        there = self.available()
+        if isinstance(there, EngineUnavailable):
+            raise EngineUnavailableError(there.reason, there.hint)
+        if settings.extra_args:
+            hint = 'use kind = "llama-server", which takes arguments'
+            raise LoadError("the embedded engine takes no extra_args", hint=hint, reason="bad_settings")
+        alias = f"quantsweep-{uuid.uuid4().hex}"
+        argv = [sys.executable, "-P", str(_CHILD), json.dumps(_child_settings(model, settings, alias, device))]
+        environment = server_environment(**_visible_devices(device))
+        try:
+            process = ServerProcess.start(argv, log_path=log_path, environment=environment)
+        except ProcessStartError as error:
+            raise EngineUnavailableError(error.message, error.hint) from None
+        try:
+            base_url = _await_address(process, settings.load_timeout_s, cancelled)
+        except BaseException:
+            process.stop()
+            raise
+        served = bring_up(
+            process,
+            kind=KIND,
+            base_url=base_url,
+            alias=alias,
+            engine_build=there.build,
+            settings=settings,
+            cancelled=cancelled,
+        )
+        if served is None:
+            raise LoadError(f"another program answers at {base_url}", hint="start the sweep again", reason="exited")
+        return served
+
+
+def _child_settings(model: Path, settings: EngineSettings, alias: str, device: str | None) -> dict[str, object]:
+    """What `embedded_child.serve` reads."""
+    cpu_only = device == "CPU"
+    layers = _ALL_LAYERS if settings.gpu_layers is None else settings.gpu_layers
+    return {
+        **{name: getattr(settings, name) for name in _PASSED_ON},
+        "model": str(model),
+        "alias": alias,
+        "cpu_only": cpu_only,
+        "gpu_layers": 0 if cpu_only else layers,
+    }
+
+
+def _visible_devices(device: str | None) -> dict[str, str]:
+    """The variable that leaves llama.cpp only `device` (names like CUDA0, joined by commas)."""
+    if device is None or device == "CPU":
+        return {}
+    variables: dict[str, list[str]] = {}
+    for name in device.split(","):
+        found = re.fullmatch(r"([A-Za-z]+)(\d+)", name.strip())
+        if found is None or found[1] not in _VISIBLE:
+            continue  # a backend with a single device, as Metal
+        variable = _VISIBLE[found[1]]
+        # A list that is set already renumbers the devices: ours are places in it.
+        there = [part for part in os.environ.get(variable, "").split(",") if part]
+        index = int(found[2])
+        variables.setdefault(variable, []).append(there[index] if index < len(there) else found[2])
+    return {variable: ",".join(values) for variable, values in variables.items()}
+
+
+def _await_address(process: ServerProcess, timeout_s: float, cancelled: threading.Event | None) -> str:
+    """Where the child listens; it says so once the model is loaded."""
+    deadline = process.spawned_s + timeout_s
+    while (url := process.told("url", timeout_s=0.05)) is None:
+        if not process.is_alive():
+            raise load_error(process, KIND)
+        if cancelled is not None and cancelled.is_set():
+            raise cancelled_error(KIND)
+        if time.monotonic() >= deadline:
+            raise timeout_error(KIND, timeout_s, process.tail())
+    return str(url)
+
+
+def _build() -> str:
+    return f"xllamacpp {importlib.metadata.version('xllamacpp')}"
+
+
+@functools.cache
+def _devices() -> tuple[str, ...] | str:
+    """The devices besides the CPU, or why there is no asking."""
+    argv = [sys.executable, "-P", str(_CHILD), "--devices"]
+    try:
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            timeout=_DEVICES_TIMEOUT_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=server_environment(),
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    try:
+        names = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        return lines[-1]
+    return tuple(name for name in names if name != "CPU")

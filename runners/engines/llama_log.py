@@ -1,0 +1,139 @@
+"""What llama.cpp's log tells: the buffers it allocated, and why a model did not load."""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import TYPE_CHECKING, NamedTuple
+
+from runners.engines.base import BufferSizes, LoadFailure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MIB = 1024 * 1024
+_READ_BYTES = 8 * _MIB
+_BUFFER = re.compile(r"(\w+):\s+(\S+)\s+(model|KV|compute|output|RS)\s+buffer size\s*=\s*([\d.]+)\s*MiB")
+_FIELDS = {
+    "model": "model_bytes",
+    "KV": "kv_bytes",
+    "RS": "recurrent_bytes",
+    "compute": "compute_bytes",
+    "output": "output_bytes",
+}
+
+
+def read_log(path: Path) -> str:
+    """The log from its beginning (at most 8 MiB: a load takes a few hundred lines); "" if there is none."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_READ_BYTES).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def parse_buffers(log: str) -> BufferSizes | None:
+    """The buffers of the model and its context; None if the log names none.
+
+    A context begins with "constructing llama_context". Inside one, caches add up (a model with a sliding window has
+    two, a hybrid one a KV cache and a recurrent state), while the compute and output buffers are printed anew each
+    time they are reserved: the last counts. Of several contexts (probes of what fits come first and print zeros) the
+    largest counts, which also leaves out a small draft model's.
+    """
+    model: dict[str, int] = {}
+    best: dict[str, dict[str, int]] = {}
+    context: dict[str, dict[str, int]] = {}
+
+    def close_context() -> None:
+        nonlocal best
+        if _sum(context) > _sum(best) or not best:
+            best = {kind: dict(sizes) for kind, sizes in context.items()}
+        context.clear()
+
+    loading: dict[str, int] = {}
+    for line in log.splitlines():
+        if "constructing llama_context" in line:
+            close_context()
+        elif "loading model tensors" in line:
+            loading = {}
+        elif found := _BUFFER.search(line):
+            _, device, kind, mebibytes = found.groups()
+            size = round(float(mebibytes) * _MIB)
+            if kind == "model":
+                loading[device] = loading.get(device, 0) + size
+                if sum(loading.values()) >= sum(model.values()):
+                    model = loading
+            elif kind in {"KV", "RS"}:
+                sizes = context.setdefault(kind, {})
+                sizes[device] = sizes.get(device, 0) + size
+            else:
+                context.setdefault(kind, {})[device] = size
+    close_context()
+    if model:
+        best["model"] = model
+    return BufferSizes(**{_FIELDS[kind]: sizes for kind, sizes in best.items()}) if best else None
+
+
+def _sum(context: dict[str, dict[str, int]]) -> int:
+    return sum(sum(sizes.values()) for sizes in context.values())
+
+
+class LoadDiagnosis(NamedTuple):
+    """Why a load failed: the reason, the telling line or a sentence, and what to do."""
+
+    reason: LoadFailure
+    sentence: str
+    hint: str
+
+
+_OUT_OF_MEMORY_HINT = "use a smaller quant or context, a quantized KV cache, or fewer layers on the GPU"
+_NEWER_HINT = "a newer engine may know it"
+_FILE_HINT = "fetch the file again, and check its sha256"
+_SETTINGS_HINT = "change the engine settings of this model in the spec"
+_BUILD_HINT = "install what the program needs, or build it anew"
+
+# The first pattern that is found names the reason; the line it is found in is shown.
+_SIGNS: tuple[tuple[str, LoadFailure, str], ...] = (
+    (r"unknown model architecture", "unknown_architecture", _NEWER_HINT),
+    (r"unknown pre-tokenizer|unknown tokenizer|unsupported model", "unknown_architecture", _NEWER_HINT),
+    (r"(invalid|unknown) ggml.type", "unknown_architecture", _NEWER_HINT),
+    (r"out of memory|OutOfDeviceMemory|OutOfHostMemory|std::bad_alloc", "out_of_memory", _OUT_OF_MEMORY_HINT),
+    (r"(failed|unable) to allocate .*(buffer|memory|cache)", "out_of_memory", _OUT_OF_MEMORY_HINT),
+    (r"cannot allocate memory|mmap failed", "out_of_memory", _OUT_OF_MEMORY_HINT),
+    (r"quantized V cache|V cache quantization requires", "bad_settings", _SETTINGS_HINT),
+    (r"invalid argument|error while handling argument|unknown value for", "bad_settings", _SETTINGS_HINT),
+    (r"invalid device|unsupported cache type", "bad_settings", _SETTINGS_HINT),
+    (r"invalid magic|not within the file bounds|corrupted or incomplete", "bad_file", _FILE_HINT),
+    (r"gguf_init_from\w+: failed|failed to open GGUF file", "bad_file", _FILE_HINT),
+    (r"libgomp\.so\.1: cannot open", "exited", "install the OpenMP runtime: apt-get install libgomp1"),
+    (r"error while loading shared libraries|symbol lookup error", "exited", _BUILD_HINT),
+    (r"couldn't bind|address already in use", "exited", "another program took the port"),
+    (r"error loading model|failed to load model", "bad_file", _FILE_HINT),
+)
+_STAMP = re.compile(r"^[\d.]+ [A-Z] (?:(?:srv|cmn|slot|spec|que)\s+)?")
+# Information lines repeat metadata of the file, which may say anything.
+_INFORMATION = re.compile(r"^[\d.]+ I ")
+
+
+def port_was_taken(log: str) -> bool:
+    """Whether the server ended because another program had its port."""
+    return bool(re.search(r"couldn't bind|address already in use", log, re.IGNORECASE))
+
+
+def diagnose(log: str, exit_code: int | None) -> LoadDiagnosis:
+    """Why the engine ended (`exit_code`: minus the signal's number) while loading."""
+    lines = [line for line in log.splitlines() if not _INFORMATION.match(line)]
+    for pattern, reason, hint in _SIGNS:
+        for line in lines:
+            if re.search(pattern, line, re.IGNORECASE):
+                return LoadDiagnosis(reason, _STAMP.sub("", line.strip()), hint)
+    if exit_code == -signal.SIGKILL:
+        return LoadDiagnosis(
+            "out_of_memory", "it was killed (signal 9), most likely for want of memory", _OUT_OF_MEMORY_HINT
+        )
+    if exit_code == -signal.SIGILL:
+        hint = "build the engine on this machine, or for this CPU"
+        return LoadDiagnosis("exited", "it holds instructions that this CPU does not have", hint)
+    if exit_code is not None and exit_code < 0:
+        return LoadDiagnosis("exited", f"it ended by signal {-exit_code}", "the end of its log says more")
+    return LoadDiagnosis("exited", f"it ended with exit code {exit_code}", "the end of its log says more")

@@ -1,0 +1,142 @@
+"""The llama-server engine: a llama.cpp server found on the node or named in the spec, started on a loopback port."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runners.engines.base import (
+    EngineInfo,
+    EngineSettings,
+    EngineUnavailable,
+    EngineUnavailableError,
+    LoadError,
+    Served,
+)
+from runners.engines.llama_cpp import bring_up, server_environment
+from runners.engines.llama_flags import command_line
+from runners.engines.llama_log import port_was_taken
+from runners.engines.llama_program import Program, examine
+from runners.process import ProcessStartError, ServerProcess
+
+if TYPE_CHECKING:
+    import threading
+
+KIND = "llama-server"
+BINARY_VARIABLE = "LLAMA_SERVER"
+_PORT_ATTEMPTS = 5
+_GET_IT = (
+    "put it on PATH, name it with engine.binary in the spec or the variable LLAMA_SERVER, or build it: make llama-cpp"
+)
+
+
+def build_cache() -> Path:
+    """Where `make llama-cpp` puts what it builds, one folder for each version."""
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "quantsweep"
+
+
+def find_binary(named: str | None) -> Path | EngineUnavailable:
+    """The program: named in the spec, else by LLAMA_SERVER, else on PATH, else the newest of `make llama-cpp`."""
+    for origin, path in (
+        ("engine.binary", named),
+        (f"the variable {BINARY_VARIABLE}", os.environ.get(BINARY_VARIABLE)),
+    ):
+        if not path:
+            continue
+        found = Path(path).expanduser()
+        if found.is_file():
+            return found
+        reason = f"{origin} names {path}, which {'is a folder' if found.is_dir() else 'does not exist on this node'}"
+        return EngineUnavailable(kind=KIND, reason=reason, hint=_GET_IT)
+    on_path = shutil.which("llama-server")
+    if on_path:
+        return Path(on_path)
+    built = sorted(build_cache().glob("llama-cpp-*/bin/llama-server"), key=lambda path: path.stat().st_mtime)
+    if built:
+        return built[-1]
+    return EngineUnavailable(kind=KIND, reason="llama-server was not found on this node", hint=_GET_IT)
+
+
+def _free_port() -> int:
+    """A port that was free a moment ago; whoever takes it before the server does makes us try another."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class LlamaServerEngine:
+    """Follows `runners.engines.base.Engine`."""
+
+    kind = KIND
+
+    def __init__(self, *, binary: str | None = None) -> None:
+        self._binary = binary
+
+    def available(self) -> EngineInfo | EngineUnavailable:
+        """The program's build and devices, asked for once for each version of the file."""
+        program = self._examine(self._binary)
+        if isinstance(program, EngineUnavailable):
+            return program
+        return EngineInfo(kind=KIND, build=program.build, devices=program.devices, binary=str(program.path))
+
+    def _examine(self, binary: str | None) -> Program | EngineUnavailable:
+        path = find_binary(binary)
+        return path if isinstance(path, EngineUnavailable) else examine(path, KIND)
+
+    def load(
+        self,
+        model: Path,
+        settings: EngineSettings,
+        *,
+        log_path: Path,
+        device: str | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> Served:
+        """Serve `model`; tries other ports while strangers take the ones it chose."""
+        program = self._examine(settings.binary or self._binary)
+        if isinstance(program, EngineUnavailable):
+            raise EngineUnavailableError(program.reason, program.hint)
+        for _ in range(_PORT_ATTEMPTS):
+            served = _attempt(program, model, settings, log_path=log_path, device=device, cancelled=cancelled)
+            if served is not None:
+                return served
+        hint = "see what takes ports on 127.0.0.1 so fast"
+        raise LoadError(f"{KIND} found its port taken {_PORT_ATTEMPTS} times", hint=hint, reason="exited")
+
+
+def _attempt(
+    program: Program,
+    model: Path,
+    settings: EngineSettings,
+    *,
+    log_path: Path,
+    device: str | None,
+    cancelled: threading.Event | None,
+) -> Served | None:
+    """One start; None if another program got the port first."""
+    port = _free_port()
+    alias = f"quantsweep-{uuid.uuid4().hex}"
+    argv = command_line(program, model, settings, port=port, alias=alias, device=device)
+    try:
+        process = ServerProcess.start(argv, log_path=log_path, environment=server_environment())
+    except ProcessStartError as error:
+        raise EngineUnavailableError(error.message, error.hint) from None
+    try:
+        return bring_up(
+            process,
+            kind=KIND,
+            base_url=f"http://127.0.0.1:{port}",
+            alias=alias,
+            engine_build=program.build,
+            settings=settings,
+            cancelled=cancelled,
+        )
+    except LoadError as error:
+        if port_was_taken(error.log_tail):
+            return None
+        raise

@@ -1,0 +1,193 @@
+"""A reply put together from the chunks of an OpenAI-style chat stream, as llama.cpp sends them.
+
+One chunk may hold a role only, reasoning, text, parts of tool calls, a finish reason, usage (with no choices), or an
+error object. llama.cpp adds `timings`, whose `predicted_n` says how many tokens were generated so far: the difference
+from chunk to chunk is the number of tokens an event stands for.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from runners.chat import ChatResult, Event, EventKind, OnEvent, ServerTimings, ToolCall, Usage
+from runners.errors import RunnersError
+from runners.stream import DONE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# llama.cpp and DeepSeek say reasoning_content, others reasoning.
+_REASONING_FIELDS = ("reasoning_content", "reasoning")
+_SHOWN_CHARS = 120
+
+
+class ServerSaidError(RunnersError):
+    """The server sent an error object; `kind` is its type (exceed_context_size_error ...), `details` all of it."""
+
+    def __init__(self, details: Mapping[str, Any] | str) -> None:
+        fields = {"message": details} if isinstance(details, str) else dict(details)
+        super().__init__(str(fields.get("message") or "the server reported an error without a message"))
+        self.kind = str(fields.get("type") or "")
+        self.details = fields
+
+
+def _count(mapping: Mapping[str, Any], key: str) -> int | None:
+    value = mapping.get(key)
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _milliseconds(mapping: Mapping[str, Any], key: str) -> float | None:
+    value = mapping.get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+class ReplyBuilder:
+    """Takes payloads one after another; `result` is what they amount to so far."""
+
+    def __init__(self, *, started_s: float, on_event: OnEvent | None = None) -> None:
+        self.finished = False
+        self._started_s = started_s
+        self._on_event = on_event
+        self._events: list[Event] = []
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._tools: dict[int, dict[str, str]] = {}
+        self._finish_reason: str | None = None
+        self._usage: Usage | None = None
+        self._timings: Mapping[str, Any] = {}
+        self._tokens_so_far = 0
+        self._model: str | None = None
+        self._warnings: list[str] = []
+
+    def take(self, payload: bytes, at_s: float) -> None:
+        """Take one payload that arrived at `at_s`. Raises `ServerSaidError` for an error object."""
+        if payload == DONE:
+            self.finished = True
+            return
+        try:
+            chunk = json.loads(payload)
+        except ValueError:
+            self._warn("a line of the stream was not JSON", payload)
+            return
+        if not isinstance(chunk, dict):
+            self._warn("a line of the stream was no JSON object", payload)
+            return
+        if "error" in chunk:
+            error = chunk["error"]
+            raise ServerSaidError(error if isinstance(error, dict) else str(error))
+        if self._model is None and isinstance(chunk.get("model"), str):
+            self._model = chunk["model"]
+        tokens = self._tokens_of(chunk)
+        choices = chunk.get("choices")
+        if isinstance(choices, list) and choices:
+            self._take_choice(_mapping(choices[0]), at_s, tokens)
+        if isinstance(chunk.get("usage"), dict):
+            self._take_usage(chunk["usage"], at_s)
+
+    def _tokens_of(self, chunk: Mapping[str, Any]) -> int | None:
+        """Tokens generated since the last chunk that said; None if this one does not say."""
+        timings = chunk.get("timings")
+        if not isinstance(timings, dict):
+            return None
+        self._timings = timings
+        total = _count(timings, "predicted_n")
+        if total is None:
+            return None
+        tokens, self._tokens_so_far = total - self._tokens_so_far, total
+        return max(0, tokens)
+
+    def _take_choice(self, choice: Mapping[str, Any], at_s: float, tokens: int | None) -> None:
+        delta = _mapping(choice.get("delta"))
+        parts: list[tuple[EventKind, str]] = []
+        for name in _REASONING_FIELDS:
+            reasoning = delta.get(name)
+            if isinstance(reasoning, str) and reasoning:
+                self._reasoning.append(reasoning)
+                parts.append(("reasoning", reasoning))
+                break
+        text = delta.get("content")
+        if isinstance(text, str) and text:
+            self._text.append(text)
+            parts.append(("text", text))
+        calls = delta.get("tool_calls")
+        if isinstance(calls, list):
+            parts += [("tool", self._take_call(_mapping(call))) for call in calls]
+        if not parts and delta.get("role"):
+            parts.append(("role", ""))
+        for number, (kind, content) in enumerate(parts, start=1):
+            # The count belongs to all parts together; the last one carries it, as the chunks themselves do.
+            counted = None if tokens is None or kind == "role" else tokens if number == len(parts) else 0
+            self._emit(Event(at_s, kind, len(content.encode(errors="replace")), counted))
+        reason = choice.get("finish_reason")
+        if isinstance(reason, str) and reason:
+            self._finish_reason = reason
+            self._emit(Event(at_s, "finish", 0, None))
+
+    def _take_call(self, call: Mapping[str, Any]) -> str:
+        """Add one fragment of a tool call; the text it brought."""
+        known = self._tools.setdefault(_count(call, "index") or 0, {"id": "", "name": "", "arguments": ""})
+        function = _mapping(call.get("function"))
+        if isinstance(call.get("id"), str):
+            known["id"] = known["id"] or call["id"]
+        brought = ""
+        for key in ("name", "arguments"):
+            value = function.get(key)
+            if isinstance(value, str):
+                known[key] += value
+                brought += value
+        return brought
+
+    def _take_usage(self, usage: Mapping[str, Any], at_s: float) -> None:
+        self._usage = Usage(
+            prompt_tokens=_count(usage, "prompt_tokens"),
+            completion_tokens=_count(usage, "completion_tokens"),
+            cached_tokens=_count(_mapping(usage.get("prompt_tokens_details")), "cached_tokens"),
+            reasoning_tokens=_count(_mapping(usage.get("completion_tokens_details")), "reasoning_tokens"),
+        )
+        self._emit(Event(at_s, "usage", 0, None))
+
+    def _emit(self, event: Event) -> None:
+        self._events.append(event)
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def _warn(self, what: str, payload: bytes) -> None:
+        if len(self._warnings) < 5:
+            self._warnings.append(f"{what}: {payload[:_SHOWN_CHARS].decode(errors='replace')!r}")
+
+    @property
+    def complete(self) -> bool:
+        """Whether the server said how the reply ended."""
+        return self._finish_reason is not None
+
+    def result(self, ended_s: float) -> ChatResult:
+        """The reply as far as it has come."""
+        timings = self._timings
+        return ChatResult(
+            text="".join(self._text),
+            reasoning="".join(self._reasoning),
+            finish_reason=self._finish_reason,
+            events=tuple(self._events),
+            started_s=self._started_s,
+            ended_s=ended_s,
+            tool_calls=tuple(ToolCall(**call) for _, call in sorted(self._tools.items())),
+            usage=self._usage,
+            timings=ServerTimings(
+                prompt_n=_count(timings, "prompt_n"),
+                prompt_ms=_milliseconds(timings, "prompt_ms"),
+                predicted_n=_count(timings, "predicted_n"),
+                predicted_ms=_milliseconds(timings, "predicted_ms"),
+                cache_n=_count(timings, "cache_n"),
+                draft_n=_count(timings, "draft_n"),
+                draft_n_accepted=_count(timings, "draft_n_accepted"),
+            )
+            if timings
+            else None,
+            model=self._model,
+            warnings=tuple(self._warnings),
+        )
