@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from runners.errors import RunnersError
 
@@ -60,6 +60,7 @@ class Grade:
         log: What a person reads to understand the grade.
         extraction_method: How the program was found in the reply (runners.extract).
         isolation: What held the program (Sandbox.isolation); empty where nothing was run.
+        outcomes: The outcome by scoring; `outcome` is that of the first.
     """
 
     scores: dict[str, float]
@@ -69,6 +70,27 @@ class Grade:
     log: str
     extraction_method: str
     isolation: str
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """An answer of which it is known what a right grader makes of it.
+
+    Attributes:
+        name: What it is called in a report.
+        kind: `reference` scores full marks; `mutant` loses `loses` and with them full marks; `cheat` gets at most
+            `bounds`; `published` gets exactly `bounds`.
+        text: The reply.
+        loses: Names of items that it must not pass.
+        bounds: Points by scoring.
+    """
+
+    name: str
+    kind: Literal["reference", "mutant", "cheat", "published"]
+    text: str
+    loses: tuple[str, ...] = ()
+    bounds: dict[str, float] = field(default_factory=dict)
 
 
 class Exam(Protocol):
@@ -92,6 +114,10 @@ class Exam(Protocol):
         """The chat messages, as every model gets them."""
         ...
 
+    def specimens(self) -> list[Specimen]:
+        """The answers that prove the grader (runners.exams.check)."""
+        ...
+
     def grade(self, reply: Reply, sandbox: Sandbox, workdir: Path) -> Grade:
         """Run what `reply` holds in `sandbox` and score it.
 
@@ -101,6 +127,7 @@ class Exam(Protocol):
             workdir: An empty folder for this grading alone; the caller removes it.
 
         Raises:
-            SandboxFailed: The sandbox could not be started (outcome `sandbox_start`, no score).
+            SandboxFailed, SandboxUnavailable: The sandbox could not be started, or lacks what the exam runs on
+                (outcome `sandbox_start`, no score).
         """
         ...

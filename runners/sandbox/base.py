@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGKILL, SIGXCPU, SIGXFSZ
 from typing import TYPE_CHECKING, Literal, Protocol, Self
@@ -102,10 +102,13 @@ class View:
     Attributes:
         read_only: Host paths that appear at the same place.
         hidden: Paths below those, or below the system folders, that appear as empty folders.
+        placed: Pairs of a host file and where it appears, in the work directory for instance; what is there can
+            neither be changed nor moved nor removed from inside.
     """
 
-    read_only: tuple[Path, ...] = field(default=())
-    hidden: tuple[Path, ...] = field(default=())
+    read_only: tuple[Path, ...] = ()
+    hidden: tuple[Path, ...] = ()
+    placed: tuple[tuple[Path, Path], ...] = ()
 
 
 DEFAULT_LIMITS = Limits()

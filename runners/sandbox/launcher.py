@@ -160,7 +160,7 @@ def make_point(target: str, *, folder: bool) -> None:
     """Something to mount on."""
     os.makedirs(target if folder else os.path.dirname(target), exist_ok=True)
     if not folder:
-        os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o644))
 
 
 def make_devices() -> None:

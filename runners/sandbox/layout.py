@@ -54,10 +54,12 @@ def mounts(workdir: Path, view: View, limits: Limits) -> tuple[Mount, ...]:
         for path in (Path(os.path.realpath(p)) for p in view.hidden)
         if path.is_dir() and any(path.is_relative_to(parent) for parent in shown)
     ]
+    placed = [Mount("read_only", str(inside), os.path.realpath(host)) for host, inside in view.placed]
     plan += [
         Mount("tmpfs", "/dev/shm", size_bytes=min(limits.file_bytes, _SHM_BYTES)),  # noqa: S108 - a path inside
         Mount("tmpfs", "/tmp", size_bytes=limits.file_bytes),  # noqa: S108 - a path inside
         Mount("writable", str(BOX), os.path.realpath(workdir)),
+        *placed,
     ]
     return tuple(plan)
 

@@ -1,0 +1,127 @@
+"""Proves a grader before its numbers count: full marks, none, a lost point for each mutant, nothing for cheats."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runners.exams import get_exam
+from runners.exams.base import Exam, Grade, Reply, Specimen
+from runners.sandbox.cleanup import remove_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runners.sandbox.base import Sandbox
+
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of one specimen.
+
+    `problem` says what the grader got wrong; empty where it was right.
+    """
+
+    name: str
+    kind: str
+    scores: dict[str, float]
+    outcome: str
+    problem: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the grader was right."""
+        return not self.problem
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What became of all of them, in order."""
+
+    exam: str
+    version: str
+    score_max: float
+    isolation: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the grader may be trusted."""
+        return all(finding.ok for finding in self.findings)
+
+    def lines(self) -> list[str]:
+        """The report as text: one line each, the verdict last."""
+        found = [_line(finding) for finding in self.findings]
+        wrong = sum(not finding.ok for finding in self.findings)
+        verdict = f"{wrong} of {len(self.findings)} specimens are graded wrongly" if wrong else "the grader is right"
+        return [*found, f"{self.exam} {self.version}, isolated by {self.isolation}: {verdict}"]
+
+
+def check_exam(name: str, sandbox: Sandbox, *, on_finding: Callable[[Finding], None] | None = None) -> CheckReport:
+    """Grade every specimen of the exam called `name`, and the empty answer.
+
+    Args:
+        name: The exam.
+        sandbox: Where the specimens run.
+        on_finding: Called after each specimen, for progress.
+
+    Raises:
+        UnknownExam: There is no such exam.
+        SandboxFailed: The sandbox could not be started.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    exam = get_exam(name)
+    empty = Specimen("empty answer", "published", "", bounds=dict.fromkeys(exam.scorings, 0.0))
+    findings = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for finding in pool.map(lambda specimen: _examine(exam, specimen, sandbox), (empty, *exam.specimens())):
+            findings.append(finding)
+            if on_finding is not None:
+                on_finding(finding)
+    return CheckReport(name, exam.version, exam.score_max, sandbox.isolation, tuple(findings))
+
+
+def _examine(exam: Exam, specimen: Specimen, sandbox: Sandbox) -> Finding:
+    folder = Path(tempfile.mkdtemp(prefix="quantsweep-check-"))
+    try:
+        grade = exam.grade(Reply(specimen.text, finish_reason="stop"), sandbox, folder)
+    finally:
+        remove_tree(folder)
+    problem = "; ".join(_problems(exam, specimen, grade))
+    return Finding(specimen.name, specimen.kind, grade.scores, grade.outcome.value, problem)
+
+
+def _problems(exam: Exam, specimen: Specimen, grade: Grade) -> list[str]:
+    if specimen.kind == "reference":
+        return [
+            f"{scoring} gives {score:g} instead of full marks"
+            for scoring, score in grade.scores.items()
+            if score < exam.score_max
+        ]
+    if specimen.kind == "mutant":
+        passed = {item.name for item in grade.items if item.passed}
+        known = {item.name for item in grade.items}
+        found = [f"does not lose {item!r}" for item in specimen.loses if item in passed]
+        found += [] if known else ["nothing was graded"]
+        return found or ([] if min(grade.scores.values()) < exam.score_max else ["still has full marks"])
+    wrong = []
+    for scoring, bound in specimen.bounds.items():
+        score = grade.scores[scoring]
+        if specimen.kind == "cheat" and score > bound + _TOLERANCE:
+            wrong.append(f"{scoring} gives {score:g}, more than {bound:g}")
+        if specimen.kind == "published" and abs(score - bound) > _TOLERANCE:
+            wrong.append(f"{scoring} gives {score:g} instead of {bound:g}")
+    return wrong
+
+
+def _line(finding: Finding) -> str:
+    scores = ", ".join(f"{scoring} {score:.1f}" for scoring, score in finding.scores.items())
+    mark = "ok" if finding.ok else "WRONG"
+    text = f"{mark:<6}{finding.kind:<10}{finding.name:<24}{scores} ({finding.outcome})"
+    return f"{text}: {finding.problem}" if finding.problem else text

@@ -1,0 +1,170 @@
+"""The todo exam: a Python command-line todo list, scored by its text and by running it seven times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from runners.exams.base import Grade, Item, Reply, Specimen
+from runners.exams.todo.features import features, has_code
+from runners.exams.todo.functional import STEP_LIMITS, Step, run_steps
+from runners.exams.todo.report import write_log
+from runners.extract import Extraction, extract_code
+from runners.outcomes import Outcome
+from runners.sandbox.python import PythonRuntime, python_runtime
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runners.sandbox.base import Completed, Limits, Sandbox
+
+SYNTAX_POINTS = 20.0
+FEATURE_POINTS = 4.0
+FUNCTIONAL_POINTS = 40.0
+STEPS = 7
+_MARKER = "sqlite3"
+# Parsed where it will run: by that interpreter's grammar, and a text that crashes the parser crashes nobody else.
+_PARSE = "import ast, sys; ast.parse(sys.stdin.buffer.read())"
+_BY_STATUS = {
+    "time_limit": Outcome.TIME_LIMIT,
+    "memory_limit": Outcome.MEMORY_LIMIT,
+    "output_limit": Outcome.OUTPUT_LIMIT,
+}
+
+
+@dataclass(frozen=True)
+class TodoExam:
+    """/100: 20 for syntax, 40 for ten features of the text, 40 for seven calls of the program.
+
+    `published` counts a call that ends with exit code 0 and without a traceback; `strict` also asks for the state that
+    the call should have left, read back from `list`. Everything but the calls is the same for both.
+    """
+
+    name: str = "todo"
+    version: str = "1"
+    score_max: float = SYNTAX_POINTS + 10 * FEATURE_POINTS + FUNCTIONAL_POINTS
+    scorings: tuple[str, ...] = ("published", "strict")
+    language: str = "python"
+    step_limits: Limits = STEP_LIMITS
+
+    def messages(self) -> list[dict[str, str]]:
+        """See `Exam.messages`."""
+        prompt = files("runners.exams.todo").joinpath("prompt.txt").read_text(encoding="utf-8").strip()
+        return [{"role": "user", "content": prompt}]
+
+    def specimens(self) -> list[Specimen]:
+        """See `Exam.specimens`."""
+        from runners.exams.todo.specimens import specimens
+
+        return specimens()
+
+    def grade(self, reply: Reply, sandbox: Sandbox, workdir: Path) -> Grade:
+        """See `Exam.grade`."""
+        found = _program_in(reply.text)
+        if found.code is None or not has_code(found.code):
+            return self._without_program(reply, found)
+        program = found.code.encode("utf-8", "surrogateescape")
+        runtime = python_runtime(sandbox)
+        parsed = self._parse(program, sandbox, runtime, workdir)
+        steps: list[Step] = []
+        if parsed.status == "ok":
+            steps = run_steps(program, sandbox, runtime, workdir, self.step_limits)
+        shown = features(found.code)
+        items = _items(parsed, shown, steps)
+        scores = {scoring: _score(parsed, shown, steps, scoring) for scoring in self.scorings}
+        outcomes = {scoring: self._outcome(scores[scoring], reply, found, parsed, steps) for scoring in self.scorings}
+        return Grade(
+            scores=scores,
+            score_max=self.score_max,
+            outcome=outcomes[self.scorings[0]],
+            items=items,
+            log=write_log(
+                scores=scores,
+                outcomes=outcomes,
+                items=items,
+                found=found,
+                parsed=parsed,
+                steps=steps,
+                python=runtime.version,
+                isolation=sandbox.isolation,
+            ),
+            extraction_method=found.method,
+            isolation=sandbox.isolation,
+            outcomes=outcomes,
+        )
+
+    def _parse(self, program: bytes, sandbox: Sandbox, runtime: PythonRuntime, workdir: Path) -> Completed:
+        folder = workdir / "parse"
+        folder.mkdir()
+        return sandbox.run(
+            [runtime.executable, "-I", "-S", "-c", _PARSE],
+            workdir=folder,
+            stdin=program,
+            limits=self.step_limits,
+            view=runtime.view,
+        )
+
+    def _without_program(self, reply: Reply, found: Extraction) -> Grade:
+        cut = reply.finish_reason == "length" or found.truncated
+        outcome = Outcome.MAX_TOKENS if cut else Outcome.NO_CODE
+        return Grade(
+            scores=dict.fromkeys(self.scorings, 0.0),
+            score_max=self.score_max,
+            outcome=outcome,
+            items=(),
+            log=f"no program in the reply ({found.method}): {outcome.sentence}\n",
+            extraction_method=found.method,
+            isolation="",
+            outcomes=dict.fromkeys(self.scorings, outcome),
+        )
+
+    def _outcome(self, score: float, reply: Reply, found: Extraction, parsed: Completed, steps: list[Step]) -> Outcome:
+        """What to call a score: the worst thing that happened, but full marks are full marks.
+
+        A reply that reached its token limit with less than full marks is the budget's, whatever else is wrong with it:
+        what was written keeps its points, and the row can be run again with more.
+        """
+        if score >= self.score_max:
+            return Outcome.PASSED
+        if reply.finish_reason == "length" or (found.truncated and reply.finish_reason is None):
+            return Outcome.MAX_TOKENS
+        if parsed.status != "ok":
+            return Outcome.COMPILE_ERROR
+        ends = [step.done.status for step in steps if step.done is not None]
+        for status, outcome in _BY_STATUS.items():
+            if status in ends:
+                return outcome
+        if any(step.done is not None and b"\nMemoryError" in step.done.stderr for step in steps):
+            return Outcome.MEMORY_LIMIT
+        return Outcome.WRONG if all(step.published for step in steps) else Outcome.RUNTIME_ERROR
+
+
+def _program_in(text: str) -> Extraction:
+    """The last candidate that mentions SQLite, so that an example of its use is not taken for the program."""
+    found = extract_code(text, language="python", marker=_MARKER)
+    return found if found.code is not None else extract_code(text, language="python")
+
+
+def _score(parsed: Completed, shown: dict[str, bool], steps: list[Step], scoring: str) -> float:
+    syntax = SYNTAX_POINTS if parsed.status == "ok" else 0.0
+    done = sum(step.counts(scoring) for step in steps)
+    return syntax + FEATURE_POINTS * sum(shown.values()) + FUNCTIONAL_POINTS * done / STEPS
+
+
+def _items(parsed: Completed, shown: dict[str, bool], steps: list[Step]) -> tuple[Item, ...]:
+    ok = parsed.status == "ok"
+    error = parsed.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    items = [_item("syntax", SYNTAX_POINTS, ok, "" if ok else error or parsed.status)]
+    items += [_item(f"feature: {name}", FEATURE_POINTS, there) for name, there in shown.items()]
+    each = FUNCTIONAL_POINTS / STEPS
+    for scoring in ("published", "strict"):
+        items += [
+            _item(f"{scoring}: {step.name}", each, step.counts(scoring), step.note_for(scoring), scoring)
+            for step in steps
+        ]
+    return tuple(items)
+
+
+def _item(name: str, points: float, passed: bool, note: str = "", scoring: str = "") -> Item:
+    return Item(name, points if passed else 0.0, points, passed, note, scoring)
