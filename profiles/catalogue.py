@@ -15,25 +15,8 @@ from profiles.types import DeviceKind, Record, Vendor
 
 GIB = 1 << 30
 NOISE = frozenset(
-    [
-        "nvidia",
-        "amd",
-        "intel",
-        "apple",
-        "geforce",
-        "radeon",
-        "graphics",
-        "gpu",
-        "r",
-        "tm",
-        "corporation",
-        "rtx",
-        "gtx",
-        "rx",
-        "arc",
-        "tesla",
-    ]
-)
+    ("nvidia", "amd", "intel", "apple", "corporation", "geforce", "radeon", "tesla", "rtx", "gtx", "rx", "arc")
+) | {"graphics", "gpu", "r", "tm"}
 """Words that drivers, shops and people put in or leave out at will."""
 
 SIZE = re.compile(r"^(\d+)g$")
@@ -64,6 +47,11 @@ class Card(Record):
     bandwidth_is_maximum: bool = False
     aliases: tuple[str, ...] = ()
     pci_ids: tuple[str, ...] = ()
+
+    @property
+    def bandwidth_source(self) -> str:
+        """How a device's bandwidth is labelled when it is taken from here."""
+        return f"catalogue{', at most' if self.bandwidth_is_maximum else ''}: {self.source}"
 
 
 @functools.cache
@@ -172,11 +160,13 @@ def _without_size(card: Card) -> Card:
     return dataclasses.replace(card, id=re.sub(r"-\d+gb$", "", card.id))
 
 
+@functools.cache
 def _names(card: Card) -> tuple[str, ...]:
     size = "" if card.memory_bytes is None else f" {card.memory_bytes // GIB}GB"
     return (card.id, card.name, *card.aliases, f"{card.name}{size}", *(f"{alias}{size}" for alias in card.aliases))
 
 
+@functools.lru_cache(maxsize=4096)
 def _words(name: str) -> frozenset[str]:
     """A name as a set of words: ``RTX4060Ti-16GB`` and ``NVIDIA GeForce RTX 4060 Ti (16 GB)`` are the same."""
     text = re.sub(r"(\d+)\s*(?:gib|gb)\b", r" \1g ", name.lower().replace("+", " plus "))

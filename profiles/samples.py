@@ -25,6 +25,7 @@ class Samples(Record):
     kernel has no smaps_rollup; the source says which. ``peak_pss_anon_bytes`` and ``peak_pss_file_bytes`` are their
     own peaks, so their sum may exceed ``peak_ram_bytes``; ``peak_rss_bytes`` counts shared pages in full.
     ``peak_vram_bytes``: sum over the devices of each device's peak.
+    ``idle_power_w``: what the devices drew before the server was launched; energy is not reduced by it.
     ``clock_*_hz``: means; ``temperature_c``: the hottest reading; ``throttle_reasons``: every cause seen, ``()`` for
     none.
     """
@@ -39,6 +40,7 @@ class Samples(Record):
     peak_gtt_bytes: int | None = None
     energy_j: float | None = None
     mean_power_w: float | None = None
+    idle_power_w: float | None = None
     clock_core_hz: float | None = None
     clock_memory_hz: float | None = None
     temperature_c: float | None = None

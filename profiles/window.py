@@ -19,7 +19,7 @@ MIN_ENERGY_S = 0.5
 """Energy counters tick every 20 to 100 ms, so that over less than this a difference is mostly noise."""
 
 STATE_FIGURES = ("clock_core_hz", "clock_memory_hz", "temperature_c", "throttle_reasons")
-ENERGY_FIGURES = ("energy_j", "mean_power_w")
+ENERGY_FIGURES = ("energy_j", "mean_power_w", "idle_power_w")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +105,20 @@ class DeviceWindow:
         held = max(0, used.value - before[self.device.id])
         return held, f"{self.memory_source}, the whole device minus its baseline ({why})"
 
-    def energy(self, idle_w: float | None) -> tuple[float | None, str]:
+    def energy(self) -> tuple[float | None, str]:
         """Joules over the window with their source, or None with the reason."""
         if len(self.states) < 2:
             return None, "the window was too short for two readings"
         (begin_s, first), (end_s, last) = self.states[0], self.states[-1]
         if end_s - begin_s < MIN_ENERGY_S:
             return None, f"the window was shorter than {MIN_ENERGY_S} s, too little for an energy counter"
-        idle = "" if idle_w is None else f"; {idle_w:.1f} W before the launch"
         if first.energy_j is not None and last.energy_j is not None and last.energy_j >= first.energy_j:
-            return last.energy_j - first.energy_j, f"{last.source} energy counter{idle}"
+            return last.energy_j - first.energy_j, f"{last.source} energy counter"
         joules, powers = 0.0, [(at, state.power_w) for at, state in self.states if state.power_w is not None]
         if len(powers) >= 2:
             for (at, watts), (later, watts_later) in itertools.pairwise(powers):
                 joules += (later - at) * (watts + watts_later) / 2
-            return joules, f"{last.source} power, integrated over {len(powers)} readings{idle}"
+            return joules, f"{last.source} power, integrated over {len(powers)} readings"
         return None, last.refused.get("energy_j") or last.refused.get("power_w") or "the driver gives neither"
 
 
@@ -225,7 +224,11 @@ class Window:
                 figures.lack(name, "no GPU was used: the model's memory is peak_ram_bytes")
             return
         _sum(figures, "peak_vram_bytes", [each.vram(self._baseline) for each in gpus])
-        _sum(figures, "peak_gtt_bytes", [each.gtt(self._baseline) for each in gpus])
+        sharing = [each for each in gpus if each.device.gtt_total_bytes is not None]
+        if sharing:
+            _sum(figures, "peak_gtt_bytes", [each.gtt(self._baseline) for each in sharing])
+        else:
+            figures.lack("peak_gtt_bytes", "the driver maps no RAM as GTT")
 
     def _put_energy(self, figures: Figures) -> None:
         if not self._devices:
@@ -233,7 +236,12 @@ class Window:
                 figures.lack(name, "no device was given")
             return
         idle = {} if self._baseline is None else self._baseline.power_w
-        _sum(figures, "energy_j", [each.energy(idle.get(key)) for key, each in self._devices.items()])
+        if self._devices.keys() <= idle.keys():
+            watts = sum(idle[device_id] for device_id in self._devices)
+            figures.put("idle_power_w", watts, "one reading before the launch")
+        else:
+            figures.lack("idle_power_w", "no power was read before the launch")
+        _sum(figures, "energy_j", [each.energy() for each in self._devices.values()])
         joules = figures.values.get("energy_j")
         if joules is None:
             figures.lack("mean_power_w", figures.reasons["energy_j"])

@@ -87,6 +87,14 @@ def open_counters(device: Device) -> GpuCounters:
             from profiles.counters.nvidia import NvidiaCounters
 
             return NvidiaCounters.open(device)
+        if device.vendor in {"amd", "intel"}:
+            from profiles.counters.drm import DrmCounters
+
+            return DrmCounters.open(device)
+        if device.vendor == "apple":
+            from profiles.counters.apple import AppleCounters
+
+            return AppleCounters()
     except Exception as error:  # a driver may fail in any way; measuring a model goes on without it
         return Unmeasured(f"{device.id}: {type(error).__name__}: {error}")
     return Unmeasured(f"{device.id}: no counters are known for {device.vendor} devices")

@@ -16,13 +16,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from profiles.override import Override, apply_override, load_override
 from profiles.probe import host
+from profiles.probe.engines import fill_from_engines, find_engines
 from profiles.probe.system import Found, System
+from profiles.probe.tools import find_tools
 from profiles.types import Device, FoundEngine, FoundTool, NodeProfile, Notice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+MEMORY_UNKNOWN = frozenset({"intel-memory-unknown", "apple-working-set-unknown", "amd-memory-unknown"})
+"""Notices that are settled when an engine tells what the driver does not."""
 
 __all__ = ["Found", "System", "probe_node"]
 
@@ -74,10 +79,13 @@ def probe_node(
     no_engines: tuple[FoundEngine, ...] = ()
     no_tools: tuple[FoundTool, ...] = ()
     server = override.llama_server
-    found_engines = attempt("engines", lambda: _engines(system, server, ask=engines), no_engines)
-    found_tools = attempt("tools", lambda: _tools(system, versions=engines), no_tools)
-    visible, said = apply_override(override, tuple(devices))
-    notices.extend(said)
+    found_engines = attempt("engines", lambda: find_engines(system, llama_server=server, ask=engines), no_engines)
+    found_tools = attempt("tools", lambda: find_tools(system, versions=engines), no_tools)
+    told, learnt = fill_from_engines(tuple(devices), found_engines)
+    solved = {notice.device_id for notice in learnt}
+    notices = [notice for notice in notices if notice.code not in MEMORY_UNKNOWN or notice.device_id not in solved]
+    visible, said = apply_override(override, told)
+    notices.extend((*learnt, *said))
     return NodeProfile(
         hostname=platform.node() or "localhost",
         os=f"{platform.system()} {platform.release()}",
@@ -104,18 +112,14 @@ def probe_node(
 
 
 def _gpu_probes(system: System, ram: host.Memory) -> list[tuple[str, Callable[[], Found]]]:
+    from profiles.probe.amd import probe_amd
+    from profiles.probe.apple import probe_apple
+    from profiles.probe.intel import probe_intel
     from profiles.probe.nvidia import probe_nvidia
 
-    return [("nvidia", lambda: probe_nvidia(system, ram))]
-
-
-def _engines(system: System, llama_server: str | None, *, ask: bool) -> tuple[FoundEngine, ...]:
-    from profiles.probe.engines import find_engines
-
-    return find_engines(system, llama_server=llama_server, ask=ask)
-
-
-def _tools(system: System, *, versions: bool) -> tuple[FoundTool, ...]:
-    from profiles.probe.tools import find_tools
-
-    return find_tools(system, versions=versions)
+    return [
+        ("nvidia", lambda: probe_nvidia(system, ram)),
+        ("amd", lambda: probe_amd(system, ram)),
+        ("intel", lambda: probe_intel(system)),
+        ("apple", lambda: probe_apple(system, ram)),
+    ]

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from profiles.types import EngineDevice, FoundEngine
+from profiles.types import Device, EngineDevice, FoundEngine, Notice
 
 if TYPE_CHECKING:
     from profiles.probe.system import System
@@ -55,6 +56,30 @@ def _llama_server(system: System, path: str) -> FoundEngine:
     build = next((line.removeprefix("version: ") for line in version.splitlines() if line.startswith("version:")), None)
     devices = listed_devices(system.output([path, "--list-devices"], timeout_s=20) or "")
     return FoundEngine("llama-server", path, build, devices)
+
+
+def fill_from_engines(
+    devices: tuple[Device, ...], engines: tuple[FoundEngine, ...]
+) -> tuple[tuple[Device, ...], tuple[Notice, ...]]:
+    """Give devices whose driver does not tell their memory the figures of an engine that lists them.
+
+    Only where there is no doubt which is meant: one such device of a vendor, and one listed under that vendor's name.
+    """
+    filled = list(devices)
+    notices = []
+    for place, device in enumerate(devices):
+        if not device.is_gpu or device.memory_free_bytes is not None:
+            continue
+        peers = [each for each in devices if each.vendor == device.vendor]
+        for engine in engines:
+            listed = [each for each in engine.devices if device.vendor in each.description.lower()]
+            if len(peers) == 1 and len(listed) == 1 and listed[0].memory_total_bytes:
+                total, free = listed[0].memory_total_bytes, listed[0].memory_free_bytes
+                filled[place] = replace(device, memory_total_bytes=total, memory_free_bytes=free)
+                message = f"{device.id}: its memory is what {engine.kind} says of {listed[0].name}"
+                notices.append(Notice("memory-from-engine", message, device.id))
+                break
+    return tuple(filled), tuple(notices)
 
 
 def listed_devices(text: str) -> tuple[EngineDevice, ...]:

@@ -145,7 +145,7 @@ def power_state(system: System) -> PowerState:
 
 
 def _cpu_model(system: System) -> str | None:
-    if platform.system() == "Darwin":
+    if system.platform == "darwin":
         return system.output(["sysctl", "-n", "machdep.cpu.brand_string"]) or None
     fields: dict[str, str] = {}
     for line in (system.text("/proc/cpuinfo") or "").splitlines():

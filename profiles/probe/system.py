@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,10 +32,12 @@ class System:
     """The machine to look at. Tests give a folder that holds the ``proc`` and ``sys`` of another one.
 
     ``search_path`` is where programs are looked up, in the form of ``PATH``; None takes the process's own.
+    ``platform`` is as in ``sys.platform``.
     """
 
     root: Path = field(default_factory=lambda: Path("/"))
     search_path: str | None = None
+    platform: str = sys.platform
 
     def path(self, name: str) -> Path:
         """``/sys/class/drm`` as it is found under this machine's root."""
@@ -75,9 +78,12 @@ class System:
         The program runs with an empty input and in a process group of its own, which is killed when the time is up: a
         wrapper script's children do not outlive the question.
         """
+        program = self.which(command[0])
+        if program is None:
+            return None
         try:
             process = subprocess.Popen(
-                list(command),
+                [program, *command[1:]],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
