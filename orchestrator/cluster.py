@@ -42,6 +42,23 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def check_address(address: str | None) -> None:
+    """Refuses, before anything is done, an address that no sweep should use; `ClusterError` says why."""
+    if address is None:
+        return
+    if address.startswith("ray://"):
+        raise ClusterError(
+            f"{address}: Ray Client addresses are not supported",
+            hint="Run on a machine that is a node of the cluster and give its GCS address, HOST:6379, or 'auto'.",
+        )
+    host = address.rsplit(":", 1)[0]
+    if host not in {"auto", "local"} and not _is_loopback(host) and os.environ.get("RAY_AUTH_MODE") == "disabled":
+        raise ClusterError(
+            f"{address}: refused: this cluster is beyond this machine and its authentication is switched off",
+            hint="Unset RAY_AUTH_MODE, start every node with the same token, and give it here (RAY_AUTH_TOKEN_PATH).",
+        )
+
+
 def _prepare_environment(address: str | None) -> None:
     """Must run before `import ray`: Ray reads its settings then."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -54,18 +71,6 @@ def _prepare_environment(address: str | None) -> None:
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         for name, value in (("period_ms", 500), ("timeout_ms", 2000), ("failure_threshold", 4)):
             os.environ.setdefault(f"RAY_health_check_{name}", str(value))
-        return
-    host = address.removeprefix("ray://").rsplit(":", 1)[0]
-    if address.startswith("ray://"):
-        raise ClusterError(
-            f"{address}: Ray Client addresses are not supported",
-            hint="Run on a machine that is a node of the cluster and give its GCS address, HOST:6379, or 'auto'.",
-        )
-    if host not in {"auto", "local"} and not _is_loopback(host) and os.environ.get("RAY_AUTH_MODE") == "disabled":
-        raise ClusterError(
-            f"{address}: refused: this cluster is beyond this machine and its authentication is switched off",
-            hint="Unset RAY_AUTH_MODE, start every node with the same token, and give it here (RAY_AUTH_TOKEN_PATH).",
-        )
 
 
 class Cluster:
@@ -105,6 +110,7 @@ def connect(address: str | None) -> Iterator[Cluster]:
     Raises:
         ClusterError: it is not reachable, refuses us, or is not safe to use.
     """
+    check_address(address)
     _prepare_environment(address)
     import logging
 

@@ -148,11 +148,10 @@ class Driver:
             self.report.interrupted = True
             self._progress.say("stopping: finished results are kept, engines are being ended")
             self._stop()
-        if self._state.complete:
-            return True
-        if self._state.stopping:
-            late = self._stop_deadline_s is not None and self._clock() > self._stop_deadline_s
-            return self._state.idle or late
+        if self._state.complete or self._state.stopping:
+            # Every lease is ending by itself now; what it says last, its log, is worth a moment.
+            self._stop_deadline_s = self._stop_deadline_s or self._clock() + STOP_S
+            return self._state.idle or self._clock() > self._stop_deadline_s
         return self._hopeless()
 
     def _hopeless(self) -> bool:

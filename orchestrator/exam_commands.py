@@ -37,4 +37,4 @@ def check(name: str, *, as_json: bool) -> tuple[str, bool]:
     from runners.sandbox import open_sandbox
 
     report = check_exam(name, open_sandbox())
-    return (json.dumps(asdict(report), indent=2) if as_json else report.render()), report.ok
+    return (json.dumps(asdict(report), indent=2) if as_json else "\n".join(report.lines())), report.ok

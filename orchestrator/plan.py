@@ -17,7 +17,7 @@ from orchestrator.toml_lines import LineIndex
 from quants.artifact import Artifact
 from quants.errors import QuantsError
 from runners.chat import Sampling
-from runners.engines.base import EngineSettings
+from runners.engines.base import EngineSettings, EngineUnavailable
 from runners.errors import RunnersError
 
 if TYPE_CHECKING:
@@ -187,8 +187,8 @@ def differences(old: SweepSpec, new: SweepSpec) -> list[str]:
 class _Expander:
     """Collects every problem of a spec before it gives up, so that a person mends them in one go."""
 
-    def __init__(self, spec: SweepSpec, *, file: str, text: str, base_dir: Path) -> None:
-        self.spec, self.file, self.base_dir = spec, file, base_dir
+    def __init__(self, spec: SweepSpec, *, file: str, text: str, base_dir: Path, local: bool) -> None:
+        self.spec, self.file, self.base_dir, self.local = spec, file, base_dir, local
         self.index = LineIndex(text)
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
@@ -231,10 +231,15 @@ class _Expander:
         settings = EngineSettings(load_timeout_s=self.spec.limits.load_timeout_s, **given)
         where: tuple[str | int, ...] = ("models", number, "engine") if model.engine.kind else ("engine",)
         try:
-            get_engine(settings.kind)
+            engine = get_engine(settings.kind, binary=settings.binary)
         except RunnersError as error:
             self.problem(_one_line(error), *where, "kind")
             return None
+        if self.local and settings.kind != "embedded":
+            found = engine.available()
+            if isinstance(found, EngineUnavailable):
+                text = found.reason + (f"; {found.hint}" if found.hint else "")
+                self.problem(text, *where, "binary" if settings.binary else "kind")
         if settings.cache_type_v not in {"f32", "f16", "bf16"} and settings.flash_attention == "off":
             self.problem("a quantized V cache needs flash attention, which is off", "engine", "flash_attention")
         return settings
@@ -347,7 +352,13 @@ def _one_line(error: Exception) -> str:
 
 
 def expand(
-    spec: SweepSpec, *, file: str, text: str, base_dir: Path, status: Callable[[str], object] = lambda _: None
+    spec: SweepSpec,
+    *,
+    file: str,
+    text: str,
+    base_dir: Path,
+    local: bool = True,
+    status: Callable[[str], object] = lambda _: None,
 ) -> Plan:
     """The plan of `spec`, with every file pinned.
 
@@ -356,10 +367,11 @@ def expand(
         file: how errors call the spec's file.
         text: the spec's text, for line numbers.
         base_dir: the folder that relative paths count from.
+        local: the sweep runs on this machine alone, so an engine that is not here is an error now.
         status: told what is being done, since hashing and asking the Hub can take a while.
 
     Raises:
         SpecError: lists everything that does not work out.
     """
     status("looking up models and pinning their files")
-    return _Expander(spec, file=file, text=text, base_dir=base_dir).expand()
+    return _Expander(spec, file=file, text=text, base_dir=base_dir, local=local).expand()

@@ -90,6 +90,14 @@ class RunDir:
         """Whether a run was begun here."""
         return self.identity.exists()
 
+    def require(self) -> None:
+        """Refuses a folder that holds neither a run nor the attempts of one."""
+        if not self.exists() and not (self.root / "attempts").is_dir():
+            what = "this is no run folder of quantsweep" if self.root.is_dir() else "there is no such folder"
+            raise RunFolderError(
+                f"{self.root}: {what}", hint="Give the folder that `quantsweep run` named, such as runs/quickstart."
+            )
+
     def create(self) -> None:
         """Makes the folder; refuses one that holds something else."""
         try:

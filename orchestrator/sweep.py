@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
+from orchestrator.cluster import check_address, connect
 from orchestrator.errors import RunFolderError
 from orchestrator.journal import Journal, read_journal
 from orchestrator.plan import Plan, differences, expand, spec_digest
@@ -80,7 +81,7 @@ def open_spec(text: str) -> SpecSource:
     )
 
 
-def open_plan(source: SpecSource, folder: RunDir, *, out: TextIO) -> tuple[Plan, str]:
+def open_plan(source: SpecSource, folder: RunDir, *, local: bool, out: TextIO) -> tuple[Plan, str]:
     """The plan and run id of `folder`: made now for a new run, read for one that was begun.
 
     Raises:
@@ -94,6 +95,7 @@ def open_plan(source: SpecSource, folder: RunDir, *, out: TextIO) -> tuple[Plan,
             file=source.file,
             text=source.text,
             base_dir=source.base_dir,
+            local=local,
             status=lambda text: print(f"{text} ...", file=out, flush=True),
         )
         run_id = folder.begin(
@@ -162,10 +164,11 @@ def run_sweep(
     Raises:
         SweepError, StoreError, QuantsError, RunnersError: nothing could be run, with a sentence why.
     """
+    check_address(address)
     folder = RunDir(out_dir)
     folder.create()
     with folder.locked():
-        plan, run_id = open_plan(source, folder, out=stream)
+        plan, run_id = open_plan(source, folder, local=address is None, out=stream)
         for warning in plan.warnings:
             print(f"warning: {warning}", file=stream)
         store = RunStore(folder.root)
@@ -204,7 +207,6 @@ def _drive(
     stream: TextIO,
     result: SweepResult,
 ) -> None:
-    from orchestrator.cluster import connect
     from orchestrator.driver import Driver
 
     where = "this machine" if address is None else address

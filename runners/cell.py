@@ -196,7 +196,7 @@ class CellRun:
         baseline = take_baseline(devices)
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            served = get_engine(self.order.engine.kind).load(
+            served = get_engine(self.order.engine.kind, binary=self.order.engine.binary).load(
                 model,
                 self.order.engine,
                 log_path=self._log_path,

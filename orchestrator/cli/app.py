@@ -96,8 +96,10 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Print the tables of a run, while it runs or afterwards."""
+    from orchestrator.rundir import RunDir
     from results.tables import show as render
 
+    RunDir(folder).require()
     typer.echo(render(folder, as_json=as_json))
 
 

@@ -1,0 +1,129 @@
+"""The command line as a person meets it: real processes, real exit codes, and what bad input is answered with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SPEC = """\
+name = "demo"
+seeds = [1, 2]
+exams = ["todo"]
+[sampling]
+max_tokens = 1024
+[engine]
+context = 2048
+[[models]]
+name = "stand-in"
+source = "builtin:stand-in"
+quants = ["Q8_0"]
+"""
+
+
+def quantsweep(*arguments: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "orchestrator", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, **env},
+    )
+
+
+def refused(*arguments: str | Path, cwd: Path | None = None, **env: str) -> str:
+    """The text of a refusal: exit code 2, on standard error, without a traceback."""
+    done = quantsweep(*arguments, cwd=cwd, **env)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_help_names_the_commands() -> None:
+    text = quantsweep("--help").stdout
+    for command in ("run", "plan", "show", "exams", "nodes"):
+        assert command in text
+
+
+def test_help_imports_nothing_heavy() -> None:
+    probe = "import sys; sys.argv = ['quantsweep', '--help']\nfrom orchestrator.cli import main\ntry: main()\n"
+    probe += "except SystemExit: pass\nprint(sorted(m for m in sys.modules if '.' not in m))"
+    text = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout
+    loaded = set(text.splitlines()[-1].strip("[]").replace("'", "").split(", "))
+    assert not loaded & {"ray", "pyarrow", "pydantic", "huggingface_hub", "xllamacpp", "pynvml", "psutil"}
+
+
+def test_version() -> None:
+    assert quantsweep("--version").stdout.startswith("quantsweep 0.")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("seeds = [1, 2]", "seeds = [1, 2"), "demo.toml:"),
+        (("seeds =", "seedz ="), "demo.toml:2: seedz: unknown key; did you mean 'seeds'?"),
+        (("[[models]]", "[models]"), "demo.toml:8: models: must be a list"),
+        (("[1, 2]", "[]"), "demo.toml:2: seeds: is empty"),
+        (('["todo"]', '["tod"]'), "there is no exam called 'tod'; did you mean 'todo'?"),
+        (("context", 'kind = "ollamma"\ncontext'), "engine.kind: there is no engine 'ollamma'"),
+        (("context", 'kind = "llama-server"\nbinary = "nowhere/llama-server"\ncontext'), "nowhere/llama-server"),
+        (("builtin:stand-in", "missing.gguf"), "missing.gguf"),
+        (('["Q8_0"]', '["Q8_1"]'), "Q8_1"),
+    ],
+)
+def test_bad_specs_are_refused_before_anything_runs(tmp_path: Path, change: tuple[str, str], expected: str) -> None:
+    spec = tmp_path / "demo.toml"
+    spec.write_text(SPEC.replace(*change))
+    assert expected in refused("run", spec, cwd=tmp_path)
+    assert not list(tmp_path.glob("runs/*/run.json"))
+
+
+def test_a_spec_that_is_not_there_is_not_a_built_in_either(tmp_path: Path) -> None:
+    assert "Did you mean 'quickstart'?" in refused("run", "quikstart", cwd=tmp_path)
+    assert "is a folder" in refused("run", tmp_path)
+
+
+def test_a_spec_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "demo.toml").write_bytes(b"\xff\xfe\x00")
+    assert "not a text file" in refused("run", tmp_path / "demo.toml")
+
+
+def test_show_of_what_is_no_run(tmp_path: Path) -> None:
+    assert str(tmp_path) in refused("show", tmp_path)
+    assert "nowhere" in refused("show", tmp_path / "nowhere")
+
+
+def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "demo.toml").write_text(SPEC)
+    text = refused("run", tmp_path / "demo.toml", "--address", "ray://127.0.0.1:1", cwd=tmp_path)
+    assert "Ray Client addresses are not supported" in text
+    text = refused("run", tmp_path / "demo.toml", "--address", "192.0.2.1:6379", cwd=tmp_path, RAY_AUTH_MODE="disabled")
+    assert "authentication is switched off" in text
+
+
+def test_plan_prints_cells_and_json(tmp_path: Path) -> None:
+    (tmp_path / "demo.toml").write_text(SPEC)
+    text = quantsweep("plan", tmp_path / "demo.toml").stdout
+    assert "demo: 1 cells x 2 = 2 jobs" in text
+    assert "Q8_0" in text
+    cell = json.loads(quantsweep("plan", tmp_path / "demo.toml", "--json").stdout)["cells"][0]
+    assert (cell["quant"], cell["jobs"], cell["missing"]) == ("Q8_0", 2, None)
+    assert cell["verdicts"]["cpu"]["headroom_bytes"] > 0
+
+
+def test_exams_are_listed() -> None:
+    assert quantsweep("exams").stdout.startswith("todo")
+    assert json.loads(quantsweep("exams", "--json").stdout)[0]["name"] == "todo"
+
+
+def test_an_exam_that_does_not_exist_cannot_be_checked() -> None:
+    assert "there is no exam called 'go'" in refused("exams", "check", "go")
