@@ -49,7 +49,7 @@ def _infrastructure(summaries: Sequence[QuantSummary]) -> str:
     )
     return (
         f"{number} of {count(ended, 'job')} ended without a score because the infrastructure failed; the means leave "
-        f"them out ({which}). Start the sweep again to run them."
+        f"them out ({which}). `quantsweep run ... --retry-failed` runs them again."
     )
 
 

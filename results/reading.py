@@ -88,23 +88,27 @@ def read_shard(path: Path) -> Any:
         # Checksums: without them a flipped bit in a reply or a score would be read as it stands.
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
-    except (pa.ArrowException, OSError) as error:
+            names = table.column_names
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the system's word on the file, not Parquet's on its content
         raise TornFileError(_first_line(error)) from error
+    version = table["schema_version"][0].as_py() if "schema_version" in names and table.num_rows else None
     try:
-        table = conform(table)
+        row = conform(table)
     except (pa.ArrowException, ValueError) as error:
-        version = table.column("schema_version")[0].as_py() if "schema_version" in table.column_names else None
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise StoreError(
                 f"{path} was written by a newer quantsweep (schema version {version}, here {SCHEMA_VERSION})",
                 "Read it with that version, or a later one.",
             ) from error
         raise TornFileError(_first_line(error)) from error
-    if table.num_rows != 1 or (table["job_id"][0].as_py(), table["attempt"][0].as_py()) != shard_key(path):
+    # The footer, where the names are, has no checksum.
+    if version is None or (version == SCHEMA_VERSION and names != row.column_names):
+        raise TornFileError("its columns are not those of its schema version")
+    if row.num_rows != 1 or (row["job_id"][0].as_py(), row["attempt"][0].as_py()) != shard_key(path):
         raise TornFileError("it does not hold the one attempt that its name says")
-    return table
+    return row
 
 
 def conform(table: Any) -> Any:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SCHEMA_VERSION: Final = 1
-"""Raised when a column changes its meaning or type, or goes; a new nullable column does not raise it."""
+"""Raised with every change of the columns: a file of this version has exactly these, or it is damaged."""
 
 LogicalType = Literal["string", "int", "float", "bool", "timestamp", "json", "list[string]"]
 OutcomeClass = Literal["model", "budget", "infrastructure"]

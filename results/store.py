@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from results import durable
+from results.figures import count
 from results.reading import (
     ATTEMPTS_FOLDER,
     Reading,
@@ -187,10 +188,10 @@ class RunStore:
         folder = self.run_folder / QUARANTINE_FOLDER
         folder.mkdir(exist_ok=True)
         target = folder / f"{path.name}.torn"
-        count = 1
+        number = 1
         while target.exists():
-            count += 1
-            target = folder / f"{path.name}.torn{count}"
+            number += 1
+            target = folder / f"{path.name}.torn{number}"
         path.rename(target)
         durable.sync_folder(self.attempts_folder)
         self._quarantined.append(Torn(target, reason))
@@ -199,10 +200,10 @@ class RunStore:
         reason = error.strerror or str(error)
         if error.errno not in durable.DISK_FULL:
             return StoreError(f"{what}: {reason}", "Nothing that was committed before is lost.")
+        kept = count(len(self._index), "attempt")
         return StoreError(
             f"{what}: {reason} ({_free(self.run_folder)} free)",
-            f"The {len(self._index)} attempts committed so far are safe. Make room and start the same sweep again: "
-            "it goes on where it stopped.",
+            f"What was committed before ({kept}) is safe. Make room and start the same sweep again: it goes on.",
         )
 
 

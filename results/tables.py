@@ -46,8 +46,8 @@ def show(run_folder: Path, as_json: bool = False, *, width: int | None = None, c
     if width is None:
         width = shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns if terminal else PLAIN_WIDTH
     if reading.table.num_rows == 0 and not as_json:
-        text = f"No attempt in {run_folder} yet: nothing has been committed.\n"
-        return text + "".join(f"Note: {note}\n" for note in notes([], reading.torn))
+        text = f"No attempt in {run_folder} yet: nothing has been committed."
+        return "\n".join([text, *(f"Note: {note}" for note in notes([], reading.torn))])
     return render(
         reading.table, as_json=as_json, width=width, colour=terminal if colour is None else colour, torn=reading.torn
     )
@@ -56,14 +56,14 @@ def show(run_folder: Path, as_json: bool = False, *, width: int | None = None, c
 def render(
     table: Any, *, as_json: bool = False, width: int = PLAIN_WIDTH, colour: bool = False, torn: Sequence[Torn] = ()
 ) -> str:
-    """The tables of the attempts in `table` (a `pyarrow.Table`), ending in a newline; readable without colour."""
+    """The tables of the attempts in `table` (a `pyarrow.Table`); readable without colour."""
     summaries = summarise(table)
     found = answers(summaries)
     remarks = notes(summaries, torn)
     if as_json:
         return _as_json(table, summaries, found, remarks)
     if not summaries:
-        return "No attempt yet: nothing has been committed.\n"
+        return "No attempt yet: nothing has been committed."
     return _as_text(summaries, found, remarks, width, colour)
 
 
@@ -76,7 +76,7 @@ def _as_json(table: Any, summaries: Sequence[QuantSummary], found: Sequence[Answ
         "answers": [asdict(answer) for answer in found],
         "notes": list(remarks),
     }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 def _as_text(
@@ -98,7 +98,7 @@ def _as_text(
         console.print()
     for remark in remarks:
         console.print(f"Note: {remark}", markup=False, highlight=False)
-    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines()) + "\n"
+    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
 
 
 def _grouped(
