@@ -145,8 +145,10 @@ class Sandbox(Protocol):
             limits: What the run may use.
             view: What else it sees.
 
+        A command that is not there ends with exit code 127, as in a shell.
+
         Raises:
-            SandboxFailed: The command could not be started.
+            SandboxFailed: The sandbox could not be set up; the command was not started.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from functools import cache
@@ -18,9 +19,9 @@ from runners.sandbox.base import (
     SandboxUnavailable,
     View,
 )
-from runners.sandbox.layout import HOSTNAME, UID, Mount, mounts
+from runners.sandbox.layout import HOSTNAME, UID, Mount, mounts, proc_read_only
 from runners.sandbox.rlimits import rlimits
-from runners.sandbox.supervise import Ended, supervise
+from runners.sandbox.supervise import Ended, holding, supervise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -63,22 +64,40 @@ class BubblewrapSandbox:
     ) -> Completed:
         """See `Sandbox.run`."""
         plan = mounts(workdir, view, limits)
-
-        def command(status_fd: int) -> list[str]:
-            words = [self._bwrap, *_ALONE, "--json-status-fd", str(status_fd)]
-            words += ["--uid", str(UID), "--gid", str(UID), "--hostname", HOSTNAME]
-            if "--disable-userns" in self._options:
-                words.append("--disable-userns")
-            words += ["--proc", "/proc", "--dev", "/dev"]
-            for mount in plan:
-                words += self._words(mount)
-            words += [word for mount in plan if mount.kind == "hidden" for word in ("--remount-ro", mount.target)]
-            words += ["--remount-ro", "/", "--chdir", str(BOX), "--", self._prlimit]
-            words += _prlimit_words(limits)
-            return [*words, "--", *argv]
-
-        ended = supervise(command, env=env or {}, stdin=stdin, limits=limits, workdir=workdir)
+        # Through a descriptor: on the command line, what runs inside would read the host's paths from /proc/1/cmdline.
+        args_fd = holding("\0".join([*self._set_up(plan), ""]).encode("utf-8", "surrogateescape"))
+        words = [self._bwrap, "--args", str(args_fd), "--json-status-fd"]
+        inside = ["--", self._prlimit, *_prlimit_words(limits), "--", *argv]
+        try:
+            ended = supervise(
+                lambda status_fd: [*words, str(status_fd), *inside],
+                pass_fds=[args_fd],
+                env=env or {},
+                stdin=stdin,
+                limits=limits,
+                workdir=workdir,
+            )
+        finally:
+            os.close(args_fd)
         return _completed(ended)
+
+    def _set_up(self, plan: Sequence[Mount]) -> Iterator[str]:
+        """The whole set-up in bubblewrap's words."""
+        yield from _ALONE
+        yield from ("--uid", str(UID), "--gid", str(UID), "--hostname", HOSTNAME)
+        if "--disable-userns" in self._options:
+            yield "--disable-userns"
+        yield from ("--proc", "/proc")
+        for path in proc_read_only():
+            # bubblewrap itself leaves /proc/sys writable, and to the host's root that is the host's /proc/sys.
+            yield from ("--ro-bind", path, path)
+        yield from ("--dev", "/dev")
+        for mount in plan:
+            yield from self._words(mount)
+        for mount in plan:
+            if mount.kind == "hidden":
+                yield from ("--remount-ro", mount.target)
+        yield from ("--remount-ro", "/", "--chdir", str(BOX))
 
     def _words(self, mount: Mount) -> Iterator[str]:
         """One line of the layout in bubblewrap's words."""

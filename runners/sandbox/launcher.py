@@ -11,12 +11,12 @@ kernel ends a PID namespace with its process 1:
     +- process 1      new root, no capabilities; reaps, reports how the command ended
        +- the command
 
-CONFIG_FD holds, as marshal writes it, what namespaces.py says: parent, uid, hostname, mounts, rlimits, argv, env, cwd.
-STATUS_FD gets the lines `landlock ABI`, `started`, then one of `exit N`, `signal N`, or `error TEXT` where the set-up
-failed.
+CONFIG_FD holds, as marshal writes it, what namespaces.py says: parent, uid, hostname, mounts, proc_read_only, rlimits,
+argv, env, cwd. STATUS_FD gets the lines `landlock ABI`, `started`, then `exit N` or `signal N`; or `error TEXT` where
+the set-up failed.
 """
 
-# ruff: noqa: PTH102, PTH103, PTH110, PTH112, PTH120, PTH123, PTH211, SIM105
+# ruff: noqa: PTH102, PTH103, PTH112, PTH120, PTH123, PTH211, SIM105
 # pathlib and contextlib would double the start of this script as well.
 
 from __future__ import annotations
@@ -54,8 +54,6 @@ LANDLOCK_MAKE_CHAR, LANDLOCK_MAKE_BLOCK = 1 << 6, 1 << 11
 LANDLOCK_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 LANDLOCK_RIGHTS_NOW = 16
 
-# Parts of /proc that a process with the host's root behind it could write to (bubblewrap covers the same ones).
-PROC_READ_ONLY = ("sys", "sysrq-trigger", "irq", "bus")
 DEVICES = ("null", "zero", "full", "random", "urandom")
 KEPT_FLAGS = {
     "nosuid": MS_NOSUID,
@@ -115,7 +113,7 @@ def enter_namespaces(uid: int) -> None:
         raise SetupError(f"user namespace: {error}") from error
 
 
-def build_root(mounts: list[dict[str, str]]) -> None:
+def build_root(mounts: list[dict[str, str]], proc_read_only: list[str]) -> None:
     """Replace the root by one that holds `mounts`, /proc and /dev, everything read-only but what is meant to be not.
 
     The old root has to stay reachable until everything is bound: first an empty tmpfs becomes the root and the host
@@ -133,7 +131,7 @@ def build_root(mounts: list[dict[str, str]]) -> None:
     writable = ["/new/proc"]
     writable += ["/new" + entry["target"] for entry in mounts if place(entry) in ("writable", "tmpfs")]
     make_devices()
-    make_proc()
+    make_proc(proc_read_only)
     make_read_only(writable)
     os.chdir("/new")
     checked(LIBC.pivot_root(b".", b"."), "pivot_root")
@@ -173,7 +171,7 @@ def make_devices() -> None:
         os.symlink(f"/proc/self/fd/{number}", f"/new/dev/{name}")
 
 
-def make_proc() -> None:
+def make_proc(read_only: list[str]) -> None:
     """/proc of the new PID namespace; left out where a container forbids a new one (its own is partly covered)."""
     os.makedirs("/new/proc", exist_ok=True)
     try:
@@ -184,10 +182,8 @@ def make_proc() -> None:
         write_file("/new/proc/sys/user/max_user_namespaces", "0")
     except OSError:
         pass  # a kernel without that setting; a nested user namespace still has no more rights than this one
-    for name in PROC_READ_ONLY:
-        path = f"/new/proc/{name}"
-        if os.path.exists(path):
-            mount(path, path, "", MS_BIND | MS_REC)
+    for path in read_only:
+        mount(f"/new{path}", f"/new{path}", "", MS_BIND | MS_REC)
 
 
 def make_read_only(writable: list[str]) -> None:
@@ -274,11 +270,15 @@ def run_command(config: dict[str, Any], abi: int) -> NoReturn:
             resource.setrlimit(kind, (min(soft, most), most))
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        report(config, "started")
-        os.execve(config["argv"][0], config["argv"], config["env"])  # noqa: S606 - a shell is what we do not want
     except (OSError, SetupError, ValueError) as error:
         report(config, f"error {error}")
-    os._exit(127)
+        os._exit(1)
+    report(config, "started")
+    try:
+        os.execve(config["argv"][0], config["argv"], config["env"])  # noqa: S606 - a shell is what we do not want
+    except OSError as error:
+        os.write(2, f"cannot run {error.filename}: {error.strerror}\n".encode())
+    os._exit(127)  # as a shell and prlimit(1) say it
 
 
 def be_process_1(config: dict[str, Any], alive: int, null: int) -> NoReturn:
@@ -294,7 +294,7 @@ def be_process_1(config: dict[str, Any], alive: int, null: int) -> NoReturn:
         socket.sethostname(config["hostname"])
         raise_loopback()
         abi = landlock_abi()
-        build_root(config["mounts"])
+        build_root(config["mounts"], config["proc_read_only"])
     except (OSError, SetupError) as error:
         report(config, f"error {error}")
         os._exit(1)

@@ -17,6 +17,9 @@ _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix/store",
 # Nothing of /etc but what programs need to start; passwd and hosts are ours, the host's users stay unknown.
 _HOST_ETC = ("ld.so.cache", "alternatives", "fonts")
 _OWN_ETC = ("passwd", "group", "hosts", "nsswitch.conf")
+# Parts of /proc with settings of the whole machine. What runs inside has no capabilities, but where quantsweep runs as
+# root it still is the owner of these files, and their owner may write to them (runc keeps them read-only as well).
+_PROC_SETTINGS = ("acpi", "asound", "bus", "driver", "fs", "irq", "scsi", "sys", "sysrq-trigger")
 _SHM_BYTES = 64 * 1024 * 1024
 
 
@@ -62,6 +65,11 @@ def mounts(workdir: Path, view: View, limits: Limits) -> tuple[Mount, ...]:
         *placed,
     ]
     return tuple(plan)
+
+
+def proc_read_only() -> tuple[str, ...]:
+    """The paths in /proc that must be read-only inside."""
+    return tuple(path for name in _PROC_SETTINGS if os.path.lexists(path := f"/proc/{name}"))
 
 
 def _system() -> list[Mount]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runners.sandbox.base import BOX, DEFAULT_LIMITS, SYSTEM_ONLY, Completed, Limits, SandboxFailed, View
-from runners.sandbox.layout import HOSTNAME, UID, mounts
+from runners.sandbox.layout import HOSTNAME, UID, mounts, proc_read_only
 from runners.sandbox.rlimits import rlimits
 from runners.sandbox.supervise import Ended, holding, supervise
 
@@ -43,6 +43,7 @@ class NamespaceSandbox:
             "uid": UID,
             "hostname": HOSTNAME,
             "mounts": [asdict(mount) for mount in mounts(workdir, view, limits)],
+            "proc_read_only": list(proc_read_only()),
             "rlimits": rlimits(limits, own_processes=_OWN_PROCESSES),
             "argv": list(argv),
             "env": dict(env or {}),
