@@ -90,6 +90,7 @@ _OUT_OF_MEMORY_HINT = "use a smaller quant or context, a quantized KV cache, or 
 _NEWER_HINT = "a newer engine may know it"
 _FILE_HINT = "fetch the file again, and check its sha256"
 _SETTINGS_HINT = "change the engine settings of this model in the spec"
+_LOG_HINT = "the end of its log says more"
 _BUILD_HINT = "install what the program needs, or build it anew"
 
 # The first pattern that is found names the reason; the line it is found in is shown.
@@ -100,7 +101,7 @@ _SIGNS: tuple[tuple[str, LoadFailure, str], ...] = (
     (r"out of memory|OutOfDeviceMemory|OutOfHostMemory|std::bad_alloc", "out_of_memory", _OUT_OF_MEMORY_HINT),
     (r"(failed|unable) to allocate .*(buffer|memory|cache)", "out_of_memory", _OUT_OF_MEMORY_HINT),
     (r"cannot allocate memory|mmap failed", "out_of_memory", _OUT_OF_MEMORY_HINT),
-    (r"quantized V cache|V cache quantization requires", "bad_settings", _SETTINGS_HINT),
+    (r"quantized V cache|V cache quantization requires|cache type .* does not divide", "bad_settings", _SETTINGS_HINT),
     (r"invalid argument|error while handling argument|unknown value for", "bad_settings", _SETTINGS_HINT),
     (r"invalid device|unsupported cache type", "bad_settings", _SETTINGS_HINT),
     (r"invalid magic|not within the file bounds|corrupted or incomplete", "bad_file", _FILE_HINT),
@@ -113,6 +114,7 @@ _SIGNS: tuple[tuple[str, LoadFailure, str], ...] = (
 _STAMP = re.compile(r"^[\d.]+ [A-Z] (?:(?:srv|cmn|slot|spec|que)\s+)?")
 # Information lines repeat metadata of the file, which may say anything.
 _INFORMATION = re.compile(r"^[\d.]+ I ")
+_ERROR = re.compile(r"^[\d.]+ E ")
 
 
 def port_was_taken(log: str) -> bool:
@@ -134,6 +136,9 @@ def diagnose(log: str, exit_code: int | None) -> LoadDiagnosis:
     if exit_code == -signal.SIGILL:
         hint = "build the engine on this machine, or for this CPU"
         return LoadDiagnosis("exited", "it holds instructions that this CPU does not have", hint)
+    error = next((line for line in lines if _ERROR.match(line)), None)
+    if error is not None:
+        return LoadDiagnosis("exited", _STAMP.sub("", error.strip()), _LOG_HINT)
     if exit_code is not None and exit_code < 0:
-        return LoadDiagnosis("exited", f"it ended by signal {-exit_code}", "the end of its log says more")
-    return LoadDiagnosis("exited", f"it ended with exit code {exit_code}", "the end of its log says more")
+        return LoadDiagnosis("exited", f"it ended by signal {-exit_code}", _LOG_HINT)
+    return LoadDiagnosis("exited", f"it ended with exit code {exit_code}", _LOG_HINT)
