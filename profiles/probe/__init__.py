@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from profiles.override import Override, apply_override, load_override
 from profiles.probe import host
+from profiles.probe.bandwidth import measure_read_bandwidth
 from profiles.probe.engines import fill_from_engines, find_engines
 from profiles.probe.system import Found, System
 from profiles.probe.tools import find_tools
@@ -36,6 +37,7 @@ def probe_node(
     *,
     models_dir: Path | None = None,
     engines: bool = True,
+    measure_bandwidth: bool = False,
     override: Override | None = None,
     system: System | None = None,
 ) -> NodeProfile:
@@ -47,6 +49,8 @@ def probe_node(
         engines: also run the engines and tools that are found, to learn their builds and devices. That takes as long as
             they need to start (up to seconds with a GPU); without it the profile comes in well under a second and
             names the tools without their versions.
+        measure_bandwidth: measure how fast the CPU reads RAM, without which no decode rate on the CPU can be called
+            impossible. Takes up to half a second of every core: not while something is being timed.
         override: what the machine's owner said; None reads the override file, if there is one.
         system: the machine to look at; None is the one we run on.
 
@@ -71,7 +75,19 @@ def probe_node(
     folder = models_dir or Path(override.models_dir or Path.home())
     disk_free = attempt("disk", lambda: host.disk_free_bytes(folder), None)
 
-    devices: list[Device] = [host.cpu_device(cpu, ram)]
+    no_bandwidth: float | None = None
+    measured = no_bandwidth
+    if measure_bandwidth:
+        cores, free = cpu.usable, ram.free_bytes
+        measured = attempt(
+            "bandwidth", lambda: measure_read_bandwidth(system, cores=cores, free_bytes=free), no_bandwidth
+        )
+        if measured is None:
+            message = (
+                "the CPU's memory bandwidth could not be measured: the machine is busy, or has too little free RAM"
+            )
+            notices.append(Notice("bandwidth-not-measured", message, "cpu"))
+    devices: list[Device] = [host.cpu_device(cpu, ram, measured)]
     for name, probe in _gpu_probes(system, ram):
         found = attempt(name, probe, Found())
         devices.extend(found.devices)

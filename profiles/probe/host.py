@@ -82,12 +82,8 @@ def processor(system: System) -> Processor:
     return Processor(_cpu_model(system), psutil.cpu_count(logical=False), logical, usable)
 
 
-def cpu_device(cpu: Processor, ram: Memory) -> Device:
-    """The CPU as a place for a model: its memory is the RAM that we may use.
-
-    Its bandwidth is unknown until :func:`profiles.probe.bandwidth.measure_read_bandwidth` has measured it: no table
-    knows which memory modules were put in.
-    """
+def cpu_device(cpu: Processor, ram: Memory, bandwidth_bytes_per_s: float | None) -> Device:
+    """The CPU as a place for a model: its memory is the RAM that we may use; its bandwidth is measured or unknown."""
     return Device(
         id="cpu",
         vendor="cpu",
@@ -95,6 +91,8 @@ def cpu_device(cpu: Processor, ram: Memory) -> Device:
         kind="cpu",
         memory_total_bytes=ram.total_bytes,
         memory_free_bytes=ram.free_bytes,
+        bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+        bandwidth_source=None if bandwidth_bytes_per_s is None else "measured: all usable cores reading",
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from profiles import nvml
+from profiles.catalogue import card_of_device
 from profiles.probe.pci import display_devices
 from profiles.probe.system import Found
 from profiles.types import Device, DeviceKind, DeviceProcess, Notice
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from profiles.probe.system import System
 
 PCI_VENDOR = 0x10DE
+
+BANDWIDTH_TOLERANCE = 0.15
+"""How far NVML's figure may lie from the catalogue's before it is worth a word; overclocked memory is within it."""
 
 UNIFIED_CHIPS = ("GB10", "Thor", "Orin", "Xavier", "Tegra", "nvgpu")
 """Chips whose GPU lives in the machine's RAM: NVML refuses to tell their memory, and RAM is the answer."""
@@ -82,7 +86,9 @@ class _Probe:
         mode, _ = nvml.ask(self.pynvml.nvmlDeviceGetMigMode, handle)
         if mode is not None and mode[0] == 1:
             return self._slices(handle, device)
-        return self._with_memory(handle, device)
+        found = self._with_memory(handle, device)
+        checked, notices = _checked_bandwidth(found.devices[0])
+        return Found((checked,), (*found.notices, *notices))
 
     def _slices(self, parent: Any, whole: Device) -> Found:
         """The MIG instances of a GPU. The GPU itself cannot run anything while it is sliced, so it is not listed."""
@@ -151,6 +157,27 @@ class _Probe:
         if number == nvml.NO_PERMISSION:
             return Notice("nvml-no-permission", f"{device_id}: {nvml.CURES[nvml.NO_PERMISSION][1]}", device_id)
         return Notice("nvml-device-failed", f"{device_id} cannot be opened: {_why(refusal)}", device_id)
+
+
+def _checked_bandwidth(device: Device) -> tuple[Device, tuple[Notice, ...]]:
+    """Held against the catalogue, and taken from it where NVML does not tell."""
+    card = card_of_device(device.name, device.memory_total_bytes)
+    told = device.bandwidth_bytes_per_s
+    if card is None:
+        if told is not None:
+            return device, ()
+        message = f"{device.id} ({device.name}): neither NVML nor the catalogue tells its bandwidth"
+        return device, (Notice("bandwidth-unknown", message, device.id),)
+    listed = card.bandwidth_bytes_per_s
+    if told is None:
+        return replace(device, bandwidth_bytes_per_s=listed, bandwidth_source=card.bandwidth_source), ()
+    if abs(told / listed - 1) <= BANDWIDTH_TOLERANCE or card.bandwidth_is_maximum:
+        return device, ()
+    message = (
+        f"{device.id} ({device.name}): NVML's clock and bus give {told / 1e9:.0f} GB/s, the catalogue "
+        f"{listed / 1e9:.0f}; overclocked, or one of them is wrong"
+    )
+    return device, (Notice("bandwidth-disagrees", message, device.id),)
 
 
 def _plausible(total: int, free: int, used: int) -> bool:
