@@ -224,10 +224,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(200, {}, b"OK")
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/(.+)", path):
             repo, commit = self.find_commit(match[1], match[2])
-            self.reply_json([_tree_entry(name, blob) for name, blob in sorted(repo.commits[commit].items())])
+            self.reply_json([_tree_entry(name, blob) for name, blob in sorted(repo.commits[commit].items())], fault)
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+?)(?:/revision/(.+))?", path):
             repo, commit = self.find_commit(match[1], match[2] or "main")
-            self.reply_json(_model_info(repo, commit, blobs="blobs" in query))
+            self.reply_json(_model_info(repo, commit, blobs="blobs" in query), fault)
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self.resolve(match[1], match[2], match[3], fault)
         else:
@@ -287,8 +287,9 @@ class _Handler(BaseHTTPRequestHandler):
             body[fault.flip_byte - start] ^= 0xFF
         self.reply(status, headers, bytes(body), cut_after=fault.cut_after if fault else None, gated=True)
 
-    def reply_json(self, value: object) -> None:
-        self.reply(200, {"Content-Type": "application/json"}, json.dumps(value).encode())
+    def reply_json(self, value: object, fault: Fault | None) -> None:
+        cut_after = fault.cut_after if fault else None
+        self.reply(200, {"Content-Type": "application/json"}, json.dumps(value).encode(), cut_after=cut_after)
 
     def reply(
         self, status: int, headers: Mapping[str, str], body: bytes, *, cut_after: int | None = None, gated: bool = False
