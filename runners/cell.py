@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import shutil
 import tempfile
 import threading
 import time
@@ -29,6 +28,7 @@ from runners.engines.base import EngineError, Served
 from runners.errors import RunnersError
 from runners.exams.base import Exam, Grade, Reply
 from runners.outcomes import Outcome
+from runners.sandbox.cleanup import remove_tree
 from runners.spool import Spool, state_dir
 from runners.timing import measure
 
@@ -357,7 +357,7 @@ class CellRun:
             self._note_traceback()
             return row.unscored_columns(Outcome.GRADER_CRASH, reason, score_max=exam.score_max)
         finally:
-            shutil.rmtree(workdir, ignore_errors=True)
+            remove_tree(workdir)
         return row.grade_columns(grade, self.order.scoring[job.exam], time.monotonic() - began)
 
     # --- logs -------------------------------------------------------------------------------------------------
