@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from quants.errors import GGUFError, HubError, NeedMoreBytes, QuantsError, SourceError
-from quants.gguf import ArrayMemo, HeaderParser, combine, read_header
+from quants.errors import GGUFError, HubError, NeedMoreBytes, QuantsError
+from quants.gguf import ArrayMemo, HeaderParser, combine
 from quants.gguf.read import cut_off
 from quants.hubclient import HubClient, HubSettings
-from quants.local import builtin_root
+from quants.local import MARGIN_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 FIRST_BYTES: Final = 1024 * 1024
 LATER_SHARD_BYTES: Final = 64 * 1024  # shards after the first hold no tokenizer, only their tensor table
-MARGIN_BYTES: Final = 4096  # by how much the headers of one repository differ (imatrix keys, file type)
 WORKERS: Final = 8
 
 
@@ -78,17 +76,13 @@ def read_headers(
 
 
 def _read_local(listing: Listing, chosen: Sequence[Candidate]) -> tuple[CandidateHeader, ...]:
-    root = builtin_root(listing.builtin) if listing.builtin is not None else Path(listing.root or ".")
-    memo = ArrayMemo()
+    """Headers that the listing has read already, put together for split sets."""
     results: list[CandidateHeader] = []
     for candidate in chosen:
         try:
-            header = combine([read_header(root / file.path, memo=memo) for file in candidate.files])
+            header = combine([listing.headers[file.path] for file in candidate.files])
         except GGUFError as error:
             results.append(CandidateHeader(candidate, None, error, 0))
-        except OSError as error:
-            reason = SourceError(f"cannot read {root / candidate.files[0].path}: {error.strerror or error}")
-            results.append(CandidateHeader(candidate, None, reason, 0))
         else:
             results.append(CandidateHeader(candidate, header, None, 0))
     return tuple(results)

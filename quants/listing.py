@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from quants.gguf import Header
 
 SourceKind = Literal["file", "folder", "hub", "builtin"]
 SidecarKind = Literal["mmproj", "imatrix", "draft"]
@@ -68,6 +73,8 @@ class Listing:
         candidates: the quants, smallest first.
         sidecars: mmproj, imatrix and draft files.
         skipped: (path, reason) of GGUF files that cannot be used; selecting one of them is an error that says so.
+        headers: of local files by path, as they were read while listing; empty for the Hub, where headers cost bytes
+            (`quants.headers.read_headers` has them for every kind of source).
     """
 
     kind: SourceKind
@@ -79,6 +86,7 @@ class Listing:
     candidates: tuple[Candidate, ...]
     sidecars: tuple[Sidecar, ...]
     skipped: tuple[tuple[str, str], ...] = ()
+    headers: Mapping[str, Header] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def quants(self) -> tuple[str, ...]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from quants.errors import GGUFError, SourceError
 from quants.gguf import ArrayMemo, combine, read_header
+from quants.gguf.read import FIRST_READ_BYTES
 from quants.labels import group, parse_path
 from quants.listing import Candidate, ListedFile, Listing, Sidecar
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from quants.listing import SidecarKind
 
 BUILTIN_MODELS: Final = {"stand-in": "standin"}  # name in a spec -> folder in this package
+# By how much the headers of one model's quants differ (imatrix notes, file type): the next read is that much longer.
+MARGIN_BYTES: Final = 4096
 _FOLDER_DEPTH: Final = 4  # source/owner/model/quant/file.gguf is the deepest layout that tools make
 
 
@@ -37,7 +41,7 @@ def builtin_root(name: str) -> Path:
 def list_builtin(name: str, source: str) -> Listing:
     """What the built-in model `name` offers."""
     found = _list_folder(builtin_root(name), source, need_data=True)
-    return Listing("builtin", source, None, None, None, name, found.candidates, found.sidecars, found.skipped)
+    return replace(found, kind="builtin", root=None, builtin=name)
 
 
 def list_local(path: Path, source: str, *, need_data: bool) -> Listing:
@@ -74,7 +78,7 @@ def _list_file(path: Path, source: str, *, need_data: bool) -> Listing:
         if found.sidecars:
             raise SourceError(f"{path} is no model but its {found.sidecars[0].kind} file")
         raise SourceError(found.skipped[0][1])
-    return Listing("file", source, None, None, str(path.parent), None, found.candidates, (), found.skipped)
+    return replace(found, kind="file", sidecars=())
 
 
 def _list_folder(root: Path, source: str, *, need_data: bool) -> Listing:
@@ -95,11 +99,13 @@ def _inspect(root: Path, paths: list[str], source: str, *, need_data: bool) -> L
     sidecars: list[Sidecar] = []
     skipped: list[tuple[str, str]] = []
     memo = ArrayMemo()
+    usual_bytes = FIRST_READ_BYTES
     for relative in paths:
         path = root / relative
         try:
             size_bytes = path.stat().st_size
-            header = read_header(path, memo=memo)
+            header = read_header(path, memo=memo, first_bytes=usual_bytes)
+            usual_bytes = header.header_bytes + MARGIN_BYTES
             if need_data:
                 header.require_data(size_bytes, str(path))
         except GGUFError as error:
@@ -138,6 +144,7 @@ def _inspect(root: Path, paths: list[str], source: str, *, need_data: bool) -> L
         candidates=tuple(candidates),
         sidecars=(*grouping.sidecars, *sidecars),
         skipped=tuple(skipped),
+        headers=headers,
     )
 
 

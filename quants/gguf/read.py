@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # One read covers the headers of most models; the others cost a few more, each doubling what was read.
 FIRST_READ_BYTES: Final = 4 * 1024 * 1024
+MAX_READ_BYTES: Final = 64 * 1024 * 1024
 
 
 def read_header(
@@ -26,6 +27,7 @@ def read_header(
     where: str | None = None,
     limits: Limits = LIMITS,
     memo: ArrayMemo | None = None,
+    first_bytes: int = FIRST_READ_BYTES,
 ) -> Header:
     """The GGUF header at the start of `source`; nothing behind the tensor table is read or required.
 
@@ -36,6 +38,7 @@ def read_header(
         where: what to call the source in error texts; a path by default.
         limits: caps on counts and lengths.
         memo: shares the work of walking equal tokenizers between several headers.
+        first_bytes: how much to read of a file at first; the reads after it double.
 
     Raises:
         GGUFError: no sound GGUF header, or cut off within it; says what and at which byte.
@@ -44,14 +47,14 @@ def read_header(
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         with path.open("rb", buffering=0) as file:
-            return _read_file(file, _parser(decode, where or str(path), limits, memo))
+            return _read_file(file, _parser(decode, where or str(path), limits, memo), first_bytes)
     parser = _parser(decode, where, limits, memo)
     if isinstance(source, bytes | bytearray):
         try:
             return parser.parse(source)
         except NeedMoreBytes as short:
             raise cut_off(len(source), short) from None
-    return _read_file(source, parser)
+    return _read_file(source, parser, first_bytes)
 
 
 def decode_value(path: str | os.PathLike[str], key: str, *, limits: Limits = LIMITS) -> Any:
@@ -80,25 +83,18 @@ def _parser(decode: Collection[str], where: str | None, limits: Limits, memo: Ar
     return HeaderParser(decode=decode, where=where, limits=limits, memo=memo)
 
 
-def _read_file(file: BinaryIO, parser: HeaderParser) -> Header:
-    data = bytearray()
-    wanted = FIRST_READ_BYTES
+def _read_file(file: BinaryIO, parser: HeaderParser, wanted: int) -> Header:
+    data = b""
     while True:
-        ended = not _fill(file, data, wanted)
+        ended = False
+        while len(data) < wanted and not ended:
+            # In steps: a header that lies about a length must not make us allocate that much at once.
+            chunk = file.read(min(wanted - len(data), MAX_READ_BYTES))
+            ended = not chunk
+            data += chunk
         try:
             return parser.parse(data)
         except NeedMoreBytes as short:
             if ended:
                 raise cut_off(len(data), short) from None
             wanted = max(2 * len(data), short.needed_bytes)
-
-
-def _fill(file: BinaryIO, data: bytearray, wanted: int) -> bool:
-    """Read until `data` holds `wanted` bytes; False if the file ended before."""
-    while len(data) < wanted:
-        # In steps: a header that lies about a length must not make us allocate that much at once.
-        chunk = file.read(min(wanted - len(data), 16 * FIRST_READ_BYTES))
-        if not chunk:
-            return False
-        data += chunk
-    return True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import quants.headers
-from quants.errors import FetchCancelledError, GGUFError, HubUnavailableError, SourceError
+from quants.errors import FetchCancelledError, GGUFError, HubUnavailableError
 from quants.gguf import read_header
 from quants.headers import read_headers
 from quants.source import resolve
@@ -102,19 +102,20 @@ def test_a_hub_that_refuses_everything_ends_it(local_hub: LocalHub, hub_settings
         read_headers(listing, hub=replace(hub_settings, backoff_s=60.0), cancelled=lambda: True)
 
 
-def test_a_folder_is_read_the_same_way(tmp_path: Path) -> None:
+def test_a_folder_is_read_once(tmp_path: Path) -> None:
     for index, quant in enumerate(QUANTS):
         (tmp_path / f"M-{quant}.gguf").write_bytes(model(20_000, index))
+    for index, shard in enumerate(split_model(2), 1):
+        (tmp_path / f"M-BF16-{index:05d}-of-00002.gguf").write_bytes(shard.data())
     listing = resolve(".", base_dir=tmp_path)
-    (tmp_path / "M-Q2_K.gguf").unlink()
-    (tmp_path / "M-Q4_K_M.gguf").write_bytes(b"GGUF")
+    for path in tmp_path.glob("*.gguf"):
+        path.unlink()
     found = {result.candidate.quant: result for result in read_headers(listing)}
-    assert isinstance(found["Q2_K"].error, SourceError)
-    assert "cut off within its header: 4 bytes" in str(found["Q4_K_M"].error)
-    header = found["Q8_0"].header
-    assert header is not None
-    assert header.length("tokenizer.ggml.tokens") == 20_000
-    assert {result.fetched_bytes for result in found.values()} == {0}
+    assert set(found) == {*QUANTS, "BF16"}
+    for result in found.values():
+        assert result.header is not None
+        assert result.fetched_bytes == 0
+        assert result.header.length("tokenizer.ggml.tokens") == (8 if result.candidate.quant == "BF16" else 20_000)
 
 
 def test_the_first_request_is_small(local_hub: LocalHub, hub_settings: HubSettings, tmp_path: Path) -> None:
