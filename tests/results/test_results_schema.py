@@ -196,7 +196,7 @@ def sound_rows(draw: st.DrawFn) -> dict[str, Any]:
     return row
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(sound_rows())
 def test_a_row_comes_back_from_parquet_as_it_went_in(given_row: dict[str, Any]) -> None:
     import pyarrow.parquet as pq
@@ -209,7 +209,7 @@ def test_a_row_comes_back_from_parquet_as_it_went_in(given_row: dict[str, Any]) 
     assert {name: back[name] for name in given_row} == given_row
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(
     st.dictionaries(
         st.sampled_from([column.name for column in COLUMNS]) | st.text(max_size=8),

@@ -118,7 +118,7 @@ class TestFinal:
         assert finals(store) == {("j1-0123abcd", 2): True}
         assert len(store.quarantined) == 1
 
-    @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(steps=st.lists(st.tuples(st.integers(1, 4), st.booleans(), st.booleans()), max_size=8))
     def test_no_order_of_commits_and_restarts_gives_a_job_two_finals_or_takes_a_score_away(
         self,
@@ -141,7 +141,7 @@ class TestFinal:
 
 
 class TestDamage:
-    @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def test_a_cut_or_changed_file_is_set_aside_and_its_job_runs_again(
         self, tmp_path_factory: pytest.TempPathFactory, row: MakeRow, data: st.DataObject

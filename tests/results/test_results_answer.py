@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from results.answer import Answer, answers, smallest_good_quant
+from results.reading import read_run
+from results.stats import Interval
+from results.summary import QuantSummary, Timings, summarise
+from results.verdict import compare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def quant(name: str, file_bytes: int | None, scores: list[float], full: float = 100.0) -> QuantSummary:
+    """A summary with nothing in it but what an answer looks at."""
+    return QuantSummary(
+        model="m",
+        quant=name,
+        variant="default",
+        exam="todo",
+        exam_versions=("1",),
+        scorings=("published",),
+        score_max=full,
+        file_bytes=file_bytes,
+        jobs=len(scores),
+        open_jobs=0,
+        infrastructure=0,
+        budget=0,
+        retried=0,
+        scores=tuple(enumerate(scores, 1)),
+        mean=sum(scores) / len(scores) if scores else None,
+        strict_mean=None,
+        low=min(scores, default=None),
+        high=max(scores, default=None),
+        sd=None,
+        interval=Interval(0, 1),
+        full_marks=0,
+        full_marks_interval=None,
+        coverage=1.0,
+        outcomes={},
+        load_s=None,
+        peak_ram_bytes=None,
+        peak_vram_bytes=None,
+        timings=Timings(0, False, None, None, None, None, (), 0),
+    )
+
+
+def answer(*summaries: QuantSummary) -> Answer:
+    (found,) = answers(summaries)
+    return found
+
+
+def test_the_smallest_that_kept_the_score_is_named_with_what_that_rests_on() -> None:
+    found = answer(
+        quant("Q8_0", 1_900_000, [100] * 5),
+        quant("Q4_K_M", 980_000, [100] * 5),
+        quant("Q3_K_S", 800_000, [28, 60, 28, 60, 28]),
+        quant("Q2_K", 700_000, [0] * 5),
+    )
+    assert found.smallest == "Q4_K_M"
+    assert found.certainty == "undecided"
+    assert found.sentence == (
+        "m on todo: Q4_K_M (980 kB) is the smallest quant that kept the score: mean 100.0 of 100, as high as Q8_0, "
+        "the best larger one, over 5 seeds. That is what 5 seeds saw, not proof: a failure in up to 45% of replies "
+        "could have gone unseen (95%); about 54 more would show it to within 5.0 points. The next smaller, Q3_K_S "
+        "(800 kB), scored 59.2 points lower, and 5 seeds are enough to tell."
+    )
+
+
+def test_enough_seeds_make_it_sure() -> None:
+    found = answer(quant("Q8_0", 2_000, [100] * 59), quant("Q4_K_M", 1_000, [100] * 59))
+    assert (found.smallest, found.certainty) == ("Q4_K_M", "keeps")
+    assert "59 seeds are enough to say so at 95%" in found.sentence
+    assert "No smaller one has scores." in found.sentence
+
+
+def test_58_seeds_are_one_too_few() -> None:
+    found = answer(quant("Q8_0", 2_000, [100] * 58), quant("Q4_K_M", 1_000, [100] * 58))
+    assert found.certainty == "undecided"
+    assert found.comparisons[0].more_seeds == 1
+
+
+def test_a_fall_that_seeds_cannot_tell_from_chance_is_undecided_with_a_number() -> None:
+    found = answer(quant("Q8_0", 2_000, [100] * 5), quant("Q4_K_M", 1_000, [100, 100, 100, 100, 28]))
+    assert found.smallest == "Q8_0"
+    assert found.certainty == "undecided"
+    assert "only the largest, Q8_0 (2.0 kB), has its score" in found.sentence
+    assert "scored 14.4 points lower, which 5 seeds cannot tell from chance; about 29 more would." in found.sentence
+
+
+def test_seeds_that_disagree_leave_room_by_student() -> None:
+    found = answer(
+        quant("Q8_0", 2_000, [14, 14, 10, 14, 14], full=15), quant("Q4_K_M", 1_000, [14, 13, 14, 14, 13], full=15)
+    )
+    assert found.smallest == "Q4_K_M"
+    assert "0.4 points above Q8_0" in found.sentence
+    assert "they leave room for a true mean up to 1.6 points lower (95%)" in found.sentence
+
+
+def test_only_the_largest_is_good_and_the_seeds_show_it() -> None:
+    found = answer(quant("F16", 3_000, [100] * 5), quant("Q2_K", 1_000, [0] * 5))
+    assert (found.smallest, found.certainty) == ("F16", "keeps")
+
+
+def test_a_smaller_quant_is_held_against_the_best_larger_one_not_the_largest() -> None:
+    """More bits do not always help (the Go exams' Qwen3.5: Q5_K_M 12.0, Q4_K_M 14.0)."""
+    found = answer(
+        quant("Q6_K", 32_000, [14, 14, 15], full=15),
+        quant("Q5_K_M", 28_000, [9, 13, 14], full=15),
+        quant("Q4_K_M", 21_000, [14, 14, 14], full=15),
+    )
+    assert [comparison.reference for comparison in found.comparisons] == ["Q6_K", "Q6_K"]
+    assert found.smallest == "Q4_K_M"
+    assert "0.3 points below Q6_K" in found.sentence
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_too_few_seeds_name_nothing(seeds: int) -> None:
+    found = answer(quant("Q8_0", 2_000, [100] * seeds), quant("Q4_K_M", 1_000, [100] * seeds))
+    assert found.smallest is None
+    assert "one unlucky draw would turn the answer. Run at least 3, better 5." in found.sentence
+
+
+def test_a_quant_with_too_few_seeds_does_not_spoil_the_rest() -> None:
+    found = answer(quant("Q8_0", 3_000, [100] * 5), quant("Q5", 2_000, [100] * 5), quant("Q4", 1_000, [100]))
+    assert found.smallest == "Q5"
+    assert "The next smaller, Q4 (1.0 kB), has too few seeds to compare by (1)." in found.sentence
+
+
+def test_where_nothing_scored_there_is_nothing_to_keep() -> None:
+    found = answer(quant("Q8_0", 2_000, [0, 4, 0]), quant("Q4_K_M", 1_000, [0, 0, 0]))
+    assert found.smallest is None
+    assert "no quant scored above 1.3 of 100: there is no score to keep" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("summaries", "words"),
+    [
+        ([quant("Q8_0", 2_000, [])], "no quant has a score yet"),
+        ([quant("Q8_0", 2_000, [100, 100, 100])], "only Q8_0 has scores"),
+        ([quant("none", None, [100, 100, 100])], "no quant has a score yet"),
+    ],
+)
+def test_without_a_comparison_it_says_so(summaries: list[QuantSummary], words: str) -> None:
+    assert words in answer(*summaries).sentence
+
+
+def test_equal_falls_on_every_seed_need_a_few_seeds_too() -> None:
+    def fall(points: float, seeds: int) -> str:
+        larger = [quant("Q8_0", 2_000, [100] * seeds)]
+        return compare(quant("Q4", 1_000, [100 - points] * seeds), larger).certainty
+
+    assert fall(100, 2) == "undecided"  # fewer than three never decide
+    assert fall(100, 3) == "loses"
+    assert fall(12, 3) == "undecided"  # (5 / 12)^3 = 7%
+    assert fall(12, 4) == "loses"  # (5 / 12)^4 = 3%
+    assert fall(5, 50) == "undecided"  # within the allowance, and 59 would show it
+
+
+def test_every_model_variant_and_exam_has_its_own_line(run_of: Callable[..., Path]) -> None:
+    for model in ("a", "b"):
+        for variant in ("default", "nothink"):
+            run_of({"Q8_0": (2_000, [100.0] * 3), "Q4": (1_000, [100.0] * 3)}, model=model, variant=variant)
+    folder = run_of({"Q8_0": (2_000, [0.0] * 3)}, model="c")
+    lines = smallest_good_quant(summarise(read_run(folder).table)).splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "a on todo",
+        "a (nothink) on todo",
+        "b on todo",
+        "b (nothink) on todo",
+        "c on todo",
+    ]
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.lists(st.sampled_from([0.0, 28.0, 43.8, 60.0, 95.0, 100.0]), min_size=0, max_size=8), min_size=1, max_size=5
+    )
+)
+def test_whatever_the_scores_the_answer_is_true(columns: list[list[float]]) -> None:
+    quants = [quant(f"Q{place}", 10_000 - place, scores) for place, scores in enumerate(columns)]
+    found = answer(*quants)
+    assert found.sentence.startswith("m on todo: ")
+    assert "nan" not in found.sentence
+    by_name = {one.quant: one for one in quants}
+    for comparison in found.comparisons:
+        ours, theirs = by_name[comparison.quant], by_name[comparison.reference]
+        assert (theirs.file_bytes or 0) > (ours.file_bytes or 0)
+        if comparison.certainty == "undecided":
+            assert comparison.more_seeds is None or comparison.more_seeds > 0
+        else:
+            assert comparison.more_seeds is None
+            assert comparison.pairs >= 3
+        # So few seeds never prove that the score is kept.
+        assert comparison.certainty != "keeps"
+    if found.smallest is not None:
+        assert by_name[found.smallest].scores
+        smaller = [
+            c
+            for c in found.comparisons
+            if (by_name[c.quant].file_bytes or 0) < (by_name[found.smallest].file_bytes or 0)
+        ]
+        assert not any(comparison.kept for comparison in smaller)

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from results import figures
+from results.reading import StoreError, read_run
+from results.store import RunStore
+from results.summary import QuantSummary, summarise
+from results.tables import render, show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .conftest import MakeRow
+
+QUANTS: dict[str, tuple[int | None, list[float | None]]] = {
+    "Q8_0": (1_900_000, [100, 100, 100, 100, 100]),
+    "Q4_K_M": (980_000, [100, 100, 60, 100, None]),
+    "Q2_K": (700_000, [0, 28, 0, 0, 0]),
+}
+
+
+def summary_of(folder: Path, quant: str) -> QuantSummary:
+    (found,) = [summary for summary in summarise(read_run(folder).table) if summary.quant == quant]
+    return found
+
+
+class TestSummary:
+    def test_means_are_given_with_and_without_infrastructure_failures(self, run_of: Callable[..., Path]) -> None:
+        found = summary_of(run_of(QUANTS), "Q4_K_M")
+        assert (found.jobs, found.infrastructure, found.coverage) == (5, 1, 0.8)
+        assert (found.mean, found.strict_mean) == (90.0, 72.0)
+        assert (found.low, found.high, found.full_marks) == (60.0, 100.0, 3)
+        assert found.scores == ((1, 100.0), (2, 100.0), (3, 60.0), (4, 100.0))
+        assert found.outcomes == {"passed": 3, "wrong": 1, "server_crash": 1}
+        assert found.interval is not None
+        assert found.interval.high == 100.0  # Student would go beyond full marks
+        assert found.interval.low == pytest.approx(90 - 3.1824 * 20 / 2, abs=0.01)
+        assert found.full_marks_interval is not None
+        assert found.full_marks_interval.low < 0.75 < found.full_marks_interval.high
+
+    def test_equal_scores_get_no_interval(self, run_of: Callable[..., Path]) -> None:
+        found = summary_of(run_of(QUANTS), "Q8_0")
+        assert (found.sd, found.interval) == (0.0, None)
+
+    def test_retries_are_counted_and_not_averaged(
+        self, tmp_path: Path, row: MakeRow, infrastructure_row: MakeRow
+    ) -> None:
+        store = RunStore(tmp_path)
+        store.commit(infrastructure_row(final=False))
+        store.commit(row(attempt=2, score=60.0))
+        store.commit(infrastructure_row(job_id="open", final=False))
+        (found,) = summarise(store.table())
+        assert (found.jobs, found.open_jobs, found.retried, found.mean) == (1, 1, 2, 60.0)
+
+    def test_two_finals_of_one_job_count_once_and_the_scored_one_stands(
+        self, tmp_path: Path, row: MakeRow, infrastructure_row: MakeRow
+    ) -> None:
+        """Two writers at once, which the run folder's lock prevents, could leave this behind."""
+        one, other = RunStore(tmp_path), RunStore(tmp_path)
+        one.commit(infrastructure_row(attempt=1))
+        other.commit(row(attempt=2, score=60.0))
+        (found,) = summarise(one.table())
+        assert (found.jobs, found.infrastructure, found.mean) == (1, 0, 60.0)
+
+    def test_timings_are_of_warm_undisturbed_requests_where_there_are_any(self, tmp_path: Path, row: MakeRow) -> None:
+        store = RunStore(tmp_path)
+        store.commit(row(job_id="a", cold=True, ttft_any_s=9.0, decode_tps=1.0, decode_tps_client=1.0))
+        store.commit(row(job_id="b", shared_with='["grading"]', ttft_any_s=8.0, decode_tps=2.0))
+        store.commit(row(job_id="c", cached_tokens=50, ttft_any_s=0.001))
+        store.commit(row(job_id="d", ttft_any_s=0.5, decode_tps=100.0, decode_tps_client=101.0))
+        store.commit(row(job_id="e", ttft_any_s=0.7, decode_tps=110.0, decode_tps_client=101.0))
+        (found,) = summarise(store.table())
+        timings = found.timings
+        assert (timings.requests, timings.clean, timings.ttft_any_s, timings.decode_tps) == (2, True, 0.6, 105.0)
+        assert timings.suspect == 1
+
+    def test_other_timings_are_used_and_marked_where_there_are_no_clean_ones(
+        self, tmp_path: Path, row: MakeRow
+    ) -> None:
+        store = RunStore(tmp_path)
+        store.commit(row(cold=True, decode_tps=50.0, decode_tps_client=50.0))
+        (found,) = summarise(store.table())
+        assert (found.timings.clean, found.timings.decode_tps) == (False, 50.0)
+        assert "50.0*" in render(store.table())
+
+    def test_a_rate_above_what_the_bus_allows_is_suspect(self, tmp_path: Path, row: MakeRow) -> None:
+        store = RunStore(tmp_path)
+        store.commit(row(decode_tps=1510.0, decode_tps_client=1510.0, decode_ceiling_tps=300.0))
+        assert "1 request with a decode rate that the client's clock or the memory bus contradicts" in render(
+            store.table()
+        )
+
+    def test_quants_come_largest_first(self, run_of: Callable[..., Path]) -> None:
+        folder = run_of({"a": (1, [1.0]), "c": (3, [1.0]), "b": (2, [1.0])})
+        assert [summary.quant for summary in summarise(read_run(folder).table)] == ["c", "b", "a"]
+
+
+class TestText:
+    def test_the_table_reads_like_those_of_the_reports(self, run_of: Callable[..., Path]) -> None:
+        lines = show(run_of(QUANTS), width=100, colour=False).splitlines()
+        assert lines[0] == "standin on todo (/100), published scoring"
+        assert " ".join(lines[1].split()) == "quant size mean 95% range full jobs RAM load TTFT tok/s"
+        assert " ".join(lines[3].split()) == "Q8_0 1.9 MB 100.0 100-100 5/5 5 91 MB 0.40 s 13 ms 2,000"
+        assert " ".join(lines[4].split()) == "Q4_K_M 980 kB 90.0 58.2-100.0 60-100 3/4 4 of 5 91 MB 0.40 s 13 ms 2,000"
+
+    @pytest.mark.parametrize("width", [80, 100, 200])
+    def test_it_fits_and_cuts_no_figure(self, run_of: Callable[..., Path], width: int) -> None:
+        text = show(run_of(QUANTS), width=width, colour=False)
+        assert max(map(len, text.splitlines())) <= width
+        assert "\u2026" not in text
+        for must in ("size", "mean", "range", "RAM", "TTFT", "tok/s", "1.9 MB", "60-100", "2,000"):
+            assert must in text
+
+    def test_with_a_gpu_memory_is_the_gpus(self, run_of: Callable[..., Path]) -> None:
+        folder = run_of({"Q4_K_M": (16_000_000_000, [100.0])}, peak_vram_bytes=18_200_000_000)
+        assert "18 GB" in show(folder, width=80, colour=False)
+
+    def test_reasoning_before_the_answer_gets_its_own_column(self, run_of: Callable[..., Path]) -> None:
+        text = show(run_of({"Q4": (1_000, [100.0])}, ttft_any_s=1.2, ttft_answer_s=183.0), width=80, colour=False)
+        assert "answer" in text.splitlines()[1]
+        assert "1.20 s" in text
+        assert "183 s" in text
+
+    def test_colour_only_where_it_is_wanted(self, run_of: Callable[..., Path]) -> None:
+        folder = run_of(QUANTS)
+        assert "\x1b" not in show(folder, colour=False)
+        assert "\x1b[" in show(folder, colour=True)
+
+    def test_names_are_not_taken_for_markup(self, run_of: Callable[..., Path]) -> None:
+        text = show(run_of({"Q4": (1, [1.0])}, model="model[bold]x", quant="Q[red]4", job_id="j"), colour=False)
+        assert "model[bold]x on todo" in text
+        assert "Q[red]4" in text
+
+    def test_models_with_one_quant_each_share_a_table(self, run_of: Callable[..., Path]) -> None:
+        for hour, model in enumerate(("gpt-oss-20b", "gemma-4-26b")):
+            quants = {"Q4_K_M": (12_000_000_000, [14.0])}
+            folder = run_of(quants, model=model, score_max=15.0, exam="go-v1", started_at=f"2026-11-20T0{hour}:00:00Z")
+        lines = show(folder, width=90, colour=False).splitlines()
+        assert lines[0] == "go-v1 (/15), published scoring"
+        assert lines[3].startswith("gpt-oss-20b Q4_K_M")
+        assert lines[4].startswith("gemma-4-26b Q4_K_M")
+
+    def test_the_notes_say_what_was_marked_and_left_out(
+        self, run_of: Callable[..., Path], row: MakeRow, infrastructure_row: MakeRow
+    ) -> None:
+        folder = run_of(QUANTS)
+        store = RunStore(folder)
+        store.commit(row(job_id="cut", seed=6, score=28.0, outcome="max_tokens", outcome_class="budget"))
+        store.commit(infrastructure_row(job_id="open", seed=7, final=False))
+        store.commit(infrastructure_row(job_id="again", seed=8, final=False))
+        store.commit(row(job_id="again", seed=8, attempt=2, hardware_class="gpu-y", scoring="strict"))
+        (store.attempts_folder / "torn-1.parquet").write_bytes(b"PAR1")
+        text = " ".join(show(folder, colour=False).split())
+        for note in (
+            "1 job begun and not ended: not in the figures.",
+            (
+                "1 of 17 jobs ended without a score because the infrastructure failed; the means leave them out "
+                "(standin Q4_K_M 6 of 7 scored, mean with the rest as 0: 69.7). `quantsweep run ... --retry-failed` runs"
+            ),
+            "1 answer cut off by a limit (standin Q4_K_M: 1): scored as far as that goes, and in the means;",
+            "1 earlier attempt on record, not in the figures.",
+            "More than one exam version or scoring in standin Q4_K_M: these means are not of one thing.",
+            "Timings come from different hardware (cpu-x, gpu-y)",
+            "1 damaged file left out (torn-1.parquet); their jobs run again when the sweep is started.",
+        ):
+            assert note in text
+
+    def test_a_sound_run_has_no_notes(self, run_of: Callable[..., Path]) -> None:
+        assert "Note" not in show(run_of({"Q8_0": (2_000, [100.0] * 3)}), colour=False)
+
+
+class TestEmptyAndPartial:
+    def test_a_run_that_has_only_begun_says_so(self, tmp_path: Path) -> None:
+        RunStore(tmp_path)
+        assert show(tmp_path) == f"No attempt in {tmp_path} yet: nothing has been committed."
+        assert json.loads(show(tmp_path, as_json=True))["summaries"] == []
+
+    def test_a_run_without_its_folder_yet_says_so_too(self, tmp_path: Path) -> None:
+        assert "nothing has been committed" in show(tmp_path)
+
+    def test_an_empty_run_with_a_damaged_file_says_that(self, tmp_path: Path) -> None:
+        (RunStore(tmp_path).attempts_folder / "x-1.parquet").write_bytes(b"")
+        assert "1 damaged file left out" in show(tmp_path)
+
+    def test_no_run_is_an_error_for_people(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match="there is no run at"):
+            show(tmp_path / "nothing")
+
+    def test_a_table_with_failures_only_has_no_means(self, run_of: Callable[..., Path]) -> None:
+        text = show(run_of({"Q8_0": (2_000, [None, None])}), colour=False)
+        assert "0 of 2" in text
+        assert "no quant has a score yet" in text
+
+    def test_every_prefix_of_a_run_can_be_shown(self, run_of: Callable[..., Path]) -> None:
+        table = read_run(run_of(QUANTS)).table
+        for rows in range(table.num_rows + 1):
+            assert render(table.slice(0, rows)).strip()
+            json.loads(render(table.slice(0, rows), as_json=True))
+
+
+def test_json_says_what_the_tables_say(run_of: Callable[..., Path]) -> None:
+    content = json.loads(show(run_of(QUANTS), as_json=True))
+    assert (content["sweeps"], content["attempts"], content["jobs"]) == (["quickstart"], 15, 15)
+    assert [summary["quant"] for summary in content["summaries"]] == ["Q8_0", "Q4_K_M", "Q2_K"]
+    assert content["summaries"][1]["mean"] == 90.0
+    assert content["answers"][0]["smallest"] == "Q8_0"
+    assert content["answers"][0]["comparisons"][0]["reference"] == "Q8_0"
+    assert "1 of 15 jobs" in content["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (figures.size(None), ""),
+        (figures.size(999), "999 B"),
+        (figures.size(1_040), "1.0 kB"),
+        (figures.size(980_000), "980 kB"),
+        (figures.size(999_600), "1.0 MB"),
+        (figures.size(15_300_000_000), "15 GB"),
+        (figures.size(2_400_000_000_000), "2.4 TB"),
+        (figures.duration(None), ""),
+        (figures.duration(0.00085), "850 us"),
+        (figures.duration(0.0033), "3.3 ms"),
+        (figures.duration(0.0121), "12 ms"),
+        (figures.duration(0.87), "0.87 s"),
+        (figures.duration(15.81), "15.8 s"),
+        (figures.duration(183.0), "183 s"),
+        (figures.rate(22.1), "22.1"),
+        (figures.rate(1510.2), "1,510"),
+        (figures.rate(0.417), "0.42"),
+        (figures.rate(None), ""),
+        (figures.plain(100.0), "100"),
+        (figures.plain(71.428), "71.43"),
+        (figures.points(14.333), "14.3"),
+        (figures.count(1, "seed"), "1 seed"),
+        (figures.count(1200, "seed"), "1,200 seeds"),
+    ],
+)
+def test_figures_are_written_as_people_read_them(written: str, expected: str) -> None:
+    assert written == expected
