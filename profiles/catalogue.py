@@ -79,6 +79,9 @@ def find_card(name: str) -> Card:
     cards = load_catalogue()
     found: list[Card] = []
     wanted = _words(name)
+    named = next((card for card in cards if card.id == "-".join(name.lower().split())), None)
+    if named is not None:
+        return named
     sizes = {f"{card.memory_bytes // GIB}" for card in cards if card.memory_bytes is not None}
     # "m4 max 128" means the size although it does not say so, unless it names a card as it stands.
     for words in (wanted, frozenset(f"{word}g" if word in sizes else word for word in wanted)):

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from profiles.catalogue import Card
     from profiles.types import Device, NodeProfile
 
 UNKNOWN = "?"
@@ -29,6 +30,30 @@ def render_nodes(profiles: Sequence[NodeProfile]) -> RenderableType:
             blocks.append("")
         blocks += _node(profile)
     return Group(*blocks)
+
+
+def render_cards(cards: Sequence[Card]) -> RenderableType:
+    """The catalogue as a table: id, name, memory, bandwidth, kind and where the figures come from."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in ("card", "name"):
+        table.add_column(column, no_wrap=column == "card")
+    for column in ("memory", "bandwidth"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("kind", "source"):
+        table.add_column(column)
+    for card in cards:
+        speed = bandwidth(card.bandwidth_bytes_per_s)
+        table.add_row(
+            card.id,
+            card.name,
+            "RAM" if card.memory_bytes is None else f"{card.memory_bytes >> 30} GiB",
+            f"<= {speed}" if card.bandwidth_is_maximum else speed,
+            card.kind,
+            card.source,
+        )
+    return table
 
 
 def _node(profile: NodeProfile) -> list[RenderableType]:

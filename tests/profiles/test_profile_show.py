@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from profiles.catalogue import search_cards
+from profiles.show import render_cards, render_nodes, to_json
+from profiles.types import Device, DeviceProcess, EngineDevice, FoundEngine, FoundTool, NodeProfile, Notice
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+GIB = 1 << 30
+NODE = NodeProfile(
+    hostname="box",
+    os="Linux 6.12",
+    arch="x86_64",
+    probed_at="2026-11-20T12:00:00+00:00",
+    cpu_model="AMD Ryzen 9",
+    cores_logical=16,
+    cores_usable=4.0,
+    ram_total_bytes=64 * GIB,
+    ram_free_bytes=50 * GIB,
+    ram_limit="cgroup v2 /sys/fs/cgroup/memory.max",
+    devices=(
+        Device(
+            "nvidia-0",
+            "nvidia",
+            "NVIDIA GeForce RTX 5090",
+            "discrete",
+            memory_total_bytes=32 * GIB,
+            memory_free_bytes=31 * GIB,
+            bandwidth_bytes_per_s=1792e9,
+            processes=(DeviceProcess(7, "Xorg", GIB // 2),),
+            reserved_bytes=GIB,
+        ),
+        Device("intel-0", "intel", "Intel Arc", "discrete"),
+        Device("nvidia-1", "nvidia", "RTX 3090", "discrete", 5, 5, excluded="the desktop"),
+    ),
+    engines=(FoundEngine("llama-server", "/opt/llama-server", "b6710", (EngineDevice("CUDA0", "RTX 5090"),)),),
+    tools=(FoundTool("bwrap", "/usr/bin/bwrap", "bubblewrap 0.8.0"),),
+    warnings=(Notice("governor-powersave", "the CPU governor is powersave"),),
+)
+
+
+def text(renderable: RenderableType, width: int = 160) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width, no_color=True).print(renderable)
+    return out.getvalue()
+
+
+def test_a_machine_at_a_glance() -> None:
+    shown = text(render_nodes([NODE]))
+    assert "box  Linux 6.12 x86_64" in shown
+    assert "AMD Ryzen 9, 4 of 16 cores" in shown
+    assert "RAM 50.0 GiB free of 64.0 GiB (limit: cgroup v2 /sys/fs/cgroup/memory.max)" in shown
+    (card,) = [line for line in shown.splitlines() if "nvidia-0" in line]
+    for word in ("31.0 GiB", "32.0 GiB", "1792 GB/s", "1.0 GiB left free", "1 process, 0.5 GiB"):
+        assert word in card
+    assert "not used: memory unknown" in shown
+    assert "left alone: the desktop" in shown
+    assert "engine llama-server b6710 /opt/llama-server: CUDA0 RTX 5090" in shown
+    assert "bwrap (bubblewrap 0.8.0)" in shown
+    assert "warning the CPU governor is powersave" in shown
+
+
+def test_what_is_not_known_is_a_question_mark_and_narrow_terminals_do() -> None:
+    shown = text(render_nodes([NodeProfile("bare", "?", "?", "now")]), width=60)
+    assert "RAM ? free of ?" in shown
+    assert "CPU unknown, ? cores" in shown
+    assert "tools none" in shown
+    assert "nvidia-0" in text(render_nodes([NODE, NODE]), width=80)
+
+
+def test_the_same_as_json() -> None:
+    (data,) = to_json([NODE])
+    assert NodeProfile.from_dict(json.loads(json.dumps(data))) == NODE
+
+
+def test_cards_as_a_table() -> None:
+    shown = text(render_cards(search_cards("890m") + search_cards("rtx-5090")))
+    assert "RAM" in shown
+    assert "<= 128 GB/s" in shown
+    assert "1792 GB/s" in shown
+    assert "32 GiB" in shown
