@@ -26,12 +26,16 @@ SHUTDOWN_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What an agent says first: its version, its machine, and the rows an earlier agent could not deliver."""
+    """What an agent says first: its version, its machine, and the rows an earlier agent could not deliver.
+
+    `no_sandbox` says why the node cannot grade, with the command that mends it; None where it can.
+    """
 
     version: str
     pid: int
     profile: NodeProfile
     spooled: tuple[RowReady, ...]
+    no_sandbox: str | None = None
 
 
 def facts_of(profile: NodeProfile) -> NodeFacts:
@@ -42,6 +46,17 @@ def facts_of(profile: NodeProfile) -> NodeFacts:
         platform_profile=profile.platform_profile,
         drivers={device.id: device.driver for device in profile.devices if device.driver},
     )
+
+
+def _no_sandbox() -> str | None:
+    from runners.errors import RunnersError
+    from runners.sandbox import open_sandbox
+
+    try:
+        open_sandbox()
+    except RunnersError as error:
+        return str(error)
+    return None
 
 
 class _Outbox:
@@ -100,7 +115,7 @@ class NodeAgent:
         spooled = tuple(
             RowReady(row=row, lease_id=None, duration_s=duration_s) for row, duration_s in self._spool.rows()
         )
-        return Hello(version("quantsweep"), os.getpid(), self._profile, spooled)
+        return Hello(version("quantsweep"), os.getpid(), self._profile, spooled, _no_sandbox())
 
     @ray.method(concurrency_group="orders")
     def start(self, order: CellOrder) -> None:

@@ -251,12 +251,11 @@ class Driver:
             node.pending, node.asked_s = node.agent.poll.remote(node.seen, POLL_S), self._clock()
 
     def _welcome(self, node_id: str, node: _Node, hello: Hello) -> bool:
+        reason = hello.no_sandbox
         if hello.version != version("quantsweep"):
             reason = f"it has quantsweep {hello.version}, this is {version('quantsweep')}"
-            self.report.refused[node_id] = reason
-            self._progress.say(f"{node.ray_node.hostname} takes no part: {reason}")
-            self._cluster.stop_agent(node.agent)
-            del self._nodes[node_id]
+        if reason is not None:
+            self._refuse(node_id, node, reason)
             return False
         node.profile = hello.profile
         slots, verdicts = offer_slots(node_id, hello.profile, self._plan.cells)
@@ -266,6 +265,16 @@ class Driver:
             self._hear(node_id, spooled)
         self._apply(ev.NodeJoined(node_id, slots, verdicts))
         return True
+
+    def _refuse(self, node_id: str, node: _Node, reason: str) -> None:
+        """Leaves a node out; when it is this machine and there is no other, that is the end of the run."""
+        self.report.refused[node_id] = reason
+        self._progress.say(f"{node.ray_node.hostname} takes no part: {reason}")
+        self._cluster.stop_agent(node.agent)
+        del self._nodes[node_id]
+        if self._cluster.local:
+            self.report.trouble = SweepError(f"nothing can be graded on this machine: {reason}")
+            self._stop()
 
     def _hear(self, node_id: str, event: CellEvent) -> None:
         match event:

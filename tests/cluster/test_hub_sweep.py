@@ -1,4 +1,4 @@
-"""A sweep of a model on the Hub, through the real huggingface_hub: pinned, downloaded once, usable without the network."""
+"""A sweep of a model on the Hub, through the real huggingface_hub: pinned, fetched once, usable offline."""
 
 from __future__ import annotations
 

@@ -129,3 +129,20 @@ def test_a_full_disk_stops_the_sweep_and_loses_nothing(tmp_path: Path, tiny_mode
     assert again.returncode == 0, again.stderr
     table = read_run(tmp_path / "run").table.to_pylist()
     assert sorted(row["seed"] for row in table if row["final"]) == list(range(1, 31))
+
+
+def test_a_machine_without_a_sandbox_runs_nothing_and_says_what_mends_it(tmp_path: Path, tiny_model: Path) -> None:
+    """User namespaces are forbidden inside one of our own, which is what a hardened machine looks like from inside."""
+    script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "sh", "-c", script, "sh", *command(tmp_path, tiny_model, 2)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "nothing can be graded on this machine" in done.stderr
+    assert "sysctl" in done.stderr
+    assert rows_in(tmp_path) == 0
