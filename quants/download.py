@@ -165,6 +165,7 @@ def _locked(place: _Place, tally: Tally) -> Iterator[None]:
     """Hold the lock that huggingface_hub takes for the same blob; waits as long as the caller does not cancel."""
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined] # public, but not in an __all__
 
+    said = False
     with ExitStack() as stack:
         while True:
             tally.check(str(place))
@@ -172,7 +173,9 @@ def _locked(place: _Place, tally: Tally) -> Iterator[None]:
                 stack.enter_context(WeakFileLock(place.lock, timeout=0.5))
                 break
             except TimeoutError:  # filelock's Timeout is one
-                continue
+                if not said:
+                    _LOG.info("%s: another process is fetching it; waiting", place)
+                    said = True
         yield
 
 
