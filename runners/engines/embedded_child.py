@@ -11,10 +11,13 @@ import json
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 LOAD_FAILED = 3
 BAD_SETTINGS = 4
+_LOG_QUIET_S = 0.3
+_LOG_WAIT_S = 5.0
 # The routed experts' tensors of a layer, as llama.cpp's --n-cpu-moe selects them (LLM_FFN_EXPS_REGEX).
 _EXPERTS_OF_LAYER = r"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU"
 
@@ -69,6 +72,20 @@ def _parameters(settings: dict[str, Any]) -> Any:
     return parameters
 
 
+def settle_log() -> None:
+    """Wait until nothing more is written to the log.
+
+    llama.cpp logs from a thread of its own, which an exit would cut off before it wrote why the load failed.
+    """
+    deadline = time.monotonic() + _LOG_WAIT_S
+    size, since = -1, time.monotonic()
+    while time.monotonic() < min(deadline, since + _LOG_QUIET_S):
+        now = os.fstat(sys.stderr.fileno()).st_size
+        if now != size or now == 0:
+            size, since = now, time.monotonic()
+        time.sleep(0.02)
+
+
 def serve(settings: dict[str, Any], status_fd: int) -> None:
     """Load the model, say where it is served, and stay until a signal ends the process."""
     import xllamacpp
@@ -77,7 +94,7 @@ def serve(settings: dict[str, Any], status_fd: int) -> None:
     try:
         server = xllamacpp.Server(parameters)
     except RuntimeError as error:
-        # llama.cpp has logged the reason.
+        settle_log()
         sys.stderr.write(f"xllamacpp: {error}\n")
         raise SystemExit(LOAD_FAILED) from None
     os.write(status_fd, json.dumps({"url": server.listening_address}).encode() + b"\n")

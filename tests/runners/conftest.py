@@ -1,0 +1,72 @@
+"""Real engines for tests: a tiny model, and each engine that can serve it here."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from runners.engines import get_engine
+from runners.engines.base import EngineSettings
+from tests.runners import llama_server_program
+from tests.runners.tiny_gguf import THINKING, write_tiny_llama
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from runners.engines.base import Engine, Served
+
+# The original, besides the program of `llama_server_program`: only where somebody names it.
+REAL_LLAMA_SERVER = os.environ.get("LLAMA_SERVER")
+ENGINES = ["embedded", "llama-server", *(["llama-server-original"] if REAL_LLAMA_SERVER else [])]
+
+
+class Serve(Protocol):
+    """Loads a model with one thread (the machine's other core is for the client); it is stopped after the test."""
+
+    def __call__(self, model: Path, **settings: Any) -> Served: ...
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(tmp_path_factory.mktemp("models") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def thinking_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(tmp_path_factory.mktemp("models") / "thinking.gguf", chat_template=THINKING)
+
+
+@pytest.fixture(scope="session")
+def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return llama_server_program.install(tmp_path_factory.mktemp("bin"))
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def engine(request: pytest.FixtureRequest, llama_server: Path) -> Engine:
+    if request.param == "embedded":
+        return get_engine("embedded")
+    return get_engine("llama-server", binary=REAL_LLAMA_SERVER if "original" in request.param else str(llama_server))
+
+
+@pytest.fixture(scope="module")
+def serve(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    started: list[Served] = []
+
+    def start(model: Path, **settings: Any) -> Served:
+        chosen = EngineSettings(**{"kind": engine.kind, "context": 1024, "threads": 1, **settings})
+        log_path = tmp_path_factory.mktemp("log") / "server.log"
+        started.append(engine.load(model, chosen, log_path=log_path))
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.stop()
+
+
+@pytest.fixture(scope="module")
+def served(serve: Serve, tiny_model: Path) -> Served:
+    """One loaded tiny model for all tests of a module that leave it alive."""
+    return serve(tiny_model)
