@@ -219,8 +219,10 @@ class LiveProgress(_View):
         for lane in self._lanes.values():
             phase = lane.phase if lane.fraction is None else f"{lane.phase} {lane.fraction:.0%}"
             table.add_row(lane.place, lane.label, phase, lane.job, f"{lane.rate:.0f}" if lane.rate else "")
-        bar = ProgressBar(total=max(self._tally.total, 1), completed=self._tally.done, width=40)
-        return Group(table, bar, Text(self._tally.line()))
+        whole = Table.grid(padding=(0, 2, 0, 0))
+        bar = ProgressBar(total=max(self._tally.total, 1), completed=self._tally.done, width=30)
+        whole.add_row(bar, Text(self._tally.line()))
+        return Group(table, whole)
 
 
 @contextmanager
