@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A skipped test on a developer's machine is a missing package; in CI it is a hole."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    skipped = reporter.stats.get("skipped", []) if reporter is not None else []
-    if os.environ.get("CI") and skipped and exitstatus == pytest.ExitCode.OK:
+    if reporter is None or not os.environ.get("CI") or exitstatus != pytest.ExitCode.OK:
+        return
+    if skipped := reporter.stats.get("skipped", []):
         reporter.write_line(f"CI allows no skipped tests, and {len(skipped)} were skipped", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
