@@ -242,7 +242,7 @@ def arrow_schema() -> Any:
         "float": pa.float64(),
         "bool": pa.bool_(),
         "timestamp": pa.timestamp("us", tz="UTC"),
-        "list[string]": pa.list_(pa.string()),
+        "list[string]": pa.list_(pa.field("element", pa.string())),  # the name that Parquet gives back
     }
     return pa.schema([pa.field(column.name, types[column.type]) for column in COLUMNS])
 

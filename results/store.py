@@ -142,7 +142,7 @@ class RunStore:
             StoreError: No room, or no right, to write.
         """
         try:
-            durable.replace(self.compact_file, _encode_table(self.table()))
+            durable.replace(self.compact_file, _encode_table(self.table(), compression="zstd"))
         except OSError as error:
             raise self._failure(f"cannot write {self.compact_file}", error) from error
         return self.compact_file
@@ -213,17 +213,18 @@ def _encode(rows: list[dict[str, Any]]) -> bytes:
     return _encode_table(pa.Table.from_pylist(rows, schema=arrow_schema()))
 
 
-def _encode_table(table: Any) -> bytes:
+def _encode_table(table: Any, *, compression: str = "snappy") -> bytes:
     """`table` as a Parquet file, in memory: so that a full disk is met by one plain write."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
-    # Most of a one-row file is description: dictionaries, statistics and Arrow's own schema would treble its size.
+    # Most of a one-row file is description: dictionaries, statistics and Arrow's own schema would treble its size, and
+    # zstd, set up anew for each column, would double the time to read it.
     pq.write_table(
         table,
         sink,
-        compression="zstd",
+        compression=compression,
         use_dictionary=False,
         write_statistics=False,
         store_schema=False,

@@ -160,7 +160,7 @@ class TestText:
             "1 job begun and not ended: not in the figures.",
             (
                 "1 of 17 jobs ended without a score because the infrastructure failed; the means leave them out "
-                "(standin Q4_K_M 6 of 7 scored, mean with the rest as 0: 69.7). `quantsweep run ... --retry-failed` runs"
+                "(standin Q4_K_M 6 of 7 scored, mean with the rest as 0: 69.7). `quantsweep run ... --retry-failed`"
             ),
             "1 answer cut off by a limit (standin Q4_K_M: 1): scored as far as that goes, and in the means;",
             "1 earlier attempt on record, not in the figures.",
