@@ -164,8 +164,8 @@ outcome_class        string!       -          Whose doing that was. `model`: sco
                                               retried.
 error                string        -          What went wrong and what to do about it, in a sentence; null where
                                               nothing did.
-isolation            string        -          What held the program while it was graded (`bubblewrap`, `namespaces`,
-                                              ...).
+isolation            string        -          What held the program while it was graded (`bubblewrap`,
+                                              `namespaces+landlock`, ...).
 extraction           string        -          How the program was found in the reply.
 grade_s              float         s          Time the grading took.
 
