@@ -1,7 +1,7 @@
 """The headers of everything a source offers: from local files, or by HTTP Range from the Hub, several at once.
 
-From the Hub the first header is read in doubling steps; the others of a repository are as long as the first to within
-a few bytes, so they are asked for in one piece each. Nothing but headers is fetched.
+From the Hub the first header is read in doubling steps. Of the others only what can differ is fetched (see
+`quants.splice`): sixty quants cost little more than one. Nothing but headers is fetched.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from quants.gguf import ArrayMemo, HeaderParser, combine
 from quants.gguf.read import cut_off
 from quants.hubclient import HubClient, HubSettings
 from quants.local import MARGIN_BYTES
+from quants.splice import Sibling, read_spliced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,6 +98,7 @@ class _RangeReader:
         self._client = client
         self._memo = ArrayMemo()
         self._usual_bytes = 0
+        self._sibling: Sibling | None = None
 
     def read(self, candidate: Candidate) -> CandidateHeader:
         fetched = [0]
@@ -114,22 +116,32 @@ class _RangeReader:
             return CandidateHeader(candidate, None, error, 0)
 
     def _read_file(self, file: ListedFile, shard: int, fetched: list[int]) -> Header:
-        where = f"hf:{self._repo} ({file.path})"
-        parser = HeaderParser(where=where, memo=self._memo)
+        def read(start: int, end: int) -> bytes:
+            piece = self._client.read_range(self._repo, self._revision, file.path, start, end)
+            fetched[0] += len(piece)
+            return piece
+
+        if self._sibling is not None and shard == 0:
+            header = read_spliced(self._sibling, file.size_bytes, read, self._memo)
+            if header is not None:
+                return header
+        header, data = self._read_whole(file, shard, read)
+        if shard == 0:
+            self._usual_bytes = max(self._usual_bytes, header.header_bytes + MARGIN_BYTES)
+            self._sibling = self._sibling or Sibling.of(header, data)
+        return header
+
+    def _read_whole(self, file: ListedFile, shard: int, read: Callable[[int, int], bytes]) -> tuple[Header, bytearray]:
+        """The header, read from the start of the file in doubling steps, and the bytes that were read."""
+        parser = HeaderParser(where=f"hf:{self._repo} ({file.path})", memo=self._memo)
         data = bytearray()
         wanted = LATER_SHARD_BYTES if shard else (self._usual_bytes or FIRST_BYTES)
         while True:
-            end = min(file.size_bytes, wanted)
-            piece = self._client.read_range(self._repo, self._revision, file.path, len(data), end)
-            fetched[0] += len(piece)
+            piece = read(len(data), min(file.size_bytes, wanted))
             data += piece
             try:
-                header = parser.parse(data)
+                return parser.parse(data), data
             except NeedMoreBytes as short:
                 if len(data) >= file.size_bytes or not piece:
                     raise cut_off(len(data), short) from None
                 wanted = max(2 * len(data), short.needed_bytes)
-                continue
-            if not shard:
-                self._usual_bytes = max(self._usual_bytes, header.header_bytes + MARGIN_BYTES)
-            return header

@@ -61,6 +61,11 @@ class HeaderParser:
         self._tensors: list[TensorInfo] = []
         self._names: set[str] = set()
 
+    @property
+    def parsed_bytes(self) -> int:
+        """How far the file has been parsed: the offset of the first metadata entry or tensor that is not complete."""
+        return self._pos
+
     def parse(self, data: bytes | bytearray) -> Header:
         """The header, from `data`: the file from its first byte on, as far as it was read.
 
