@@ -104,8 +104,8 @@ class Sampler:
         self._thread: threading.Thread | None = None
         self._window = Window(pid, self._devices, baseline, time.monotonic())
         self._last: Samples | None = None
-        self._tree_pace = _Pace(REFRESH_S, 0.002)
-        self._exact_pace = _Pace(0.0, 0.003)
+        self._tree_pace = _Pace(REFRESH_S, 0.001)
+        self._exact_pace = _Pace(0.0, 0.002)
         self._exact_at_rss = -1
         self._memory_pace: dict[str, _Pace] = {}
         self._state_pace: dict[str, _Pace] = {}

@@ -8,12 +8,15 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from profiles.probe.system import System
 from tests.profiles.nvml import build as nvml_build
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HERE = Path(__file__).parent
 
@@ -54,30 +57,48 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(root)
 
 
-@dataclass(frozen=True)
-class FakeNvml:
-    """The library that plays NVML, and the file that says what it shows."""
+WORKER = """
+import io, json, sys, contextlib, traceback
+for line in sys.stdin:
+    script, sys.argv = (lambda order: (order[0], order))(json.loads(line))
+    out = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out):
+            exec(script, {"__name__": "__main__"})
+        answer = json.loads(out.getvalue())
+    except BaseException:
+        answer = {"__error__": traceback.format_exc()}
+    print(json.dumps(answer), flush=True)
+"""
 
-    library: Path
-    config: Path
+
+class FakeNvml:
+    """A Python process whose NVML is the library that plays it, and the file that says what it shows.
+
+    The real ``nvidia-ml-py`` loads the library through the dynamic loader, as it would NVIDIA's.
+    """
+
+    def __init__(self, library: Path, config: Path) -> None:
+        self.config = config
+        environment = nvml_build.environment(library, config)
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        command = [sys.executable, "-W", "error", "-c", WORKER]
+        self._worker = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def show(self, *cards: dict[str, Any], **system: Any) -> None:
         nvml_build.write(self.config, list(cards), **system)
 
     def python(self, script: str, *arguments: str) -> Any:
-        """Run Python whose NVML is ours and return the JSON that it prints last."""
-        environment = nvml_build.environment(self.library, self.config)
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", script, *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
+        """Run Python there and return the JSON that it prints."""
+        assert self._worker.stdin is not None
+        assert self._worker.stdout is not None
+        self._worker.stdin.write(json.dumps([script, *arguments]) + "\n")
+        self._worker.stdin.flush()
+        answer = json.loads(self._worker.stdout.readline())
+        assert not (isinstance(answer, dict) and "__error__" in answer), answer["__error__"]
+        return answer
 
     def probe(self) -> dict[str, Any]:
         return self.python(  # type: ignore[no-any-return]  # JSON
@@ -85,17 +106,24 @@ class FakeNvml:
             "print(json.dumps(probe_node(engines=False, override=Override()).to_dict()))"
         )
 
+    def close(self) -> None:
+        self._worker.communicate()
+
 
 @pytest.fixture(scope="session")
-def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def nvml_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeNvml]:
     if nvml_build.compiler() is None:
         pytest.skip("no C compiler: the library that plays NVML cannot be built")
-    return nvml_build.build(tmp_path_factory.mktemp("nvml"))
+    folder = tmp_path_factory.mktemp("nvml")
+    worker = FakeNvml(nvml_build.build(folder), folder / "cards.conf")
+    yield worker
+    worker.close()
 
 
 @pytest.fixture
-def nvml(nvml_library: Path, tmp_path: Path) -> FakeNvml:
-    return FakeNvml(nvml_library, tmp_path / "cards.conf")
+def nvml(nvml_worker: FakeNvml) -> FakeNvml:
+    nvml_worker.show()
+    return nvml_worker
 
 
 class Allocator:
@@ -125,7 +153,7 @@ class Allocator:
 
 
 @pytest.fixture
-def allocator() -> Any:
+def allocator() -> Iterator[Allocator]:
     process = Allocator()
     yield process
     process.close()

@@ -108,8 +108,10 @@ def test_tools_by_the_names_they_go_by(machine: Machine) -> None:
 def test_a_program_that_hangs_is_killed_with_its_children(machine: Machine, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     machine.program("hang", f"/bin/sleep 300 & echo $! > {pid_file}; wait")
-    # The script is given time to write: what matters is that nothing is left when the answer comes.
-    assert machine.system.output(["hang"], timeout_s=1.0) is None
+    for patience_s in (0.3, 3.0, 20.0):  # a busy machine needs longer to come as far as the child
+        assert machine.system.output(["hang"], timeout_s=patience_s) is None
+        if pid_file.exists() and pid_file.read_text().strip():
+            break
     child = Path(f"/proc/{pid_file.read_text().strip()}/stat")
     assert not child.exists() or child.read_text().rsplit(")", 1)[1].split()[0] in "ZX"
 
