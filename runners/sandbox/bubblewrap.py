@@ -39,10 +39,10 @@ _SIGNAL_MAX = 64
 
 
 class BubblewrapSandbox:
-    """Each run in a bubblewrap of its own; prlimit(1) sets the limits inside.
+    """Each run in a bubblewrap of its own; prlimit(1) sets the limits inside, setsid(1) starts the command.
 
     Raises:
-        SandboxUnavailable: `bwrap` or `prlimit` is not installed.
+        SandboxUnavailable: `bwrap`, `prlimit` or `setsid` is not installed.
     """
 
     isolation = "bubblewrap"
@@ -50,6 +50,7 @@ class BubblewrapSandbox:
     def __init__(self) -> None:
         self._bwrap = _tool("bwrap", "bubblewrap")
         self._prlimit = _tool("prlimit", "util-linux")
+        self._setsid = _tool("setsid", "util-linux")
         self._options = _options(self._bwrap)
 
     def run(
@@ -67,11 +68,13 @@ class BubblewrapSandbox:
         # Through a descriptor: on the command line, what runs inside would read the host's paths from /proc/1/cmdline.
         args_fd = holding("\0".join([*self._set_up(plan), ""]).encode("utf-8", "surrogateescape"))
         words = [self._bwrap, "--args", str(args_fd), "--json-status-fd"]
-        inside = ["--", self._prlimit, *_prlimit_words(limits), "--", *argv]
+        # A session of its own is a scheduling group of its own (autogroup): what runs in it cannot crowd out process 1.
+        inside = ["--", self._prlimit, *_prlimit_words(limits), "--", self._setsid, "--", *argv]
         try:
             ended = supervise(
                 lambda status_fd: [*words, str(status_fd), *inside],
                 pass_fds=[args_fd],
+                process_1=_process_1,
                 env=env or {},
                 stdin=stdin,
                 limits=limits,
@@ -133,6 +136,12 @@ def _options(bwrap: str) -> frozenset[str]:
     """The options that this version knows; Debian 11 and Ubuntu 22.04 lack some."""
     text = subprocess.run([bwrap, "--help"], capture_output=True, text=True, check=False, timeout=10).stdout
     return frozenset(word for word in text.split() if word.startswith("--"))
+
+
+def _process_1(report: bytes) -> int | None:
+    """The process whose end is the end of all others inside; bubblewrap's outer process does not wait for it."""
+    line, newline, _ = report.partition(b"\n")
+    return json.loads(line).get("child-pid") if newline else None
 
 
 def _completed(ended: Ended) -> Completed:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _WORD = b"inside\n"
+# How the kernel's refusal of a namespace, or of what has to be done in one, reads in the launcher's report.
+_REFUSED_BY_KERNEL = ("unshare:", "user namespace:", "mount ", "pivot_root:")
 _PROBE_LIMITS = Limits(wall_s=20.0, cpu_s=10.0)
 
 
@@ -41,20 +43,27 @@ def choose(prefer: str | None) -> Sandbox:
         raise SandboxUnavailable(f"there is no sandbox for {sys.platform}", "run the sweep on Linux (on Windows: WSL2)")
     if prefer is not None and prefer not in _KINDS:
         raise SandboxUnavailable(f"there is no sandbox called {prefer!r}", f"choose one of: {', '.join(_KINDS)}")
-    refusals: list[str] = []
-    hint = ""
+    refusals: dict[str, RunnersError] = {}
     for name in [prefer] if prefer else _KINDS:
         try:
             return _tried(_KINDS[name]())
         except RunnersError as error:
-            refusals.append(f"{name}: {error.message}")
-            hint = error.hint
-    if prefer != "bubblewrap":
-        hint = namespace_command()
+            refusals[name] = error
     raise SandboxUnavailable(
-        f"no sandbox works on this machine, and nothing runs without one ({'; '.join(refusals)})",
-        hint or install_command("bubblewrap"),
+        "no sandbox works on this machine, and nothing runs without one ("
+        + "; ".join(f"{name}: {error.message}" for name, error in refusals.items())
+        + ")",
+        _hint(refusals),
     )
+
+
+def _hint(refusals: dict[str, RunnersError]) -> str:
+    """The one command that mends it: allow namespaces where those are the trouble, else install bubblewrap."""
+    namespaces = refusals.get("namespaces")
+    if namespaces is not None and any(word in namespaces.message for word in _REFUSED_BY_KERNEL):
+        return namespace_command()
+    first = next(iter(refusals.values()))
+    return first.hint or install_command("bubblewrap")
 
 
 def _tried(sandbox: Sandbox) -> Sandbox:

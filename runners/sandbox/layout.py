@@ -46,7 +46,14 @@ def mounts(workdir: Path, view: View, limits: Limits) -> tuple[Mount, ...]:
     if not workdir.is_dir():
         raise SandboxFailed(f"the work folder {workdir} does not exist")
     own = Path(__file__).parent / "etc"
-    plan = [*_system(), *_etc(own)]
+    plan = [
+        *_system(),
+        *_etc(own),
+        Mount("tmpfs", "/dev/shm", size_bytes=min(limits.file_bytes, _SHM_BYTES)),  # noqa: S108 - a path inside
+        Mount("tmpfs", "/tmp", size_bytes=limits.file_bytes),  # noqa: S108 - a path inside
+        Mount("writable", str(BOX), os.path.realpath(workdir)),
+    ]
+    # After /tmp, because an installation may lie there.
     shown = [Path("/", name) for name in _SYSTEM]
     for path in (Path(os.path.realpath(p)) for p in view.read_only):
         if path.exists() and not any(path.is_relative_to(parent) for parent in shown):
@@ -57,13 +64,7 @@ def mounts(workdir: Path, view: View, limits: Limits) -> tuple[Mount, ...]:
         for path in (Path(os.path.realpath(p)) for p in view.hidden)
         if path.is_dir() and any(path.is_relative_to(parent) for parent in shown)
     ]
-    placed = [Mount("read_only", str(inside), os.path.realpath(host)) for host, inside in view.placed]
-    plan += [
-        Mount("tmpfs", "/dev/shm", size_bytes=min(limits.file_bytes, _SHM_BYTES)),  # noqa: S108 - a path inside
-        Mount("tmpfs", "/tmp", size_bytes=limits.file_bytes),  # noqa: S108 - a path inside
-        Mount("writable", str(BOX), os.path.realpath(workdir)),
-        *placed,
-    ]
+    plan += [Mount("read_only", str(inside), os.path.realpath(host)) for host, inside in view.placed]
     return tuple(plan)
 
 

@@ -1,31 +1,33 @@
 """Starts processes from one thread that lives as long as this process.
 
 A sandbox dies with its parent by PR_SET_PDEATHSIG, and for the kernel the parent is the *thread* that started it. A
-worker thread that ends would take its sandbox along; this one does not end.
+worker thread that ends would take its sandbox along; this one does not end. It is a thread of our own because those of
+an executor end when the main thread does, with work still to do on others.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import queue
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+Process = subprocess.Popen[bytes]
 
 
-def spawn(
-    argv: Sequence[str], *, env: Mapping[str, str], stdin: int, pass_fds: Sequence[int]
-) -> subprocess.Popen[bytes]:
+def spawn(argv: Sequence[str], *, env: Mapping[str, str], stdin: int, pass_fds: Sequence[int]) -> Process:
     """Start `argv` in a session of its own, with pipes on its standard output and error.
 
     Raises:
         OSError: The command does not exist or there is no room for a process.
     """
-    # A process forked from this one has the executor but not its thread: each process gets its own.
-    start = functools.partial[subprocess.Popen[bytes]](
+    start = functools.partial[Process](
         subprocess.Popen,
         list(argv),
         env=dict(env),
@@ -36,9 +38,33 @@ def spawn(
         cwd="/",
         start_new_session=True,
     )
-    return _executor(os.getpid()).submit(start).result()
+    # A process forked from this one has the queue but not its thread: each process gets its own.
+    return _spawner(os.getpid()).do(start)
 
 
-@functools.cache
-def _executor(pid: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sandbox-spawner-{pid}")
+class _Spawner:
+    """The thread, and what it is asked to start."""
+
+    def __init__(self) -> None:
+        self._asked: queue.SimpleQueue[tuple[Callable[[], Process], Future[Process]]] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="sandbox-spawner", daemon=True).start()
+
+    def do(self, start: Callable[[], Process]) -> Process:
+        """The process that `start` starts; its error, if it has one."""
+        answer: Future[Process] = Future()
+        self._asked.put((start, answer))
+        return answer.result()
+
+    def _work(self) -> None:
+        while True:
+            start, answer = self._asked.get()
+            try:
+                answer.set_result(start())
+            except BaseException as error:  # the thread must go on; the one who asked gets it
+                answer.set_exception(error)
+
+
+@functools.lru_cache(maxsize=1)
+def _spawner(pid: int) -> _Spawner:
+    del pid  # the key alone
+    return _Spawner()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import selectors
 import subprocess
 import time
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-_TICK_S = 0.025
+# Between two looks at memory and processes; a fork bomb makes some ten processes a millisecond.
+_TICK_S = 0.01
 _CHUNK_BYTES = 65536
 _REPORT_BYTES = 65536
 # How long the kernel may take to end a sandbox with thousands of processes on a busy machine.
@@ -43,12 +45,22 @@ def supervise(
     command: Callable[[int], Sequence[str]],
     *,
     pass_fds: Sequence[int] = (),
+    process_1: Callable[[bytes], int | None] | None = None,
     env: Mapping[str, str],
     stdin: bytes | None,
     limits: Limits,
     workdir: Path,
 ) -> Ended:
     """Start `command(status_fd)` and wait until it and all it started are gone.
+
+    Args:
+        command: The launcher's words, given the descriptor it reports to.
+        pass_fds: Further descriptors that the launcher gets.
+        process_1: For a launcher that ends before process 1 does: finds that process in the report.
+        env: The launcher's environment.
+        stdin: See `Sandbox.run`.
+        limits: What the run may use; the kernel's own limits are the launcher's to set.
+        workdir: The folder to watch.
 
     Raises:
         SandboxFailed: It could not be started, or the kernel did not let it end.
@@ -64,10 +76,11 @@ def supervise(
     finally:
         os.close(status_fd)
         os.close(stdin_fd)
-    reader = _Reader(process, report_fd, limits)
+    reader = _Reader(process, report_fd, limits, process_1)
     try:
         limit = _wait(process.pid, reader, started, limits, Watch(process.pid, limits, workdir))
         returncode = process.wait(_END_S)
+        reader.wait_for_process_1(_END_S)
     except subprocess.TimeoutExpired as error:
         raise SandboxFailed(f"process {process.pid} of the sandbox did not end when it was told to") from error
     finally:
@@ -83,7 +96,13 @@ def supervise(
 class _Reader:
     """The three streams of a run, each kept up to a cap, and a note of its end."""
 
-    def __init__(self, process: subprocess.Popen[bytes], report_fd: int, limits: Limits) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        report_fd: int,
+        limits: Limits,
+        process_1: Callable[[bytes], int | None] | None,
+    ) -> None:
         if process.stdout is None or process.stderr is None:
             raise SandboxFailed("the sandbox's launcher has no output")
         self.stdout, self.stderr, self.report = bytearray(), bytearray(), bytearray()
@@ -97,6 +116,8 @@ class _Reader:
         }
         self._report_fd = report_fd
         self._pidfd = os.pidfd_open(process.pid)
+        self._process_1 = process_1
+        self._process_1_fd: int | None = None
         self._selector = selectors.DefaultSelector()
         for fd in self._fds:
             os.set_blocking(fd, False)
@@ -118,9 +139,20 @@ class _Reader:
             while self._take(fd):
                 pass
 
+    def wait_for_process_1(self, timeout_s: float) -> None:
+        """Wait until process 1 is gone, and everything in the sandbox with it."""
+        if self._process_1_fd is None:
+            return
+        ready, _, _ = select.select([self._process_1_fd], [], [], timeout_s)
+        if not ready:
+            raise SandboxFailed("process 1 of the sandbox did not end with its launcher")
+
     def close(self) -> None:
+        """Give back every descriptor."""
         self._selector.close()
         os.close(self._pidfd)
+        if self._process_1_fd is not None:
+            os.close(self._process_1_fd)
         os.close(self._report_fd)
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
@@ -135,7 +167,17 @@ class _Reader:
         room = cap - len(kept)
         self.over = self.over or len(data) > room
         kept += data[:room]
+        if kept is self.report and self._process_1 is not None and self._process_1_fd is None:
+            self._look_for_process_1(self._process_1)
         return bool(data)
+
+    def _look_for_process_1(self, find: Callable[[bytes], int | None]) -> None:
+        pid = find(bytes(self.report))
+        if pid is not None:
+            try:
+                self._process_1_fd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                self._process_1 = None  # gone already
 
 
 def _wait(pid: int, reader: _Reader, started: float, limits: Limits, watch: Watch) -> Status | None:

@@ -1,0 +1,137 @@
+"""Which sandbox a machine has, and what a person reads where it has none."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from runners.sandbox import SandboxUnavailable, choose, open_sandbox
+from runners.sandbox.advice import install_command, namespace_command
+from runners.sandbox.base import Completed, Limits, View
+from runners.sandbox.layout import Mount, mounts
+from runners.sandbox.rlimits import rlimits
+
+
+@pytest.fixture
+def fresh() -> None:
+    """As in a new process: nothing tried yet."""
+    choose.choose.cache_clear()
+
+
+def tool(folder: Path, name: str, script: str = "exit 0") -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_without_bubblewrap_namespaces_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert open_sandbox().isolation.startswith("namespaces")
+
+
+@pytest.mark.usefixtures("fresh")
+def test_broken_bubblewrap_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where AppArmor refuses it: it is there, and cannot."""
+    tool(tmp_path, "bwrap", "echo 'bwrap: setting up uid map: Permission denied' >&2; exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert open_sandbox().isolation.startswith("namespaces")
+    with pytest.raises(SandboxUnavailable, match="bubblewrap could not set up the sandbox"):
+        open_sandbox("bubblewrap")
+
+
+@pytest.mark.usefixtures("fresh")
+def test_missing_bubblewrap_is_named_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool(tmp_path, "apt-get")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SandboxUnavailable, match="bwrap is not installed") as caught:
+        open_sandbox("bubblewrap")
+    assert caught.value.hint == "sudo apt-get install -y bubblewrap"
+
+
+def test_unknown_kind_is_refused() -> None:
+    with pytest.raises(SandboxUnavailable, match="no sandbox called 'docker'") as caught:
+        open_sandbox("docker")
+    assert caught.value.hint == "choose one of: bubblewrap, namespaces"
+
+
+def test_other_systems_are_told_what_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(SandboxUnavailable, match="no sandbox for darwin"):
+        choose.choose.__wrapped__(None)
+
+
+@pytest.mark.parametrize(
+    ("manager", "word"), [("apt-get", "apt-get"), ("dnf", "dnf"), ("pacman", "-S"), ("apk", "add")]
+)
+def test_package_is_installed_the_machine_s_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manager: str, word: str
+) -> None:
+    tool(tmp_path, manager)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert word in install_command("bubblewrap").split()
+    assert "bubblewrap" in install_command("bubblewrap")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "command"),
+    [
+        (
+            "kernel/apparmor_restrict_unprivileged_userns",
+            "1\n",
+            "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+        ("kernel/unprivileged_userns_clone", "0\n", "sudo sysctl -w kernel.unprivileged_userns_clone=1"),
+        ("user/max_user_namespaces", "0\n", "sudo sysctl -w user.max_user_namespaces=15000"),
+    ],
+)
+def test_forbidding_setting_is_named(tmp_path: Path, setting: str, value: str, command: str) -> None:
+    path = tmp_path / setting
+    path.parent.mkdir(parents=True)
+    path.write_text(value)
+    assert namespace_command(tmp_path, ()) == command
+
+
+def test_container_is_told_from_a_machine(tmp_path: Path) -> None:
+    mark = tmp_path / ".dockerenv"
+    mark.touch()
+    assert "seccomp=unconfined" in namespace_command(tmp_path, (str(mark),))
+    assert "bubblewrap" in namespace_command(tmp_path, (str(tmp_path / "none"),))
+
+
+def test_layout_shows_the_system_and_nothing_of_its_users(tmp_path: Path) -> None:
+    plan = mounts(tmp_path, View(), Limits())
+    assert Mount("read_only", "/usr", "/usr") in plan
+    assert [mount.source for mount in plan if mount.kind == "writable"] == [os.path.realpath(tmp_path)]
+    targets = [mount.target for mount in plan]
+    assert not any(target.startswith(("/home", "/root", "/var", "/run", "/opt", "/sys")) for target in targets)
+    assert len(targets) == len(set(targets))
+
+
+def test_layout_shows_nothing_twice_and_hides_only_what_is_shown(tmp_path: Path) -> None:
+    shown = tmp_path / "python"
+    (shown / "lib" / "site-packages").mkdir(parents=True)
+    view = View(
+        read_only=(shown, shown / "lib", Path("/usr/lib"), tmp_path / "missing"),
+        hidden=(shown / "lib" / "site-packages", tmp_path / "elsewhere", shown / "none"),
+    )
+    plan = mounts(tmp_path, view, Limits())
+    assert [mount.target for mount in plan if mount.target.startswith(str(tmp_path))] == [
+        str(shown),
+        str(shown / "lib" / "site-packages"),
+    ]
+
+
+def test_old_kernels_get_no_process_limit_that_counts_the_whole_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.release", lambda: "5.10.0-30-amd64")
+    assert "RLIMIT_NPROC" not in rlimits(Limits(), own_processes=1)
+    monkeypatch.setattr("platform.release", lambda: "6.1.0-rc1+")
+    assert rlimits(Limits(processes=10), own_processes=1)["RLIMIT_NPROC"] == (11, 11)
+
+
+def test_a_run_ended_by_the_kernel_counts_as_killed() -> None:
+    done = Completed.of(b"", b"", exit_code=None, signal=None, limit=None, wall_s=1.0)
+    assert (done.status, done.signal) == ("signal", 9)

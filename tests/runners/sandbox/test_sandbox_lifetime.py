@@ -1,0 +1,158 @@
+"""Nothing that was started inside outlives its run, however the run ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runners.sandbox import Completed, Limits, Sandbox
+from runners.sandbox.cleanup import remove_tree
+from runners.sandbox.watch import children, descendants
+
+RunPython = Callable[..., Completed]
+ROOT = Path(__file__).parents[3]
+# A daemon as a program would make one that wants to survive: two forks, a session of its own, deaf to signals. Its name
+# is its last argument, by which the host finds it.
+DAEMON = """
+import os, signal, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        for number in range(1, 65):
+            try:
+                signal.signal(number, signal.SIG_IGN)
+            except (OSError, ValueError):
+                pass
+        open("/box/alive", "w").close()
+        while True:
+            time.sleep(0.05)
+    os._exit(0)
+while not os.path.exists("/box/alive"):
+    time.sleep(0.01)
+"""
+
+
+def named(name: str) -> list[int]:
+    """Processes of the host, sandboxed ones included, with `name` in their command line."""
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            try:
+                if name.encode() in (path / "cmdline").read_bytes():
+                    found.append(int(path.name))
+            except OSError:
+                continue
+    return found
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def name() -> str:
+    return f"quantsweep-daemon-{uuid.uuid4().hex}"
+
+
+def test_daemon_ends_with_its_run(run_python: RunPython, box: Path, name: str) -> None:
+    done = run_python(DAEMON, name)
+    assert done.status == "ok"
+    assert (box / "alive").exists()
+    assert named(name) == []
+
+
+def test_daemon_ends_when_the_command_crashes(run_python: RunPython, name: str) -> None:
+    done = run_python(DAEMON + "\nos.kill(os.getpid(), 9)", name)
+    assert done.signal == signal.SIGKILL
+    assert named(name) == []
+
+
+def test_daemon_ends_at_a_limit(run_python: RunPython, box: Path, name: str) -> None:
+    done = run_python(DAEMON + "\ntime.sleep(600)", name, limits=Limits(wall_s=3.0))
+    assert done.status == "time_limit"
+    assert (box / "alive").exists()
+    assert named(name) == []
+
+
+def test_output_held_open_by_a_daemon_does_not_hold_the_run(run_python: RunPython, name: str) -> None:
+    done = run_python(DAEMON + "\nprint('over')", name)
+    assert done.stdout == b"over\n"
+
+
+@pytest.mark.fault
+def test_all_ends_with_the_process_that_asked(sandbox: Sandbox, box: Path, name: str) -> None:
+    """SIGKILL, so that nobody can clean up: the kernel has to."""
+    kind = sandbox.isolation.split("+")[0]
+    program = (
+        "import sys, pathlib, threading\n"
+        "from runners.sandbox import Limits, open_sandbox\n"
+        "from runners.sandbox.python import python_runtime\n"
+        "kind, box, program, name = sys.argv[1:]\n"
+        "sandbox = open_sandbox(kind)\n"
+        "runtime = python_runtime(sandbox)\n"
+        "argv = [runtime.executable, '-I', '-S', '-c', program, name]\n"
+        "options = dict(workdir=pathlib.Path(box), limits=Limits(wall_s=600.0), view=runtime.view)\n"
+        "threading.Thread(target=sandbox.run, args=(argv,), kwargs=options).start()\n"
+    )
+    argv = [sys.executable, "-c", program, kind, str(box), DAEMON + "\nwhile True: time.sleep(0.05)", name]
+    owner = subprocess.Popen(argv, cwd=ROOT)
+    try:
+        wait_until((box / "alive").exists, "the daemon did not start")
+        assert len(named(name)) > 2
+    finally:
+        owner.kill()
+        owner.wait()
+    wait_until(lambda: named(name) == [], "the sandbox outlived the process that started it")
+
+
+def test_no_launcher_or_descriptor_is_left(run_python: RunPython) -> None:
+    run_python("pass")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        run_python("pass")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert [pid for pid in children(os.getpid()) if b"sandbox" in Path(f"/proc/{pid}/cmdline").read_bytes()] == []
+
+
+def test_descendants_are_seen_from_any_thread() -> None:
+    with subprocess.Popen(["/bin/sh", "-c", "sleep 60 & wait"]) as shell:
+        try:
+            wait_until(lambda: len(descendants(shell.pid)) == 2, "the shell started nothing")
+            assert shell.pid in descendants(os.getpid())
+        finally:
+            for pid in descendants(shell.pid)[::-1]:
+                os.kill(pid, signal.SIGTERM)
+    assert descendants(shell.pid) == [shell.pid]
+
+
+def test_locked_and_deep_folders_are_removed(run_python: RunPython, box: Path) -> None:
+    program = (
+        "import os\n"
+        "os.makedirs('locked/inside'); open('locked/inside/file', 'w').close()\n"
+        "os.chmod('locked/inside', 0); os.chmod('locked', 0)\n"
+        "for i in range(1200): os.mkdir('d'); os.chdir('d')\n"
+    )
+    assert run_python(program).status == "ok"
+    assert remove_tree(box)
+    assert not box.exists()
+    assert not remove_tree(box) or not box.exists()
+
+
+def test_removal_follows_no_link(run_python: RunPython, box: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").write_text("x")
+    run_python("import os, sys; os.symlink(sys.argv[1], 'link'); os.mkdir('locked'); os.chmod('locked', 0)", str(kept))
+    assert remove_tree(box)
+    assert (kept / "file").read_text() == "x"
