@@ -1,7 +1,7 @@
 """How much memory a GGUF takes when llama.cpp loads it, from its header alone, itemised per device.
 
-    footprint = estimate(read_header("model.gguf"), FootprintSettings(context=32768, backend=Backend.CUDA, gpus=1))
-    footprint.gpus[0].kv_bytes, footprint.host.weights_bytes, footprint.total_bytes
+footprint = estimate(read_header("model.gguf"), FootprintSettings(context=32768, backend=Backend.CUDA, gpus=1))
+footprint.gpus[0].kv_bytes, footprint.host.weights_bytes, footprint.total_bytes
 """
 
 from quants.footprint.types import CACHE_TYPES, Backend, DeviceFootprint, Footprint, FootprintSettings
