@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import struct
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from quants.gguf.header import DEFAULT_ALIGNMENT, Header, TensorInfo
@@ -179,7 +178,7 @@ class HeaderParser:
         return Header(
             version=self._version,
             byte_order=self._order,
-            metadata=MappingProxyType(self._metadata),
+            metadata=self._metadata,  # a dict: headers are pickled
             tensors=tuple(self._tensors),
             alignment=alignment,
             header_bytes=self._pos,

@@ -73,6 +73,15 @@ class Request:
     sent_bytes: int
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Quiet about clients that were killed; loud about everything else."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class LocalHub:
     """The Hub and its CDN, each on a free port of the loopback interface; a context manager."""
 
@@ -86,7 +95,7 @@ class LocalHub:
         self.lock = threading.Lock()
         self.gate = threading.Event()  # cleared: file bodies wait, so that a test can look while one is under way
         self.gate.set()
-        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, cdn=cdn)) for cdn in (False, True)]
+        self._servers = [_Server(("127.0.0.1", 0), _handler(self, cdn=cdn)) for cdn in (False, True)]
         self._threads: list[threading.Thread] = []
 
     @property
@@ -99,7 +108,6 @@ class LocalHub:
 
     def __enter__(self) -> Self:
         for server in self._servers:
-            server.daemon_threads = True
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
             thread.start()
             self._threads.append(thread)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import struct
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -119,6 +120,7 @@ def test_versions_and_byte_orders(version: int, order: Literal["little", "big"])
     assert header.file_type == "Q4_K_M"
     assert header.length("tokenizer.ggml.tokens") == 8
     assert header.weight_bytes == 8 * 144 + 4 * 2 * 34 + 4 * 64 * 4 + 20
+    assert pickle.loads(pickle.dumps(header)) == header
     assert header.parameters == 2048 + 256 + 256 + 5
 
 
