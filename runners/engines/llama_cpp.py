@@ -203,7 +203,7 @@ def _wait_ready(
         if cancelled is not None and cancelled.is_set():
             raise cancelled_error(kind)
         with contextlib.suppress(OSError):
-            status, _ = get_json(base_url, "/health", timeout_s=2.0)
+            status, _ = get_json(base_url, "/health", timeout_s=1.0)
             if status == 200:
                 return time.monotonic()
         if time.monotonic() >= deadline:

@@ -71,7 +71,7 @@ class ReplyBuilder:
             return
         try:
             chunk = json.loads(payload)
-        except ValueError:
+        except (ValueError, RecursionError):
             self._warn("a line of the stream was not JSON", payload)
             return
         if not isinstance(chunk, dict):
