@@ -15,13 +15,15 @@ _TIMEOUT_S = 60.0
 def remove_tree(path: Path) -> bool:
     """Remove the folder `path`, never following a link; returns whether it is gone.
 
-    chmod(1) and rm(1) come in where Python's recursion fails: folders without permissions, or thousands deep.
+    rm(1) and chmod(1) come in where Python's recursion fails: folders a thousand deep, or without permissions.
     """
     try:
         shutil.rmtree(path)
     except FileNotFoundError:
         return not path.exists()
     except (OSError, RecursionError):
-        for command in (["chmod", "-R", "u+rwx", "--"], ["rm", "-rf", "--one-file-system", "--"]):
-            subprocess.run([*command, str(path)], check=False, capture_output=True, timeout=_TIMEOUT_S)
+        remove = ["rm", "-rf", "--one-file-system", "--"]
+        for command in (remove, ["chmod", "-R", "u+rwx", "--"], remove):
+            if path.exists():
+                subprocess.run([*command, str(path)], check=False, capture_output=True, timeout=_TIMEOUT_S)
     return not path.exists()

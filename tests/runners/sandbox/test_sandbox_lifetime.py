@@ -79,7 +79,7 @@ def test_daemon_ends_when_the_command_crashes(run_python: RunPython, name: str) 
 
 
 def test_daemon_ends_at_a_limit(run_python: RunPython, box: Path, name: str) -> None:
-    done = run_python(DAEMON + "\ntime.sleep(600)", name, limits=Limits(wall_s=3.0))
+    done = run_python(DAEMON + "\ntime.sleep(600)", name, limits=Limits(wall_s=2.0))
     assert done.status == "time_limit"
     assert (box / "alive").exists()
     assert named(name) == []
@@ -141,12 +141,15 @@ def test_locked_and_deep_folders_are_removed(run_python: RunPython, box: Path) -
         "import os\n"
         "os.makedirs('locked/inside'); open('locked/inside/file', 'w').close()\n"
         "os.chmod('locked/inside', 0); os.chmod('locked', 0)\n"
-        "for i in range(1200): os.mkdir('d'); os.chdir('d')\n"
+        "for i in range(1010): os.mkdir('d'); os.chdir('d')\n"
     )
     assert run_python(program).status == "ok"
     assert remove_tree(box)
     assert not box.exists()
-    assert not remove_tree(box) or not box.exists()
+
+
+def test_removing_what_is_gone_is_no_error(tmp_path: Path) -> None:
+    assert remove_tree(tmp_path / "gone")
 
 
 def test_removal_follows_no_link(run_python: RunPython, box: Path, tmp_path: Path) -> None:
