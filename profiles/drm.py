@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from profiles.probe.pci import hexadecimal
+from profiles.types import DeviceProcess
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -106,6 +107,22 @@ class DrmClients:
             if target.startswith(("/dev/dri/", "/dev/accel/")):
                 found.append(folder / "fdinfo" / link.name)
         return found
+
+
+def holders(system: System, pci_id: str | None) -> tuple[DeviceProcess, ...]:
+    """The processes that have a GPU open and what they hold of it, as far as this user may see them."""
+    if pci_id is None:
+        return ()
+    found = []
+    clients = DrmClients(system, pci_id)
+    for folder in system.entries("/proc"):
+        if folder.name.isdecimal():
+            pid = int(folder.name)
+            clients.refresh([pid])
+            held = clients.held_bytes([pid])
+            if held is not None:
+                found.append(DeviceProcess(pid, system.text(folder / "comm"), sum(held.values())))
+    return tuple(found)
 
 
 def _fdinfo(text: str) -> dict[str, str]:

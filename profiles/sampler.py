@@ -42,7 +42,9 @@ REFRESH_S = 1.0
 STATE_S = 0.5
 GROWTH_BYTES = 16 << 20
 EDGE_GROWTH_BYTES = 1 << 20
-"""smaps_rollup is worth its cost again when RSS has moved by this much, within a window and at its edges."""
+EDGE_GROWTH_SHARE = 1 / 256
+"""smaps_rollup is worth its cost again when RSS has moved by this much: within a window, and at its edges the larger of
+two, since a walk over a 40 GB model takes 0.4 s and would be due before and after every job."""
 
 
 def take_baseline(devices: Sequence[Device]) -> Baseline:
@@ -201,8 +203,8 @@ class Sampler:
         for device_id, counters in self._counters.items():
             memory_pace, state_pace = self._memory_pace[device_id], self._state_pace[device_id]
             if everything or now >= memory_pace.due_s:
-                reading = _timed(memory_pace, now, partial(counters.memory, pids))
-                self._window.gpu_memory(device_id, reading)
+                memory = _timed(memory_pace, now, partial(counters.memory, pids))
+                self._window.gpu_memory(device_id, memory)
             if everything or now >= state_pace.due_s:
                 state = _timed(state_pace, now, counters.state)
                 self._window.gpu_state(device_id, now, state)
@@ -211,7 +213,7 @@ class Sampler:
     def _exact_is_due(self, now_s: float, rss_bytes: int, *, edge: bool) -> bool:
         """Only when RSS has moved since the last time: the walk holds up the server that is being measured."""
         moved = abs(rss_bytes - self._exact_at_rss)
-        if self._exact_at_rss < 0 or (edge and moved > EDGE_GROWTH_BYTES):
+        if self._exact_at_rss < 0 or (edge and moved > max(EDGE_GROWTH_BYTES, rss_bytes * EDGE_GROWTH_SHARE)):
             return True
         return moved > GROWTH_BYTES and now_s >= self._exact_pace.due_s
 

@@ -113,7 +113,7 @@ def _notes(device: Device) -> str:
     if device.driver is not None:
         notes.append(f"driver {device.driver}")
     if device.compute_capability is not None:
-        notes.append(device.compute_capability)
+        notes.append(f"compute {device.compute_capability}")
     if device.reserved_bytes:
         notes.append(f"{size(device.reserved_bytes)} left free")
     if device.processes:

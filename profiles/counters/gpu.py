@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -76,25 +77,65 @@ class Unmeasured:
         """Nothing is held open."""
 
 
+class Guarded:
+    """Counters that may break in ways nobody thought of: from then on the device is unmeasured, and says why."""
+
+    def __init__(self, device: Device, counters: GpuCounters) -> None:
+        self._device = device
+        self._counters = counters
+
+    def memory(self, pids: Collection[int]) -> GpuMemory:
+        """What the counters say, or why they no longer do."""
+        try:
+            return self._counters.memory(pids)
+        except Exception as error:  # the server that is being measured must not suffer
+            return self._break(error).memory(pids)
+
+    def state(self) -> GpuState:
+        """What the counters say, or why they no longer do."""
+        try:
+            return self._counters.state()
+        except Exception as error:  # likewise
+            return self._break(error).state()
+
+    def close(self) -> None:
+        """Close the counters."""
+        self._counters.close()
+
+    def _break(self, error: Exception) -> Unmeasured:
+        broken = Unmeasured(f"{self._device.id}: {type(error).__name__}: {error}")
+        with contextlib.suppress(Exception):
+            self._counters.close()
+        self._counters = broken
+        return broken
+
+
 def open_counters(device: Device) -> GpuCounters:
-    """The counters of a device; one that cannot be opened tells why in every reading."""
+    """The counters of a device; one that cannot be opened, or breaks, tells why in every reading."""
     try:
-        if device.vendor == "cpu":
-            from profiles.counters.cpu import CpuCounters
-
-            return CpuCounters()
-        if device.vendor == "nvidia":
-            from profiles.counters.nvidia import NvidiaCounters
-
-            return NvidiaCounters.open(device)
-        if device.vendor in {"amd", "intel"}:
-            from profiles.counters.drm import DrmCounters
-
-            return DrmCounters.open(device)
-        if device.vendor == "apple":
-            from profiles.counters.apple import AppleCounters
-
-            return AppleCounters()
+        counters = _counters(device)
     except Exception as error:  # a driver may fail in any way; measuring a model goes on without it
         return Unmeasured(f"{device.id}: {type(error).__name__}: {error}")
-    return Unmeasured(f"{device.id}: no counters are known for {device.vendor} devices")
+    if counters is None:
+        return Unmeasured(f"{device.id}: no counters are known for {device.vendor} devices")
+    return Guarded(device, counters)
+
+
+def _counters(device: Device) -> GpuCounters | None:
+    if device.vendor == "cpu":
+        from profiles.counters.cpu import CpuCounters
+
+        return CpuCounters()
+    if device.vendor == "nvidia":
+        from profiles.counters.nvidia import NvidiaCounters
+
+        return NvidiaCounters.open(device)
+    if device.vendor in {"amd", "intel"}:
+        from profiles.counters.drm import DrmCounters
+
+        return DrmCounters.open(device)
+    if device.vendor == "apple":
+        from profiles.counters.apple import AppleCounters
+
+        return AppleCounters()
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,6 +28,9 @@ THROTTLE_BITS = {
 }
 
 
+TREE_S = 1.0
+
+
 class NvidiaCounters:
     """The counters of one device, with an NVML session of its own."""
 
@@ -34,6 +38,10 @@ class NvidiaCounters:
         self._pynvml = pynvml
         self._handle = handle
         self._stack = stack
+        self._used: int | None = None
+        self._pids: frozenset[int] = frozenset()
+        self._tree: tuple[int | None, str | None] = (None, None)
+        self._tree_due_s = 0.0
 
     @classmethod
     def open(cls, device: Device) -> Self:
@@ -56,15 +64,21 @@ class NvidiaCounters:
         raise AssertionError  # unreachable: an ExitStack does not swallow errors
 
     def memory(self, pids: Collection[int]) -> GpuMemory:
-        """What the processes hold, and what the whole device does."""
+        """What the processes hold, and what the whole device does.
+
+        The list of processes costs several times what the device's total does, so it is asked for anew when the total
+        has moved, the tree has, or a second has passed: nothing is allocated without moving the total.
+        """
         info, _ = nvml.ask(self._pynvml.nvmlDeviceGetMemoryInfo, self._handle)
         used = None if info is None or info.total <= 0 or info.used > info.total else int(info.used)
-        tree, why = None, None
-        if pids:
-            tree, why = self._tree(pids)
+        now, asked = time.monotonic(), frozenset(pids)
+        if used is None or used != self._used or asked != self._pids or now >= self._tree_due_s:
+            self._tree = self._ask_tree(asked) if asked else (None, None)
+            self._used, self._pids, self._tree_due_s = used, asked, now + TREE_S
+        tree, why = self._tree
         return GpuMemory(tree_bytes=tree, used_bytes=used, tree_refused=why, source="nvml")
 
-    def _tree(self, pids: Collection[int]) -> tuple[int | None, str | None]:
+    def _ask_tree(self, pids: Collection[int]) -> tuple[int | None, str | None]:
         holders, refusal = nvml.processes(self._pynvml, self._handle)
         if holders is None:
             return None, f"NVML lists no processes: {refusal.text if refusal else 'no answer'}"

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from profiles.catalogue import card_of_device
-from profiles.drm import DrmCard, drm_cards
+from profiles.drm import DrmCard, drm_cards, holders
 from profiles.probe.system import Found
 from profiles.types import Device, DeviceKind, Notice
 
@@ -90,6 +90,7 @@ def _device(system: System, card: DrmCard, device_id: str, ram: Memory) -> Found
                 vram_total_bytes=vram_total,
                 gtt_total_bytes=gtt_total,
                 sysfs_path=str(card.folder),
+                processes=holders(system, card.pci_id),
             ),
         ),
         tuple(notices),

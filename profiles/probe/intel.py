@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from profiles.catalogue import Card, card_of_device, load_catalogue
-from profiles.drm import DrmCard, drm_cards
+from profiles.drm import DrmCard, drm_cards, holders
 from profiles.probe.system import Found
 from profiles.types import Device, Notice
 
@@ -56,6 +56,7 @@ def _device(system: System, card: DrmCard, device_id: str) -> tuple[Device, Noti
         index=card.index,
         vram_total_bytes=own,
         sysfs_path=str(card.folder),
+        processes=holders(system, card.pci_id),
     )
     what = "how much of its memory is free" if discrete else "how much RAM it may take"
     message = (

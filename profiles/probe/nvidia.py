@@ -111,7 +111,8 @@ class _Probe:
             )
             found = self._with_memory(handle, part)
             devices += found.devices
-            notices += found.notices
+            message = f"{part.id} ({part.name}): the bandwidth of a MIG instance is not told"
+            notices += (*found.notices, Notice("bandwidth-unknown", message, part.id))
         if not devices:
             message = f"{whole.id} ({whole.name}) is in MIG mode without an instance: create one with `nvidia-smi mig`"
             notices.append(Notice("nvml-mig-empty", message, whole.id))
@@ -120,13 +121,13 @@ class _Probe:
     def _with_memory(self, handle: Any, device: Device) -> Found:
         memory, refusal = nvml.ask(self.pynvml.nvmlDeviceGetMemoryInfo, handle)
         holders, _ = nvml.processes(self.pynvml, handle)
-        device = replace(device, processes=_named(holders or {}))
+        kind: DeviceKind = "unified" if _is_unified(device.name) else "discrete"
+        device = replace(device, kind=kind, processes=_named(holders or {}))
         if memory is None and refusal is not None and refusal.number in nvml.GONE:
             return Found((device,), (self._unreachable(device.id, refusal),))
-        if memory is None and refusal is not None and refusal.number == nvml.NOT_SUPPORTED and _is_unified(device.name):
-            kind: DeviceKind = "unified"
+        if memory is None and kind == "unified" and refusal is not None and refusal.number == nvml.NOT_SUPPORTED:
             total, free = self.ram.total_bytes, self.ram.free_bytes
-            return Found((replace(device, kind=kind, memory_total_bytes=total, memory_free_bytes=free),))
+            return Found((replace(device, memory_total_bytes=total, memory_free_bytes=free),))
         if memory is None:
             message = f"{device.id} ({device.name}) does not tell its memory: {_why(refusal)}; nothing is placed on it"
             return Found((device,), (Notice("nvml-memory-unknown", message, device.id),))

@@ -36,4 +36,4 @@ def find_tools(system: System, *, versions: bool = True) -> tuple[FoundTool, ...
 def _version(output: str | None) -> str | None:
     """The first line that holds a number: loaders and sandboxes like to warn before they answer."""
     lines = [line.strip() for line in (output or "").splitlines()]
-    return next((line for line in lines if re.search(r"\d", line)), None)
+    return next((line.removeprefix("version: ") for line in lines if re.search(r"\d", line)), None)

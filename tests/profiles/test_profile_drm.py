@@ -73,6 +73,17 @@ def test_a_card_with_memory_of_its_own(machine: Machine) -> None:
     assert device.pci_id == "0000:03:00.0"
     assert device.power_limit_w == 339.0
     assert device.sysfs_path == str(folder)
+    assert device.processes == ()
+
+
+def test_the_processes_on_a_card_are_listed_with_what_they_hold(machine: Machine) -> None:
+    amd_card(machine)
+    client(machine, 100, 5, AMD_CLIENT.format(client=1, pdev="0000:03:00.0", vram=2048, gtt=1024))
+    machine.write({"proc/100/comm": "Xorg"})
+    client(machine, 101, 5, "drm-pdev: 0000:09:00.0\ndrm-client-id: 7")
+    (device,) = probe_amd(machine.system, RAM).devices
+    ((holder,)) = device.processes
+    assert (holder.pid, holder.name, holder.memory_bytes) == (100, "Xorg", (2048 + 1024 + 5) << 10)
 
 
 def test_an_apu_has_its_carve_out_and_what_it_may_map_of_the_ram(machine: Machine) -> None:

@@ -140,6 +140,7 @@ def test_mig_instances_are_the_devices_and_the_whole_is_not(nvml: FakeNvml) -> N
     assert (device["id"], device["uuid"]) == ("nvidia-0-mig-2", "MIG-aaaa")
     assert device["memory_free_bytes"] == 39 << 30
     assert device["bandwidth_bytes_per_s"] is None
+    assert codes(profile) == ["bandwidth-unknown"]
 
 
 def test_mig_mode_without_an_instance_has_nothing_to_run_on(nvml: FakeNvml) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from profiles.counters.cpu import CpuCounters
-from profiles.counters.gpu import Unmeasured, open_counters
+from profiles.counters.gpu import GpuMemory, GpuState, Guarded, Unmeasured, open_counters
 from profiles.sampler import take_baseline
 from profiles.types import Device
 
@@ -104,8 +104,8 @@ def test_a_card_that_is_lost_while_it_is_watched(nvml: FakeNvml) -> None:
 
 def test_several_cards_are_summed_and_one_unknown_makes_the_sum_unknown(nvml: FakeNvml) -> None:
     both: list[dict[str, Any]] = [
-        {"compute.0": f"PID {6 * GIB}"},
-        {"compute.0": f"PID {5 * GIB}", "celsius": 83, "throttle": "0x44"},
+        {"used": 7 * GIB, "compute.0": f"PID {6 * GIB}"},
+        {"used": 6 * GIB, "compute.0": f"PID {5 * GIB}", "celsius": 83, "throttle": "0x44"},
     ]
     half: list[dict[str, Any]] = [
         {"compute.0": f"PID {6 * GIB}"},
@@ -123,6 +123,29 @@ def test_a_chip_without_memory_info_still_tells_its_processes(nvml: FakeNvml) ->
     (window,) = watch(nvml, [{"compute.0": f"PID {20 * GIB}"}], cards=["gb10"])
     assert window["peak_vram_bytes"] == 20 * GIB
     assert window["reasons"]["clock_memory_hz"].startswith("NVML:")
+
+
+def test_counters_that_break_are_not_asked_again_and_say_why() -> None:
+    class Breaking:
+        asked = 0
+
+        def memory(self, pids: object) -> GpuMemory:
+            self.asked += 1
+            raise OSError("the bus is on fire")
+
+        def state(self) -> GpuState:
+            raise AssertionError("not reached: the device is unmeasured by then")
+
+        def close(self) -> None:
+            raise OSError("still on fire")
+
+    breaking = Breaking()
+    counters = Guarded(Device("gpu-0", "amd", "x", "discrete"), breaking)
+    for _ in range(2):
+        assert counters.memory((1,)).tree_refused == "gpu-0: OSError: the bus is on fire"
+    assert breaking.asked == 1
+    assert "the bus is on fire" in counters.state().refused["energy_j"]
+    counters.close()
 
 
 def test_a_device_that_is_gone_says_so_in_every_figure() -> None:
