@@ -105,7 +105,7 @@ def test_any_log(log: str) -> None:
     ("line", "exit_code", "reason"),
     [
         ("0.01.0 E llama_model_load: error loading model: unknown model architecture: 'x'", 1, "unknown_architecture"),
-        ("0.01.0 E alloc_buffer: allocating 9000.00 MiB on device 0: cudaMalloc failed: out of memory", 1, "out_of_memory"),
+        ("0.01.0 E alloc: allocating 9000 MiB on device 0: cudaMalloc failed: out of memory", 1, "out_of_memory"),
         ("0.01.0 E llama_kv_cache: failed to allocate buffer for kv cache", 1, "out_of_memory"),
         ("terminate called after throwing an instance of 'std::bad_alloc'", -6, "out_of_memory"),
         ("0.01.0 E gguf_init_from_reader: invalid magic characters: 'garb', expected 'GGUF'", 1, "bad_file"),
