@@ -64,7 +64,7 @@ class TodoExam:
         found = _program_in(reply.text)
         if found.code is None or not has_code(found.code):
             return self._without_program(reply, found)
-        program = found.code.encode("utf-8", "surrogateescape")
+        program = found.code.encode("utf-8", "surrogatepass")  # half a pair is an error in Python too
         runtime = python_runtime(sandbox)
         parsed = self._parse(program, sandbox, runtime, workdir)
         steps: list[Step] = []

@@ -52,7 +52,7 @@ def _command(name: str) -> Callable[[Source], bool]:
     """
     word = rf"""(?:"{name}"|'{name}')"""
     registered = re.compile(
-        rf"=\s*{word}|{word}\s*==|\w\(\s*{word}|\bcase\s+{word}|{word}\s*:\s*[\w.]+\s*(?:[,}}(]|$)|"
+        rf"=\s*{word}|{word}\s*==|\b(?!(?:print|input)\()\w+\(\s*{word}|\bcase\s+{word}|{word}\s*:\s*[\w.]+\s*(?:[,}}(]|$)|"
         rf"\bchoices\s*=\s*[\[({{][^\])}}]*{word}",
         re.IGNORECASE | re.MULTILINE,
     )

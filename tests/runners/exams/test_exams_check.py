@@ -1,0 +1,115 @@
+"""The registry, and the proof of each grader."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from runners.exams import exam_names, get_exam
+from runners.exams.base import Exam, Grade, Reply, Specimen, UnknownExam
+from runners.exams.check import CheckReport, Finding, check_exam
+from runners.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runners.sandbox import Sandbox
+
+
+def test_every_exam_keeps_its_promises() -> None:
+    for name in exam_names():
+        exam = get_exam(name)
+        assert exam.name == name
+        assert exam.version
+        assert exam.scorings
+        assert exam.messages()[-1]["role"] == "user"
+        kinds = {specimen.kind for specimen in exam.specimens()}
+        assert {"reference", "mutant", "cheat"} <= kinds
+
+
+def test_unknown_exam_names_the_nearest() -> None:
+    with pytest.raises(UnknownExam, match="no exam called 'tood'") as caught:
+        get_exam("tood")
+    assert caught.value.hint == "did you mean 'todo'?"
+    with pytest.raises(UnknownExam) as caught:
+        get_exam("zzzzzz")
+    assert "todo" in caught.value.hint
+
+
+def test_registry_is_cheap_to_import() -> None:
+    program = "import sys, runners.exams; print([m for m in sys.modules if m.startswith('runners.')])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['runners.exams']"
+
+
+def test_todo_grader_is_right(sandbox: Sandbox) -> None:
+    seen: list[Finding] = []
+    report = check_exam("todo", sandbox, on_finding=seen.append)
+    assert report.ok, "\n".join(report.lines())
+    assert report.findings == tuple(seen)
+    assert report.isolation == sandbox.isolation
+    by_name = {finding.name: finding for finding in report.findings}
+    assert by_name["reference"].scores == {"published": 100.0, "strict": 100.0}
+    assert by_name["empty answer"].scores == {"published": 0.0, "strict": 0.0}
+    published = {name: by_name[name].scores["published"] for name in ("works", "menu", "cut_off")}
+    assert published == {"works": 100.0, "menu": 60.0, "cut_off": 28.0}
+    assert report.lines()[-1].endswith("the grader is right")
+
+
+class Generous:
+    """A grader with every fault: it gives full marks to anything."""
+
+    name = "generous"
+    version = "1"
+    score_max = 10.0
+    scorings: tuple[str, ...] = ("only",)
+    language = "python"
+
+    def messages(self) -> list[dict[str, str]]:
+        return [{"role": "user", "content": "?"}]
+
+    def specimens(self) -> list[Specimen]:
+        return [
+            Specimen("reference", "reference", "good"),
+            Specimen("broken", "mutant", "bad", loses=("thing",)),
+            Specimen("cheat", "cheat", "fake", bounds={"only": 2.0}),
+            Specimen("known", "published", "known", bounds={"only": 6.0}),
+        ]
+
+    def grade(self, reply: Reply, sandbox: Sandbox, workdir: Path) -> Grade:
+        return Grade({"only": 10.0}, 10.0, Outcome.PASSED, (), "", "whole_reply", "none")
+
+
+class Stingy(Generous):
+    """And one that gives nothing."""
+
+    def grade(self, reply: Reply, sandbox: Sandbox, workdir: Path) -> Grade:
+        return replace(super().grade(reply, sandbox, workdir), scores={"only": 0.0})
+
+
+def checked(exam: Exam, monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> CheckReport:
+    monkeypatch.setattr("runners.exams.check.get_exam", lambda name: exam)
+    return check_exam(exam.name, sandbox)
+
+
+def test_a_generous_grader_is_found_out(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    report = checked(Generous(), monkeypatch, sandbox)
+    assert not report.ok
+    assert [finding.name for finding in report.findings if not finding.ok] == [
+        "empty answer",
+        "broken",
+        "cheat",
+        "known",
+    ]
+    assert report.lines()[-1].endswith("4 of 5 specimens are graded wrongly")
+
+
+def test_a_stingy_grader_is_found_out(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    report = checked(Stingy(), monkeypatch, sandbox)
+    problems = {finding.name: finding.problem for finding in report.findings if not finding.ok}
+    assert problems["reference"] == "only gives 0 instead of full marks"
+    assert problems["known"] == "only gives 0 instead of 6"
