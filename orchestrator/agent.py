@@ -98,6 +98,9 @@ class NodeAgent:
 
         # NVML and llama.cpp must count the cards in the same order.
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+            # Ray hides every card from an actor that reserved none; an engine would inherit that.
+            del os.environ["CUDA_VISIBLE_DEVICES"]
         self._run_id = run_id
         self._spool = Spool.of_run(run_id)
         self._outbox = _Outbox()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.placement import Slot
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from orchestrator import events as ev
     from orchestrator.plan import Cell, Plan
+    from runners.engines.base import EngineSettings
 
 EMBEDDED = "embedded"
 
@@ -93,6 +95,14 @@ def overlaps(plan: Plan, device: Device) -> bool:
     return plan.overlap_grading == "always" or (plan.overlap_grading == "auto" and device.is_gpu)
 
 
+def _with_binary(engine: EngineSettings, profile: NodeProfile | None) -> EngineSettings:
+    """The settings with the program that was found on the node (or its override file names), if the spec names none."""
+    found = profile.engine(engine.kind) if profile else None
+    if engine.binary is not None or found is None or found.path is None:
+        return engine
+    return replace(engine, binary=found.path)
+
+
 def to_cell_order(
     plan: Plan, cell: Cell, lease: ev.StartLease, *, run_id: str, profile: NodeProfile | None
 ) -> CellOrder:
@@ -107,7 +117,7 @@ def to_cell_order(
         model=cell.model,
         variant=cell.variant,
         artifact=cell.artifact,
-        engine=cell.engine,
+        engine=_with_binary(cell.engine, profile),
         sampling=cell.sampling,
         scoring=plan.scoring,
         generation_timeout_s=plan.limits.generation_timeout_s,

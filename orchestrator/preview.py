@@ -86,7 +86,7 @@ def preview(text: str, *, as_json: bool) -> str:
     Raises:
         SweepError: the spec cannot be run.
     """
-    from orchestrator.plan import expand
+    from orchestrator.expand import expand
     from profiles.probe import probe_node
 
     source = open_spec(text)

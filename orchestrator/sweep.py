@@ -10,8 +10,9 @@ from typing import TextIO
 
 from orchestrator.cluster import check_address, connect
 from orchestrator.errors import RunFolderError
+from orchestrator.expand import expand
 from orchestrator.journal import Journal, read_journal
-from orchestrator.plan import Plan, differences, expand, spec_digest
+from orchestrator.plan import Plan, differences, spec_digest
 from orchestrator.progress import watch
 from orchestrator.rundir import RunDir
 from orchestrator.spec import SweepSpec, parse_spec, read_spec

@@ -136,7 +136,18 @@ def nodes(
     """Show this machine: devices, memory, engines, tools, and what would spoil a measurement."""
     from orchestrator.node_commands import show_nodes
 
-    typer.echo(show_nodes(as_json=as_json), nl=False)
+    typer.echo(show_nodes(as_json=as_json))
+
+
+@app.command()
+def cards(
+    word: Annotated[str | None, typer.Argument(help="A part of the name, such as 5090.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the cards that are known, with their memory and bandwidth."""
+    from orchestrator.node_commands import show_cards
+
+    typer.echo(show_cards(word, as_json=as_json))
 
 
 if __name__ == "__main__":

@@ -14,11 +14,12 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.cluster import Cluster, connect
 from orchestrator.driver import Driver
+from orchestrator.expand import expand
 from orchestrator.journal import Journal
-from orchestrator.plan import Plan, expand
 from orchestrator.progress import PlainProgress, Tally
 from orchestrator.rundir import RunDir
 from orchestrator.spec import parse_spec
@@ -30,6 +31,9 @@ from runners.engines import get_engine
 from runners.exams import get_exam
 from runners.exams.base import Reply
 from runners.sandbox import open_sandbox
+
+if TYPE_CHECKING:
+    from orchestrator.plan import Plan
 
 SPEC = """\
 name = "bench"

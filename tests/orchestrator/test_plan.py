@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.errors import SpecError
-from orchestrator.plan import Plan, cell_identity, differences, expand, make_job_id, spec_digest
+from orchestrator.expand import expand
+from orchestrator.plan import Plan, cell_identity, differences, make_job_id, spec_digest
 from orchestrator.spec import parse_spec
 
 if TYPE_CHECKING:
