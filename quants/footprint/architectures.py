@@ -56,6 +56,8 @@ class Architecture:
             attention.key_length_mla and attention.value_length_mla.
         cached_layers: only that many layers, from the first, have a cache of their own (gemma3n).
         shared_layers: attention.shared_kv_layers at the end use the caches of earlier layers (gemma4).
+        table_twice: asks for the tied output before the token table, so that an engine without a GPU and without mmap
+            allocates it twice.
     """
 
     window: Window | None = None
@@ -63,6 +65,7 @@ class Architecture:
     latent: bool = False
     cached_layers: int | None = None
     shared_layers: bool = False
+    table_twice: bool = False
 
 
 _PLAIN: Final = Architecture()
@@ -108,8 +111,8 @@ ARCHITECTURES: Final[dict[str, Architecture]] = {
     "falcon-h1": Architecture(recurrence=Recurrence.BESIDE),
     "gemma2": Architecture(window=Window(2, 4096)),
     "gemma3": Architecture(window=Window(6)),
-    "gemma3n": Architecture(window=Window(5), cached_layers=20),
-    "gemma4": Architecture(window=Window(None), shared_layers=True),
+    "gemma3n": Architecture(window=Window(5), cached_layers=20, table_twice=True),
+    "gemma4": Architecture(window=Window(None), shared_layers=True, table_twice=True),
     "gpt-oss": Architecture(window=Window(2)),
     "granitehybrid": _NO_KV,
     "jamba": _NO_KV,

@@ -60,24 +60,30 @@ class Model:
         architecture: its name.
         layers: every block, those of multi-token prediction included.
         width: of the residual stream, in elements.
+        input_width: elements of an embedding handed in: wider than `width` where images bring more (deepstack).
         vocab: tokens.
         window: tokens of the sliding window; None where no layer has one.
         latent: K only is cached (multi-head latent attention).
         v_width_max: the widest V of any layer, to which all are padded without flash attention.
         conv_width: elements of the short history (convolution, token shift) of a recurrent layer.
         state_width: elements of the state of a recurrent layer.
+        inner_width: elements of a recurrent layer's inner stream (`ssm.inner_size`).
+        experts_used: experts that each token goes to, for each layer.
         trained_context: tokens, None if the header does not say.
     """
 
     architecture: str
     layers: tuple[Layer, ...]
     width: int
+    input_width: int
     vocab: int
     window: int | None
     latent: bool
     v_width_max: int
     conv_width: int
     state_width: int
+    inner_width: int
+    experts_used: tuple[int, ...]
     trained_context: int | None
 
 
@@ -170,12 +176,15 @@ class _Reader:
             architecture=self.name,
             layers=tuple(layers),
             width=self.width,
+            input_width=self.width * (1 + (self._number("n_deepstack_layers") or 0)),
             vocab=self._vocab(),
             window=window,
             latent=latent,
             v_width_max=max(layer.v_width for layer in layers),
             conv_width=conv,
             state_width=state,
+            inner_width=self._number("ssm.inner_size") or 0,
+            experts_used=self._each("expert_used_count") or (0,) * self.count,
             trained_context=self._number("context_length"),
         )
 

@@ -54,6 +54,7 @@ class FootprintSettings:
         gpu_layers: layers on GPUs, the output layer counted as one; None: all.
         cpu_moe_layers: layers, from the first, whose expert weights stay in host memory (--n-cpu-moe).
         kv_on_gpu: whether caches follow their layers to the GPU (False: --no-kv-offload).
+        mmap: whether the file is mapped (the default) instead of read into memory of its own.
         repack: whether the CPU backend may store weights in an order of its own (the default; False: --no-repack).
         mtp: whether the weights of nextn (multi-token prediction) layers are loaded.
         rollback: tokens of speculation that recurrent state must be able to take back.
@@ -75,6 +76,7 @@ class FootprintSettings:
     gpu_layers: int | None = None
     cpu_moe_layers: int = 0
     kv_on_gpu: bool = True
+    mmap: bool = True
     repack: bool = True
     mtp: bool = False
     rollback: int = 0

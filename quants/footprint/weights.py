@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from quants.footprint.architectures import ARCHITECTURES
 from quants.footprint.placement import HOST, Placement
 from quants.gguf import TENSOR_TYPES
 
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
     from quants.gguf import Header, TensorInfo
 
 # Tables that rows are looked up in: never worth a GPU (LLM_TENSOR_LAYER_INPUT).
-_INPUT: Final = frozenset({"token_embd", "position_embd", "token_types", "per_layer_token_embd", "token_embd_norm"})
+_INPUT: Final = frozenset({"token_embd", "position_embd", "token_types", "per_layer_token_embd"})
+# Named without a layer, but kept where the first layer is.
+_FIRST_LAYER: Final = frozenset({"token_embd_norm", "per_layer_model_proj", "per_layer_proj_norm"})
+# Where token_embd_norm is the norm behind the last layer (LLM_TENSOR_OUTPUT_NORM_LFM2); elsewhere the first layer's.
+_NORM_AT_END: Final = frozenset({"lfm2", "lfm2moe"})
 # One copy on each device that has a layer: every layer asks for them under the same name.
 _EVERYWHERE: Final = frozenset({"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"})
 _BLOCK: Final = re.compile(r"blk\.(\d+)\.")
@@ -66,13 +71,17 @@ def weights(header: Header, model: Model, placement: Placement) -> Weights:
                 experts[device] = experts.get(device, 0) + size
             if repacks and device == HOST and _repackable(tensor):
                 repacked += size
-    if repacks and "output.weight" not in names:
-        # The tied table is looked up in as it is and multiplied with as a repacked copy.
+    if "output.weight" not in names and placement.output == HOST:
+        twice = ARCHITECTURES[model.architecture].table_twice and not settings.mmap
         for tensor in header.tensors:
-            if tensor.name == "token_embd.weight" and _type_repacked(tensor):
+            if tensor.name != "token_embd.weight":
+                continue
+            # The tied table is looked up in as it is, and multiplied with as a repacked copy.
+            copied = repacks and _type_repacked(tensor)
+            if copied or twice:
                 size = _bytes(tensor, HOST, placement)
                 found[HOST] = found.get(HOST, 0) + size
-                repacked += size
+                repacked += size if copied else 0
     return Weights(found, experts, repacked)
 
 
@@ -90,8 +99,11 @@ def _devices(
         return {placement.layers[layer.index] for layer in model.layers if not layer.nextn}
     if tensor.name == "token_embd.weight" and "output.weight" not in names:
         return {HOST, placement.output}
-    if tensor.name.partition(".")[0] in _INPUT:
+    stem = tensor.name.partition(".")[0]
+    if stem in _INPUT:
         return {HOST}
+    if stem in _FIRST_LAYER and not (stem == "token_embd_norm" and model.architecture in _NORM_AT_END):
+        return {placement.layers[0]}
     return {placement.output}
 
 
