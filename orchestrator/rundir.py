@@ -98,6 +98,13 @@ class RunDir:
                 f"{self.root}: {what}", hint="Give the folder that `quantsweep run` named, such as runs/quickstart."
             )
 
+    def jobs_planned(self) -> int | None:
+        """How many jobs the plan has; None where there is no plan that can be read."""
+        try:
+            return len(json.loads(self.plan.read_text(encoding="utf-8"))["jobs"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def create(self) -> None:
         """Makes the folder; refuses one that holds something else."""
         try:

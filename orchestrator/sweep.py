@@ -17,7 +17,7 @@ from orchestrator.progress import watch
 from orchestrator.rundir import RunDir
 from orchestrator.spec import SweepSpec, parse_spec, read_spec
 from orchestrator.state import CommittedAttempt, SweepState
-from results.store import RunStore
+from results.store import RunStore, read_run
 
 SWEEPS = Path(__file__).parent / "sweeps"
 """Sweeps that ship with quantsweep, one TOML file each."""
@@ -120,6 +120,12 @@ def open_plan(source: SpecSource, folder: RunDir, *, local: bool, out: TextIO) -
             hint="Start a new run with --out DIR; `quantsweep show` still reads this one's results.",
         ) from None
     return plan, identity["run_id"]
+
+
+def list_finals(folder: Path) -> list[str]:
+    """The ids of the jobs that have their final row, read beside a driver that may be alive."""
+    table = read_run(folder).table.select(["job_id", "final"])
+    return [row["job_id"] for row in table.to_pylist() if row["final"]]
 
 
 def restore_state(plan: Plan, store: RunStore, folder: RunDir, *, retry_failed: bool = False) -> SweepState:

@@ -97,10 +97,16 @@ def show(
 ) -> None:
     """Print the tables of a run, while it runs or afterwards."""
     from orchestrator.rundir import RunDir
+    from orchestrator.sweep import list_finals
     from results.tables import show as render
 
-    RunDir(folder).require()
+    run_folder = RunDir(folder)
+    run_folder.require()
     typer.echo(render(folder, as_json=as_json))
+    if (planned := run_folder.jobs_planned()) is not None:
+        done = len(list_finals(folder))
+        if done < planned:
+            typer.echo(f"{done} of {planned} jobs are done", err=True)
 
 
 exams_app = typer.Typer(help="List the exams, or prove a grader.", invoke_without_command=True, no_args_is_help=False)
