@@ -104,7 +104,7 @@ class LlamaCppServed:
             result = stream_chat(self._url, body, timeout_s=request.timeout_s, cancelled=cancelled, on_event=on_event)
         except TransportError as error:
             # The kernel closes a dying process's sockets before it reports the death.
-            if self._process.wait(_DEATH_NOTICE_S):
+            if self._stopping or self._process.wait(_DEATH_NOTICE_S):
                 raise self._gone(error.partial) from None
             raise
         return self._checked(result, request.sampling)

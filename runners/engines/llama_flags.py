@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # More than any model has: all layers, in every build (the default was none until 2025).
 _ALL_LAYERS = 999
 
+# What we must know to talk to the server, or to tell it from a stranger.
+_OURS = frozenset({"-m", "--model", "--host", "--port", "-a", "--alias", "--api-key", "--api-key-file", "--api-prefix"})
 # Flags without a setting, given where the build knows them.
 _ALWAYS: tuple[tuple[str, ...], ...] = (
     ("--fit", "off"),  # it would change the settings to make the model fit
@@ -35,6 +37,10 @@ def command_line(
     program: Program, model: Path, settings: EngineSettings, *, port: int, alias: str, device: str | None
 ) -> list[str]:
     """The whole command; `extra_args` come last and so win. Raises `LoadError` for what this build cannot do."""
+    taken = _OURS.intersection(argument.partition("=")[0] for argument in settings.extra_args)
+    if taken:
+        message = f"extra_args may not hold {', '.join(sorted(taken))}: that is chosen when the server is started"
+        raise LoadError(message, hint="take it out of the engine's settings", reason="bad_settings")
     argv = [str(program.path), "--model", str(model), "--host", "127.0.0.1", "--port", str(port), "--alias", alias]
     argv += ["--ctx-size", str(settings.context * settings.slots), "--parallel", str(settings.slots)]
     argv += ["--batch-size", str(settings.batch), "--ubatch-size", str(settings.ubatch)]

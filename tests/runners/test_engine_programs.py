@@ -131,7 +131,9 @@ class TestFlags:
         assert value(flags(OLD, device="CPU"), "--gpu-layers") == "0"
 
     def test_arguments_of_the_spec_come_last(self) -> None:
-        assert flags(NEW, extra_args=("--port", "1"))[-2:] == ["--port", "1"]
+        assert flags(NEW, extra_args=("--ctx-size", "1"))[-2:] == ["--ctx-size", "1"]
+        with pytest.raises(LoadError, match="extra_args may not hold --port"):
+            flags(NEW, extra_args=("--mlock", "--port", "1"))
 
     @pytest.mark.parametrize(
         ("settings", "flag"),
