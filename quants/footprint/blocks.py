@@ -121,17 +121,17 @@ def _attention(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
         width = block.shapes["attn_output.weight"][0]
         if block.out("attn_q") == 2 * width:
             # A gate is projected together with the query (qwen3next, qwen35).
-            both = q
-            q = tape.op(width * token, both)
-            gate = tape.op(width * token, both)
-        q = tape.over(q)
+            gate = tape.op(width * token, q)
+        # Normalized or rotated through a reshaped view, whose room the allocator does not reuse.
+        q = tape.op(width * token, q)
         if batch.rotate_k:
             q = tape.op(width * token, q)
         if block.has("attn_k"):
             v = tape.op(block.out("attn_v" if block.has("attn_v") else "attn_k") * token, normed)
             if batch.rotate_v:
                 v = tape.op(tape.size(v), v)
-            k = tape.over(tape.op(block.out("attn_k") * token, normed))
+            k = tape.op(block.out("attn_k") * token, normed)
+            k = tape.op(tape.size(k), k)
             if batch.rotate_k:
                 k = tape.op(tape.size(k), k)
             tape.use(k)
