@@ -49,9 +49,11 @@ def _signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-def _has_exited(pid: int) -> bool:
-    """Whether the child has ended, without reaping it: until then its group id cannot be reused."""
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+def _has_exited(server: subprocess.Popen[bytes]) -> bool:
+    """Whether the server has ended, without reaping it where that can be had: until then its group id stays its own."""
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13
+        return server.poll() is not None
+    return os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _adopted() -> list[int]:
@@ -81,11 +83,12 @@ def _end_adopted() -> None:
             time.sleep(0.005)
 
 
-def _watch(pid: int, owner: int, grace_s: float, wake_fd: int, stop_requests: list[int]) -> None:
+def _watch(server: subprocess.Popen[bytes], owner: int, grace_s: float, wake_fd: int, stop_requests: list[int]) -> None:
     """Return when the server has exited; ask it to, then make it, once the owner wants that or is gone."""
     pipes = [0, wake_fd]
     kill_at: float | None = None
-    while not _has_exited(pid):
+    pid = server.pid
+    while not _has_exited(server):
         left = _OWNER_CHECK_S if kill_at is None else min(_OWNER_CHECK_S, max(0.0, kill_at - time.monotonic()))
         ready, _, _ = select.select(pipes, [], [], left)
         if wake_fd in ready:
@@ -133,7 +136,7 @@ def supervise(owner: int, grace_s: float, command: list[str]) -> None:
         _tell(status_fd, error=error.strerror or str(error), errno=error.errno)
         return
     _tell(status_fd, pid=server.pid, spawned_s=spawned_s)
-    _watch(server.pid, owner, grace_s, wake_read, stop_requests)
+    _watch(server, owner, grace_s, wake_read, stop_requests)
     _signal_group(server.pid, signal.SIGKILL)
     code = server.wait()
     _end_adopted()
