@@ -173,15 +173,15 @@ def make_devices() -> None:
 
 def make_proc(read_only: list[str]) -> None:
     """/proc of the new PID namespace; left out where a container forbids a new one (its own is partly covered)."""
+    try:
+        write_file("/old/proc/sys/user/max_user_namespaces", "0")  # counts for this user namespace only
+    except OSError:
+        pass  # it is read-only in a container; a nested user namespace has no more rights than this one
     os.makedirs("/new/proc", exist_ok=True)
     try:
         mount("proc", "/new/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     except SetupError:
         return
-    try:
-        write_file("/new/proc/sys/user/max_user_namespaces", "0")
-    except OSError:
-        pass  # a kernel without that setting; a nested user namespace still has no more rights than this one
     for path in read_only:
         mount(f"/new{path}", f"/new{path}", "", MS_BIND | MS_REC)
 

@@ -76,7 +76,14 @@ def supervise(
     finally:
         os.close(status_fd)
         os.close(stdin_fd)
-    reader = _Reader(process, report_fd, limits, process_1)
+    try:
+        reader = _Reader(process, report_fd, limits, process_1)
+    except OSError as error:  # a kernel before 5.3 has no pidfd
+        end(process.pid)
+        process.kill()
+        process.communicate()
+        os.close(report_fd)
+        raise SandboxFailed(f"the sandbox cannot be watched: {error}") from error
     try:
         limit = _wait(process.pid, reader, started, limits, Watch(process.pid, limits, workdir))
         returncode = process.wait(_END_S)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runners.sandbox import SandboxUnavailable, choose, open_sandbox
+from runners.sandbox import SandboxFailed, SandboxUnavailable, bubblewrap, choose, namespaces, open_sandbox
 from runners.sandbox.advice import install_command, namespace_command
 from runners.sandbox.base import Completed, Limits, View
 from runners.sandbox.layout import Mount, mounts
 from runners.sandbox.rlimits import rlimits
+from runners.sandbox.supervise import Ended
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -50,6 +57,24 @@ def test_missing_bubblewrap_is_named_with_its_command(tmp_path: Path, monkeypatc
     with pytest.raises(SandboxUnavailable, match="bwrap is not installed") as caught:
         open_sandbox("bubblewrap")
     assert caught.value.hint == "sudo apt-get install -y bubblewrap"
+
+
+def test_container_whose_proc_is_covered_gets_a_sandbox_without_proc(tmp_path: Path) -> None:
+    """Docker covers parts of /proc, and then the kernel allows no new one: bubblewrap gives up, namespaces go on."""
+    program = (
+        "import pathlib, sys\n"
+        "from runners.sandbox import open_sandbox\n"
+        "sandbox = open_sandbox()\n"
+        "done = sandbox.run(['/bin/sh', '-c', 'echo /proc/*; echo x > /usr/x'], workdir=pathlib.Path(sys.argv[1]))\n"
+        "print(sandbox.isolation, done.stdout, done.stderr)\n"
+    )
+    covered = 'mount -t tmpfs tmpfs /proc/fs && exec "$@"'
+    argv = ["unshare", "-Urm", "sh", "-c", covered, "sh", sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("namespaces")
+    assert "b'/proc/*\\n'" in done.stdout
+    assert "Read-only file system" in done.stdout
 
 
 def test_unknown_kind_is_refused() -> None:
@@ -130,6 +155,39 @@ def test_old_kernels_get_no_process_limit_that_counts_the_whole_user(monkeypatch
     assert "RLIMIT_NPROC" not in rlimits(Limits(), own_processes=1)
     monkeypatch.setattr("platform.release", lambda: "6.1.0-rc1+")
     assert rlimits(Limits(processes=10), own_processes=1)["RLIMIT_NPROC"] == (11, 11)
+
+
+def ended(report: bytes, **changes: Any) -> Ended:
+    return replace(Ended(returncode=0, stdout=b"", stderr=b"said", report=report, limit=None, wall_s=1.0), **changes)
+
+
+def test_report_of_the_launcher() -> None:
+    sandbox = namespaces.NamespaceSandbox()
+    read = namespaces._completed
+    assert read(ended(b"landlock 0\nstarted\nexit 3\n"), sandbox).exit_code == 3
+    assert sandbox.isolation == "namespaces"
+    assert read(ended(b"landlock 7\nstarted\nsignal 11\n"), sandbox).signal == 11
+    assert sandbox.isolation == "namespaces+landlock"
+    assert read(ended(b"landlock 7\nstarted\n", limit="time_limit"), sandbox).status == "time_limit"
+    assert read(ended(b"landlock 7\nstarted\n"), sandbox).status == "signal"
+    with pytest.raises(SandboxFailed, match="could not be set up: mount /new: Permission denied"):
+        read(ended(b"error mount /new: Permission denied\n"), sandbox)
+    with pytest.raises(SandboxFailed, match="ended before the command was started") as caught:
+        read(ended(b""), sandbox)
+    assert caught.value.hint == "said"
+
+
+def test_report_of_bubblewrap() -> None:
+    read = bubblewrap._completed
+    started = b'{ "child-pid": 5 }\n'
+    assert read(ended(started + b'{ "exit-code": 3 }\n', returncode=3)).exit_code == 3
+    assert read(ended(started + b'{ "exit-code": 139 }\n', returncode=139)).signal == 11
+    assert read(ended(started, returncode=137)).status == "signal"
+    assert read(ended(started, returncode=137, limit="memory_limit")).status == "memory_limit"
+    with pytest.raises(SandboxFailed, match="bubblewrap could not set up the sandbox"):
+        read(ended(started, returncode=1))
+    assert bubblewrap._process_1(started) == 5
+    assert bubblewrap._process_1(b'{ "child-') is None
 
 
 def test_a_run_ended_by_the_kernel_counts_as_killed() -> None:
