@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from quants.footprint.tape import Tape
 
 F32: Final = 4
+_PARALLEL: Final = frozenset({"cohere2", "command-r"})  # attention and feed-forward read the same input
+_NORMED_VALUES: Final = frozenset({"gemma3n", "gemma4"})  # architectures that normalize V too
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +62,40 @@ class Block:
         return shape[1]
 
     def used_experts(self) -> int:
+        """How many experts each token goes to."""
         return self.model.experts_used[self.layer.index]
 
 
 def run_block(tape: Tape, block: Block, batch: Batch, x: int) -> int:
     """Record a block that reads the residual stream `x`; the node of the stream behind it."""
-    token = batch.tokens * F32
-    stream = tape.size(x)
-    width = block.model.width
+    if block.has("time_mix_key"):
+        return _rwkv(tape, block, batch, x)
+    if block.model.architecture in _PARALLEL:
+        normed = tape.op(block.model.width * batch.tokens * F32, x)
+        attended = _attention(tape, block, batch, normed)
+        return tape.over(tape.over(_dense(tape, block, batch, normed, "ffn_{}"), x), attended)
+    mixed = run_mixer(tape, block, batch, x)
+    if mixed is not None:
+        x = tape.over(mixed, x)
+    return run_feed_forward(tape, block, batch, x)
+
+
+def run_mixer(tape: Tape, block: Block, batch: Batch, x: int) -> int | None:
+    """Record what mixes tokens (attention, recurrence or both side by side); None for a feed-forward-only block."""
+    recurrent = block.has("ssm_in") or block.has("ssm_conv1d") or block.has("ssm_conv1d_q")
+    short = block.has("shortconv.conv")
+    attends = block.has("attn_output") and not block.has("ssm_conv1d_q")
+    if not (recurrent or short or attends):
+        return None
+    normed = tape.op(block.model.width * batch.tokens * F32, x) if block.has("attn_norm") else x
     mixed: list[int] = []
-    if block.has("attn_norm") or block.has("attn_q") or block.has("attn_qkv"):
-        normed = tape.op(stream, x) if block.has("attn_norm") else x
-        if block.has("ssm_in") or block.has("ssm_conv1d") or block.has("ssm_conv1d_q"):
-            mixed.append(_recurrent(tape, block, batch, normed))
-        elif block.has("shortconv.conv"):
-            mixed.append(_shortconv(tape, block, batch, normed))
-        elif block.has("time_mix_key"):
-            mixed.append(_rwkv(tape, block, batch, normed))
-        if block.layer.heads and not block.layer.recurrent or block.has("attn_output") and block.has("ssm_in"):
-            if block.has("attn_output"):
-                mixed.append(_attention(tape, block, batch, normed))
-    if not mixed:
-        return _feed_forward(tape, block, batch, x)
-    cur = mixed[0]
-    for other in mixed[1:]:
-        cur = tape.over(cur, other)
-    if block.has("post_attention_norm"):
-        cur = tape.over(cur)
-    x = tape.over(cur, x)
-    del token, width
-    return _feed_forward(tape, block, batch, x)
+    if recurrent:
+        mixed.append(_recurrent(tape, block, batch, normed))
+    if short:
+        mixed.append(_shortconv(tape, block, batch, normed))
+    if attends:
+        mixed.append(_attention(tape, block, batch, normed))
+    return tape.over(*mixed)
 
 
 def _attention(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
@@ -109,6 +115,7 @@ def _attention(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
             cur = tape.op(value * token, cur)
         return tape.op(block.out("attn_output") * token, cur)
     gate: int | None = None
+    keys: list[int] = []
     if block.has("attn_qkv"):
         qkv = tape.op(block.out("attn_qkv") * token, normed)
         width = block.shapes["attn_output.weight"][0]
@@ -126,16 +133,16 @@ def _attention(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
         q = tape.op(width * token, q)
         if batch.rotate_k:
             q = tape.op(width * token, q)
-        if block.has("attn_k"):
-            v = tape.op(block.out("attn_v" if block.has("attn_v") else "attn_k") * token, normed)
-            if batch.rotate_v:
-                v = tape.op(tape.size(v), v)
-            k = tape.op(block.out("attn_k") * token, normed)
-            k = tape.op(tape.size(k), k)
-            if batch.rotate_k:
-                k = tape.op(tape.size(k), k)
-            tape.use(k)
-            tape.use(v)
+        if block.has("attn_k") and layer.cached:
+            # `build_attn` writes V first, its variant for windows K.
+            for name in ("attn_k", "attn_v") if block.model.window else ("attn_v", "attn_k"):
+                made = tape.op(block.out(name if block.has(name) else "attn_k") * token, normed)
+                if name == "attn_k" or block.model.architecture in _NORMED_VALUES:
+                    made = tape.op(tape.size(made), made)
+                if batch.rotate_k if name == "attn_k" else batch.rotate_v:
+                    made = tape.op(tape.size(made), made)
+                keys.append(made)
+        tape.use(*keys)
     cur = _mha(tape, block, batch, q, width)
     if batch.rotate_v:
         cur = tape.op(width * token, cur)
@@ -187,27 +194,18 @@ def _mha(tape: Tape, block: Block, batch: Batch, q: int, out_width: int) -> int:
     return tape.op(out_width * token, cur)
 
 
-def _feed_forward(tape: Tape, block: Block, batch: Batch, x: int) -> int:
-    token = batch.tokens * F32
-    width = block.model.width * token
+def run_feed_forward(tape: Tape, block: Block, batch: Batch, x: int) -> int:
+    """Record the feed-forward and its residual; `x` itself for a block without one."""
     moe = block.has("ffn_down_exps")
-    dense = block.has("ffn_down") or block.has("channel_mix_key")
-    if not moe and not dense:
+    if not moe and not block.has("ffn_down"):
         return x
-    normed = tape.op(tape.size(x), x)
+    normed = tape.op(block.model.width * batch.tokens * F32, x)
     out: list[int] = []
     if moe:
         out.append(_experts(tape, block, batch, normed))
-    for prefix in ("ffn_{}", "ffn_{}_shexp"):
-        if block.has(prefix.format("down")):
-            out.append(_dense(tape, block, batch, normed, prefix))
-    if block.has("channel_mix_key"):
-        out.append(_channel_mix(tape, block, batch, normed))
-    cur = out[0]
-    for other in out[1:]:
-        cur = tape.over(cur, other)
-    del width
-    return tape.over(cur, x)
+    prefixes = [prefix for prefix in ("ffn_{}", "ffn_{}_shexp") if block.has(prefix.format("down"))]
+    out += [_dense(tape, block, batch, normed, prefix) for prefix in prefixes]
+    return tape.over(tape.over(*out), x)
 
 
 def _dense(tape: Tape, block: Block, batch: Batch, normed: int, prefix: str) -> int:
@@ -334,29 +332,34 @@ def _shortconv(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
     return tape.op(width * token, mixed)
 
 
-def _rwkv(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
+def _rwkv(tape: Tape, block: Block, batch: Batch, x: int) -> int:
+    """A whole block of RWKV-7: time mix, channel mix and their residuals (rwkv7-base.cpp)."""
     token = batch.tokens * F32
     width = block.model.width * token
     state = block.model.state_width * batch.sequences * F32
-    shifted = tape.op(width, normed)
-    delta = tape.over(shifted, normed)
-    mixes = tape.op(6 * width, delta, normed)
+    history = tape.op(block.model.conv_width * batch.sequences * F32)
+    before = tape.op(state)
+    normed = tape.op(width, x)
+    shifted = tape.over(tape.op(width, history, normed), normed)
+    mixes = tape.over(tape.op(6 * width, shifted), normed)
     r = tape.op(width, mixes)
-    w = tape.op(width, mixes)
-    k = tape.op(width, mixes)
-    v = tape.op(width, mixes)
-    g = tape.op(width, mixes)
-    a = tape.op(width, mixes)
-    kk = tape.op(width, k)
-    out = tape.op(width + state, r, w, k, v, a, kk)
-    y = tape.op(width, out)
-    return tape.op(width, tape.over(y, g))
-
-
-def _channel_mix(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
-    token = batch.tokens * F32
-    width = block.model.width * token
-    shifted = tape.op(width, normed)
-    mixed = tape.over(shifted, normed)
-    key = tape.over(tape.op(block.out("channel_mix_key") * token, mixed))
-    return tape.op(width, key)
+    decay = tape.op(width, mixes)
+    key = tape.op(width, mixes)
+    rate = tape.op(width, mixes)
+    scaled = tape.op(width, key)
+    key2 = tape.over(tape.over(tape.op(width, rate, scaled), scaled), key)
+    value = tape.op(width, mixes)
+    unit = tape.op(width, tape.over(key))
+    negative = tape.op(width, unit)
+    removal = tape.over(unit, rate)
+    out = tape.op(width + state, r, decay, key2, value, negative, removal, before)
+    y = tape.over(tape.op(width, tape.op(width, out)))
+    bonus = tape.op(token, tape.over(tape.op(width, key2, r)))
+    y = tape.over(y, tape.op(width, value, bonus))
+    y = tape.over(y, tape.op(width, mixes))
+    x = tape.op(width, tape.op(width, y), x)
+    inner = tape.op(width, x)
+    tape.use(normed, inner)
+    step = tape.over(tape.op(width, tape.op(width, history, inner), inner), inner)
+    hidden = tape.over(tape.op(block.out("channel_mix_key") * token, step))
+    return tape.over(tape.op(width, hidden), x)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from quants.footprint.blocks import F32, Batch, Block, run_block
 from quants.footprint.caches import cache_type, cells, padded_context
+from quants.footprint.gemma import PerLayerInputs, run_gemma3n, run_gemma4, spread
 from quants.footprint.placement import HOST, Placement, pad
 from quants.footprint.tape import Tape
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from quants.gguf import Header
 
 F16: Final = 2
+NKEEP = 13
 _BLOCK: Final = re.compile(r"blk\.(\d+)\.(.+)")
 
 
@@ -55,7 +57,9 @@ def compute_bytes(
         found[device] = _peak(mine, model, settings, device, placement, outputs)
     if placement.gpus:
         # Inputs and the token lookup stay in host memory: masks, the embeddings' input, their result.
-        found[HOST] = max(found.get(HOST, 0), masks + 2 * stream)
+        token = tokens * F32
+        rows = _per_layer_width(list(blocks)) * len(model.layers) * token
+        found[HOST] = max(found.get(HOST, 0), masks + stream + model.width * token + rows)
     return found
 
 
@@ -85,9 +89,9 @@ def _peak(
     attends = [block.layer for block in blocks if block.layer.cached or block.layer.heads]
     mask = window_mask = None
     if any(layer.cached for layer in attends):
-        mask = tape.leaf(extent.full * tokens * element)
         if any(layer.windowed for layer in attends):
             window_mask = tape.leaf(extent.window * tokens * element)
+        mask = tape.leaf(extent.full * tokens * element)
     quantized_k = cache_type(settings.cache_type_k).block_size > 1
     quantized_v = cache_type(settings.cache_type_v).block_size > 1
     heads = {layer.head_size for layer in attends if layer.cached}
@@ -105,12 +109,43 @@ def _peak(
     )
     if x is None:
         x = tape.op(stream)
-    for block in _samples(blocks):
-        x = run_block(tape, block, batch, x)
+    x = _run(tape, blocks, batch, x, model, on_host=device == HOST)
     if device == placement.output:
         last = tape.op(model.width * outputs * F32, x)
         tape.op(model.vocab * outputs * F32, last)
     return tape.peak()
+
+
+def _run(tape: Tape, blocks: list[Block], batch: Batch, x: int, model: Model, *, on_host: bool) -> int:
+    """Record the blocks of one device behind the embeddings `x`; the node of the stream at their end."""
+    samples = _samples(blocks)
+    per_layer = _per_layer_width(blocks)
+    if per_layer:
+        size = per_layer * len(model.layers) * batch.tokens * F32
+        rows = tape.op(size) if on_host else tape.leaf(size)
+        inputs = PerLayerInputs(x, tape.op(size, rows), size)
+        if blocks[0].has("altup_proj") or blocks[0].has("altup_router"):
+            x = spread(tape, batch, x, model.width)
+            for block in samples:
+                x = run_gemma3n(tape, block, batch, x, inputs)
+            return x
+        for block in samples:
+            x = run_gemma4(tape, block, batch, x, inputs)
+        return x
+    # Images may bring more than one embedding for each token; the further ones are added behind the first layers.
+    deep = model.input_width // model.width - 1
+    wide = tape.op(model.input_width * batch.tokens * F32, x) if deep else x
+    x = wide
+    for block in samples:
+        x = run_block(tape, block, batch, x)
+        if block.layer.index < deep:
+            x = tape.over(x, wide)
+    return x
+
+
+def _per_layer_width(blocks: list[Block]) -> int:
+    """Elements of each layer's own input (Gemma 3n, Gemma 4); 0 where there is none."""
+    return blocks[0].out("inp_gate") if blocks and blocks[0].has("inp_gate") else 0
 
 
 def _samples(blocks: Iterable[Block]) -> list[Block]:
@@ -120,7 +155,7 @@ def _samples(blocks: Iterable[Block]) -> list[Block]:
     before: object = None
     for block in blocks:
         kind = (block.layer.windowed, block.layer.recurrent, block.layer.k_width, tuple(block.shapes.items()))
-        if len(kept) < 3 or (before, kind) not in seen:
+        if len(kept) < NKEEP or (before, kind) not in seen:
             kept.append(block)
         seen.add((before, kind))
         before = kind

@@ -85,9 +85,7 @@ class _Arena:
         self._end = 0
 
     def take(self, size: int) -> int:
-        best = min(
-            ((room, -index) for index, (_, room) in enumerate(self._free) if room >= size), default=None
-        )
+        best = min(((room, -index) for index, (_, room) in enumerate(self._free) if room >= size), default=None)
         if best is None:
             offset = self._end
             self._end += size
