@@ -35,6 +35,8 @@ from runners.timing import measure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from profiles.sampler import Sampler
+    from profiles.samples import Phase as SamplerPhase
     from profiles.samples import Samples
     from profiles.types import Device
     from runners.sandbox.base import Sandbox
@@ -97,7 +99,7 @@ class CellRun:
         self._log_path = state_dir() / "logs" / order.run_id / f"{order.cell_id}-{order.lease_id}.log"
         self._grading: Future[None] | None = None
         self._grader = ThreadPoolExecutor(1, thread_name_prefix=f"grade-{order.lease_id}")
-        self._sampler: Any = None
+        self._sampler: Sampler | None = None
         self._load_samples: Samples | None = None
         self._reloads = 0
         self._cold = True
@@ -194,6 +196,11 @@ class CellRun:
         self._phase("loading")
         devices = [] if self._device is None else [self._device]
         baseline = take_baseline(devices)
+
+        def sample(pid: int) -> None:
+            self._stop_sampler()
+            self._sampler = Sampler(pid, devices, baseline=baseline).start()
+
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         try:
             served = get_engine(self.order.engine.kind, binary=self.order.engine.binary).load(
@@ -202,15 +209,14 @@ class CellRun:
                 log_path=self._log_path,
                 device=self.order.engine_device,
                 cancelled=self._cancelled,
+                on_spawn=sample,
             )
         except EngineError as error:
             if self._cancelled.is_set():
                 raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None
             raise _Ended("failed", Outcome.SERVER_START, str(error)) from None
         self._cold = served.warm_up is None
-        if served.pid is not None:
-            self._load_samples = None
-            self._sampler = Sampler(served.pid, devices, baseline=baseline).start()
+        self._load_samples = self._window("idle")
         self._emit(orders.ModelLoaded(lease_id=self.order.lease_id, load_s=served.load_s))
         return served
 
@@ -222,10 +228,13 @@ class CellRun:
             raise _Ended("failed", Outcome.SERVER_CRASH, f"the engine died {self._reloads} times in this lease")
         return self._load(model)
 
+    def _stop_sampler(self) -> None:
+        sampler, self._sampler = self._sampler, None
+        if sampler is not None:
+            sampler.stop()
+
     def _stop(self, served: Served | None) -> None:
-        if self._sampler is not None:
-            self._sampler.stop()
-            self._sampler = None
+        self._stop_sampler()
         if served is not None:
             served.stop()
 
@@ -256,7 +265,7 @@ class CellRun:
             first_token=self._decoding,
         )
         self._phase("generating", job)
-        self._sampler_window()
+        self._window("prefill")
         result: ChatResult | None
         failure: ChatError | None = None
         try:
@@ -267,7 +276,7 @@ class CellRun:
             if self._cancelled.is_set():
                 raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None
             failure, result = error, error.partial
-        samples = self._sampler_window()
+        samples = self._window("idle")
         reasons: dict[str, str] = {}
         columns |= row.sample_columns(self._load_samples, samples, reasons)
         if result is not None:
@@ -292,14 +301,9 @@ class CellRun:
         if not self.order.overlap_grading:
             self._wait_for_grading()
 
-    def _sampler_window(self) -> Samples | None:
-        """The figures since the last call; the first window after a load is the load's own."""
-        if self._sampler is None:
-            return None
-        samples: Samples = self._sampler.reset()
-        if self._load_samples is None:
-            self._load_samples = samples
-        return samples
+    def _window(self, phase: SamplerPhase) -> Samples | None:
+        """The figures since the last call; the next window begins in `phase`. None for an engine that is not ours."""
+        return None if self._sampler is None else self._sampler.reset(phase)
 
     def _decoding(self) -> None:
         if self._sampler is not None:
@@ -337,6 +341,9 @@ class CellRun:
                 columns["grader_log"] = "Not graded: the answer was not finished."
         else:
             columns |= self._score(exam, sandbox, job, result)
+            if result.context_full and columns["outcome"] == Outcome.MAX_TOKENS:
+                error = f"the answer filled the context of {columns['context']} tokens"
+                columns |= row.outcome_columns(Outcome.CONTEXT_OVERFLOW, error)
         ended = datetime.now(UTC)
         finished = row.finish(columns, reasons, started=started, ended=ended)
         duration_s = time.monotonic() - started_s

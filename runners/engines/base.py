@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
 OnOffAuto: TypeAlias = Literal["on", "off", "auto"]
+OnSpawn: TypeAlias = Callable[[int], None]
 
 # Where a server runs or how long we wait for it says nothing about what it answers.
 _NOT_COMPARABLE = frozenset({"binary", "load_timeout_s"})
@@ -204,11 +206,15 @@ class Engine(Protocol):
         log_path: Path,
         device: str | None = None,
         cancelled: threading.Event | None = None,
+        on_spawn: OnSpawn | None = None,
     ) -> Served:
         """Start it with `model` (the first file of a split set) and wait until it answers.
 
         `device` is one of `EngineInfo.devices`, several joined by commas, "CPU" for none of them, or None for the
-        engine's choice. Raises `EngineUnavailableError` or `LoadError`; then no process is left behind.
+        engine's choice. `on_spawn` is told the serving process's id as soon as there is one, so that its memory can
+        be sampled while it loads; a start that had to be repeated tells it again.
+
+        Raises `EngineUnavailableError` or `LoadError`; then no process is left behind.
         """
         ...
 
@@ -225,6 +231,7 @@ __all__ = [
     "LoadError",
     "LoadFailure",
     "OnOffAuto",
+    "OnSpawn",
     "Served",
     "WarmUp",
 ]

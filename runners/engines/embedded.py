@@ -29,6 +29,8 @@ from runners.process import ProcessStartError, ServerProcess
 if TYPE_CHECKING:
     import threading
 
+    from runners.engines.base import OnSpawn
+
 KIND = "embedded"
 _CHILD = Path(__file__).with_name("embedded_child.py")
 _ALL_LAYERS = 999
@@ -85,6 +87,7 @@ class EmbeddedEngine:
         log_path: Path,
         device: str | None = None,
         cancelled: threading.Event | None = None,
+        on_spawn: OnSpawn | None = None,
     ) -> Served:
         """Serve `model`. `device` hides the others from llama.cpp; "CPU" keeps everything off the GPUs."""
         there = self.available()
@@ -100,6 +103,8 @@ class EmbeddedEngine:
             process = ServerProcess.start(argv, log_path=log_path, environment=environment)
         except ProcessStartError as error:
             raise EngineUnavailableError(error.message, error.hint) from None
+        if on_spawn is not None:
+            on_spawn(process.pid)
         try:
             base_url = _await_address(process, settings.load_timeout_s, cancelled)
         except BaseException:

@@ -26,6 +26,8 @@ from runners.process import ProcessStartError, ServerProcess
 if TYPE_CHECKING:
     import threading
 
+    from runners.engines.base import OnSpawn
+
 KIND = "llama-server"
 BINARY_VARIABLE = "LLAMA_SERVER"
 _PORT_ATTEMPTS = 5
@@ -96,13 +98,22 @@ class LlamaServerEngine:
         log_path: Path,
         device: str | None = None,
         cancelled: threading.Event | None = None,
+        on_spawn: OnSpawn | None = None,
     ) -> Served:
         """Serve `model`; tries other ports while strangers take the ones it chose."""
         program = self._examine(settings.binary or self._binary)
         if isinstance(program, EngineUnavailable):
             raise EngineUnavailableError(program.reason, program.hint)
         for _ in range(_PORT_ATTEMPTS):
-            served = _attempt(program, model, settings, log_path=log_path, device=device, cancelled=cancelled)
+            served = _attempt(
+                program,
+                model,
+                settings,
+                log_path=log_path,
+                device=device,
+                cancelled=cancelled,
+                on_spawn=on_spawn,
+            )
             if served is not None:
                 return served
         hint = "see what takes ports on 127.0.0.1 so fast"
@@ -117,6 +128,7 @@ def _attempt(
     log_path: Path,
     device: str | None,
     cancelled: threading.Event | None,
+    on_spawn: OnSpawn | None,
 ) -> Served | None:
     """One start; None if another program got the port first."""
     port = _free_port()
@@ -126,6 +138,8 @@ def _attempt(
         process = ServerProcess.start(argv, log_path=log_path, environment=server_environment())
     except ProcessStartError as error:
         raise EngineUnavailableError(error.message, error.hint) from None
+    if on_spawn is not None:
+        on_spawn(process.pid)
     try:
         return bring_up(
             process,

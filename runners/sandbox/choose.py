@@ -49,12 +49,9 @@ def choose(prefer: str | None) -> Sandbox:
             return _tried(_KINDS[name]())
         except RunnersError as error:
             refusals[name] = error
-    raise SandboxUnavailable(
-        "no sandbox works on this machine, and nothing runs without one ("
-        + "; ".join(f"{name}: {error.message}" for name, error in refusals.items())
-        + ")",
-        _hint(refusals),
-    )
+    reasons = "; ".join(f"{name}: {error.message}" for name, error in refusals.items())
+    what = f"the sandbox {prefer} does not work" if prefer else "no sandbox works"
+    raise SandboxUnavailable(f"{what} on this machine, and nothing runs without one ({reasons})", _hint(refusals))
 
 
 def _hint(refusals: dict[str, RunnersError]) -> str:

@@ -44,6 +44,7 @@ overlap_grading = "{overlap}"
 max_tokens = 1024
 [engine]
 context = 2048
+threads = 1
 [[models]]
 name = "stand-in"
 source = "builtin:stand-in"

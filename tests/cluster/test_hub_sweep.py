@@ -26,6 +26,7 @@ exams = ["todo"]
 max_tokens = 60
 [engine]
 context = 1024
+threads = 1
 [[models]]
 name = "tiny"
 source = "hf:owner/{repo}"

@@ -28,6 +28,7 @@ exams = ["todo"]
 max_tokens = 1024
 [engine]
 context = 2048
+threads = 1
 [[models]]
 name = "stand-in"
 source = "builtin:stand-in"

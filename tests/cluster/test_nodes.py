@@ -30,6 +30,7 @@ exams = ["todo"]
 max_tokens = 60
 [engine]
 context = 1024
+threads = 1
 [[models]]
 name = "tiny"
 source = "{model}"
