@@ -1,0 +1,256 @@
+"""A cell on this node: what its rows say when all goes well, and when each part of it fails for real."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import queue
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from quants.source import resolve, select
+from results.schema import validate_row
+from runners.cell import CellRun
+from runners.chat import Sampling
+from runners.engines.base import EngineSettings
+from runners.orders import CellEnded, CellOrder, JobOrder, ModelLoaded, NodeFacts, PhaseChanged, RowReady
+from runners.spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from runners.orders import CellEvent
+
+JOB = JobOrder(job_id="v1-a", attempt=1, exam="todo", exam_version="1", seed=1, number=1, total=2)
+
+
+def order_for(model: Path, *, max_tokens: int = 40, **more: Any) -> CellOrder:
+    artifact = select(resolve(str(model), base_dir=model.parent), "all")[0]
+    settings = EngineSettings(context=1024, threads=1)
+    return CellOrder(
+        **{
+            "run_id": "run",
+            "sweep": "test",
+            "lease_id": "L1",
+            "cell_id": "c1",
+            "model": "tiny",
+            "variant": "",
+            "artifact": artifact,
+            "engine": settings,
+            "sampling": Sampling(temperature=0.8, max_tokens=max_tokens),
+            "scoring": {"todo": "strict"},
+            "generation_timeout_s": 60.0,
+            "device_id": "cpu",
+            "engine_device": "CPU",
+            "hardware_class": "test",
+            **more,
+        }
+    )
+
+
+class Lease:
+    """A cell running in a thread, its events in a queue, as an agent has it."""
+
+    def __init__(self, order: CellOrder) -> None:
+        self.events: queue.Queue[CellEvent] = queue.Queue()
+        self.seen: list[CellEvent] = []
+        self.cell = CellRun(order, node=NodeFacts(hostname="box"), device=None, emit=self.events.put)
+        self.thread = threading.Thread(target=self.cell.run)
+        self.thread.start()
+
+    def wait_for(self, kind: type[Any], seconds: float = 60) -> Any:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            event = self.events.get(timeout=max(0.01, deadline - time.monotonic()))
+            self.seen.append(event)
+            if isinstance(event, kind):
+                return event
+        raise AssertionError(f"no {kind.__name__} came; seen: {self.seen}")
+
+    def finish(self) -> CellEnded:
+        ended = self.wait_for(CellEnded)
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+        assert isinstance(ended, CellEnded)
+        return ended
+
+
+@pytest.fixture
+def leases() -> Iterator[list[Lease]]:
+    started: list[Lease] = []
+    yield started
+    for lease in started:
+        lease.cell.cancel()
+        lease.thread.join(20)
+
+
+def servers() -> list[psutil.Process]:
+    """The llama.cpp servers below this process."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if "embedded_child" in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def row_of(ready: RowReady) -> dict[str, Any]:
+    """The row as the driver would complete it; it has to fit the table."""
+    row = {**ready.row, "final": True}
+    validate_row(row)
+    return row
+
+
+def test_jobs_of_a_cell_share_one_load_and_leave_nothing(tiny_model: Path, leases: list[Lease]) -> None:
+    lease = Lease(order_for(tiny_model))
+    leases.append(lease)
+    lease.cell.assign(JOB)
+    lease.cell.assign(dataclasses.replace(JOB, job_id="v1-b", seed=2, number=2))
+    lease.cell.close()
+    first, second = row_of(lease.wait_for(RowReady)), row_of(lease.wait_for(RowReady))
+    assert first["load_s"] == second["load_s"] > 0
+    assert (first["cold"], first["shared_with"], first["cached_tokens"]) == (False, "[]", 0)
+    assert first["outcome"] == "max_tokens"
+    assert first["outcome_class"] == "budget"
+    assert first["answer_tokens"] == 40
+    assert first["peak_ram_bytes"] > 5_000_000
+    assert first["buffer_model_bytes"] > 0
+    assert first["ttft_any_s"] <= first["e2e_s"]
+    assert json.loads(first["scores"]).keys() == {"published", "strict"}
+    spooled = {row["job_id"] for row, _ in Spool.of_run("run").rows()}
+    assert spooled == {"v1-a", "v1-b"}
+    ended = lease.finish()
+    assert ended.how == "done"
+    assert "model buffer size" in ended.log
+    assert not servers()
+    loads = [event for event in lease.seen if isinstance(event, ModelLoaded)]
+    assert len(loads) == 1
+
+
+def test_a_server_that_is_killed_costs_one_attempt_and_is_started_again(tiny_model: Path, leases: list[Lease]) -> None:
+    lease = Lease(order_for(tiny_model, max_tokens=600))
+    leases.append(lease)
+    lease.cell.assign(JOB)
+    while not (isinstance(event := lease.wait_for(PhaseChanged), PhaseChanged) and event.phase == "generating"):
+        pass
+    os.kill(servers()[0].pid, signal.SIGKILL)
+    row = row_of(lease.wait_for(RowReady))
+    assert (row["outcome"], row["outcome_class"], row["score"]) == ("server_crash", "infrastructure", None)
+    assert row["error"]
+    lease.cell.assign(dataclasses.replace(JOB, attempt=2))
+    lease.cell.close()
+    again = row_of(lease.wait_for(RowReady))
+    assert (again["attempt"], again["outcome"]) == (2, "max_tokens")
+    assert lease.finish().how == "done"
+    assert not servers()
+
+
+def test_time_that_runs_out_is_scored_zero_and_marked(tiny_model: Path, leases: list[Lease]) -> None:
+    lease = Lease(order_for(tiny_model, max_tokens=900, generation_timeout_s=0.05))
+    leases.append(lease)
+    lease.cell.assign(JOB)
+    row = row_of(lease.wait_for(RowReady))
+    assert (row["outcome"], row["outcome_class"], row["score"]) == ("generation_timeout", "budget", 0.0)
+    lease.cell.close()
+    assert lease.finish().how == "done"
+
+
+def test_a_context_that_fills_up_is_the_budgets(tiny_model: Path, leases: list[Lease]) -> None:
+    order = order_for(tiny_model, max_tokens=900)
+    lease = Lease(dataclasses.replace(order, engine=dataclasses.replace(order.engine, context=512)))
+    leases.append(lease)
+    lease.cell.assign(JOB)
+    row = row_of(lease.wait_for(RowReady))
+    assert (row["outcome"], row["outcome_class"]) == ("context_overflow", "budget")
+    lease.cell.close()
+    lease.finish()
+
+
+def test_a_file_that_changed_is_refused_before_it_is_loaded(
+    tiny_model: Path, tmp_path: Path, leases: list[Lease]
+) -> None:
+    copy = tmp_path / "copy-F32.gguf"
+    copy.write_bytes(tiny_model.read_bytes())
+    order = order_for(copy)
+    data = bytearray(copy.read_bytes())
+    data[-1] ^= 1
+    copy.write_bytes(data)
+    lease = Lease(order)
+    leases.append(lease)
+    ended = lease.finish()
+    assert (ended.how, ended.outcome) == ("failed", "artifact")
+    assert "copy-F32.gguf" in ended.reason
+
+
+def test_a_model_that_does_not_load_ends_the_lease_with_the_reason(
+    tiny_model: Path, tmp_path: Path, leases: list[Lease]
+) -> None:
+    copy = tmp_path / "odd-F32.gguf"
+    copy.write_bytes(tiny_model.read_bytes().replace(b"general.architecture", b"general.architectvre"))
+    artifact = order_for(tiny_model).artifact
+    import hashlib
+
+    file = dataclasses.replace(artifact.files[0], path=copy.name, sha256=hashlib.sha256(copy.read_bytes()).hexdigest())
+    order = order_for(tiny_model)
+    order = dataclasses.replace(order, artifact=dataclasses.replace(artifact, files=(file,), root=str(tmp_path)))
+    lease = Lease(order)
+    leases.append(lease)
+    ended = lease.finish()
+    assert (ended.how, ended.outcome) == ("failed", "server_start")
+    assert ended.reason
+    assert not servers()
+
+
+def test_a_grader_that_crashes_is_nobodys_zero(
+    tiny_model: Path, leases: list[Lease], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runners.exams import get_exam
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug of ours")
+
+    monkeypatch.setattr(type(get_exam("todo")), "grade", broken)
+    lease = Lease(order_for(tiny_model))
+    leases.append(lease)
+    lease.cell.assign(JOB)
+    row = row_of(lease.wait_for(RowReady))
+    assert (row["outcome"], row["score"]) == ("grader_crash", None)
+    assert row["error"] == "the grader failed: ZeroDivisionError: a bug of ours"
+    assert row["reply"]
+    lease.cell.close()
+    lease.finish()
+
+
+def test_cancelling_ends_a_generation_at_once(tiny_model: Path, leases: list[Lease]) -> None:
+    lease = Lease(order_for(tiny_model, max_tokens=900))
+    leases.append(lease)
+    lease.cell.assign(JOB)
+    while not (isinstance(event := lease.wait_for(PhaseChanged), PhaseChanged) and event.phase == "generating"):
+        pass
+    lease.cell.cancel()
+    ended = lease.finish()
+    assert ended.how == "cancelled"
+    assert not [event for event in lease.seen if isinstance(event, RowReady)]
+    assert not servers()
+
+
+def test_what_grading_overlaps_is_in_the_row(tiny_model: Path, leases: list[Lease]) -> None:
+    lease = Lease(order_for(tiny_model, max_tokens=200, overlap_grading=True))
+    leases.append(lease)
+    for number in range(3):
+        lease.cell.assign(dataclasses.replace(JOB, job_id=f"v1-{number}", seed=number))
+    lease.cell.close()
+    rows = [row_of(lease.wait_for(RowReady)) for _ in range(3)]
+    assert rows[0]["shared_with"] == "[]"
+    assert {row["job_id"] for row in rows} == {"v1-0", "v1-1", "v1-2"}
+    assert any(row["shared_with"] == '["grading"]' for row in rows[1:])
+    lease.finish()
