@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from quants.gguf import Header
 
 F16: Final = 2
-NKEEP = 13
+# Blocks recorded before only new kinds are: two periods of the longest window pattern.
+_FIRST_BLOCKS: Final = 13
 _BLOCK: Final = re.compile(r"blk\.(\d+)\.(.+)")
 
 
@@ -155,7 +156,7 @@ def _samples(blocks: Iterable[Block]) -> list[Block]:
     before: object = None
     for block in blocks:
         kind = (block.layer.windowed, block.layer.recurrent, block.layer.k_width, tuple(block.shapes.items()))
-        if len(kept) < NKEEP or (before, kind) not in seen:
+        if len(kept) < _FIRST_BLOCKS or (before, kind) not in seen:
             kept.append(block)
         seen.add((before, kind))
         before = kind

@@ -131,6 +131,8 @@ class Footprint:
         devices: host first, then the GPUs.
         layers: how many layers could go to a GPU, the output layer counted as one.
         trained_context: tokens the model was trained on; None if the header does not say.
+        repacked_bytes: of the host's weights, what the CPU backend copies into an order of its own. With mmap, as many
+            pages of the file may stay in memory besides, until something else needs the room.
         reason: why it is unknown, or what is special about the figures; empty otherwise.
     """
 
@@ -140,6 +142,7 @@ class Footprint:
     devices: tuple[DeviceFootprint, ...] = ()
     layers: int = 0
     trained_context: int | None = None
+    repacked_bytes: int = 0
     reason: str = ""
 
     @property

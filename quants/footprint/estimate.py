@@ -1,0 +1,227 @@
+"""The estimate as a whole: header and settings in, the memory on every device out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from quants.errors import GGUFError
+from quants.footprint.caches import cache_type, cells, kv_bytes, state_bytes
+from quants.footprint.compute import blocks_of, compute_bytes
+from quants.footprint.model import Model, UnknownArchitectureError, read_model
+from quants.footprint.overhead import engine_overhead
+from quants.footprint.placement import HOST, Placement, place
+from quants.footprint.types import Backend, DeviceFootprint, Footprint, FootprintSettings
+from quants.footprint.weights import weights
+from quants.gguf import Header, combine, read_header
+
+if TYPE_CHECKING:
+    import os
+
+    from quants.footprint.blocks import Block
+    from quants.footprint.weights import Weights
+
+F32: Final = 4
+_TILED: Final = (Backend.CUDA, Backend.ROCM)
+
+
+class Estimator:
+    """Estimates for one model: what does not depend on settings is worked out once, so that a search is cheap.
+
+    Args:
+        header: of the model, of the whole split set where it is one.
+        mmproj: header of its multimodal projector, which is loaded beside it.
+        draft: header of a draft model for speculative decoding.
+
+    Attributes:
+        reason: why nothing can be said; empty if something can.
+    """
+
+    def __init__(self, header: Header, *, mmproj: Header | None = None, draft: Header | None = None) -> None:
+        self.header = header
+        self.mmproj = mmproj
+        self._draft = None if draft is None else Estimator(draft)
+        self._model: Model | None = None
+        self._blocks: tuple[Block, ...] = ()
+        self._weights: dict[tuple[Any, ...], Weights] = {}
+        self.reason = ""
+        try:
+            self._model = read_model(header)
+            self._blocks = blocks_of(header, self._model)
+        except UnknownArchitectureError as error:
+            self.reason = str(error)
+        except GGUFError as error:
+            self.reason = f"the header is not as llama.cpp wants it: {error}"
+        if self._draft is not None and self._draft.reason and not self.reason:
+            self.reason = f"draft model: {self._draft.reason}"
+
+    @property
+    def model(self) -> Model | None:
+        """The model's hyper-parameters; None if it is unknown."""
+        return self._model
+
+    def __call__(self, settings: FootprintSettings) -> Footprint:
+        """The footprint under `settings`.
+
+        Raises:
+            ValueError: settings that contradict themselves or that llama.cpp refuses.
+        """
+        check(settings)
+        model = self._model
+        if model is None or self.reason:
+            return Footprint(
+                method="unknown", architecture=self.header.architecture, settings=settings, reason=self.reason
+            )
+        try:
+            return self._known(model, settings)
+        except KeyError as error:
+            # A tensor that every file of the architecture has is missing: no graph can be drawn up without it.
+            reason = f"{error.args[0]} is missing from the file"
+            return Footprint(method="unknown", architecture=model.architecture, settings=settings, reason=reason)
+
+    def _known(self, model: Model, settings: FootprintSettings) -> Footprint:
+        placement = place(len(model.layers), settings)
+        placed = self._placed(model, placement)
+        kv = kv_bytes(model, settings, placement)
+        state = state_bytes(model, settings, placement)
+        compute = compute_bytes(self._blocks, model, settings, placement)
+        scratch = scratch_bytes(model, settings, placement)
+        draft = {} if self._draft is None else _totals(self._draft(settings))
+        projector = placement.gpus[0] if placement.gpus and placement.offloaded else HOST
+        devices = [
+            DeviceFootprint(
+                device=device,
+                weights_bytes=placed.bytes_on.get(device, 0),
+                kv_bytes=kv.get(device, 0),
+                state_bytes=state.get(device, 0),
+                compute_bytes=compute.get(device, 0) + scratch.get(device, 0),
+                output_bytes=model.vocab * settings.slots * F32 if device == HOST else 0,
+                mmproj_bytes=self.mmproj.weight_bytes if self.mmproj and device == projector else 0,
+                draft_bytes=draft.get(device, 0),
+                overhead_bytes=engine_overhead(settings.backend, device),
+            )
+            for device in (HOST, *placement.gpus)
+        ]
+        return Footprint(
+            method="estimate",
+            architecture=model.architecture,
+            settings=settings,
+            devices=tuple(devices),
+            layers=len(model.layers) + 1,
+            trained_context=model.trained_context,
+            repacked_bytes=placed.repacked_bytes,
+        )
+
+    def _placed(self, model: Model, placement: Placement) -> Weights:
+        """Where the weights lie; remembered, as a search over contexts asks for the same again and again."""
+        settings = placement.settings
+        key = (placement.layers, placement.output, settings.cpu_moe_layers, settings.backend, settings.gpus)
+        key += (settings.repack, settings.mmap, settings.mtp)
+        found = self._weights.get(key)
+        if found is None:
+            found = self._weights[key] = weights(self.header, model, placement)
+        return found
+
+
+def estimate(
+    header: Header | Sequence[Header],
+    settings: FootprintSettings,
+    *,
+    mmproj: Header | None = None,
+    draft: Header | None = None,
+) -> Footprint:
+    """The memory that llama.cpp takes for a model under `settings`, itemised per device.
+
+    Weights, caches and recurrent state are llama.cpp's own arithmetic to the byte; compute buffers follow its
+    allocator. Engine overhead is a constant (see `overhead.py`). An architecture without rules gives a footprint of
+    method "unknown". `mmproj` counts with its weights; what encoding an image takes depends on the image.
+
+    Args:
+        header: of the model; the headers of all shards of a split set, in any order.
+        settings: of the engine.
+        mmproj: header of the multimodal projector.
+        draft: header of the draft model, which gets the same settings.
+
+    Raises:
+        ValueError: settings that contradict themselves or that llama.cpp refuses.
+        GGUFError: the shards make no set.
+    """
+    whole = header if isinstance(header, Header) else combine(list(header))
+    return Estimator(whole, mmproj=mmproj, draft=draft)(settings)
+
+
+def predict(source: Header | str | os.PathLike[str], engine: Any, *, device: str = "cpu", gpus: int = 1) -> Footprint:
+    """The footprint of a cell at planning time, from values named as in the engine settings of a sweep.
+
+    Args:
+        source: the model's header, or the path of its file.
+        engine: anything with `context`, `slots`, `cache_type_k`, `cache_type_v`, `flash_attention` ("on", "off",
+            "auto": on), `batch`, `ubatch`, `gpu_layers`, `cpu_moe_layers`, `swa_full` and `mmap`; what is missing
+            takes its default.
+        device: "cpu", where everything lies in host memory, or a backend of `Backend` ("gpu" means CUDA).
+        gpus: how many, if `device` is not "cpu".
+
+    Raises:
+        ValueError: as `estimate`.
+        GGUFError, OSError: `source` is a path without a sound header.
+    """
+    header = source if isinstance(source, Header) else read_header(source)
+    backend = Backend.CUDA if device == "gpu" else Backend(device)
+    values: dict[str, Any] = {}
+    for name in ("context", "slots", "cache_type_k", "cache_type_v", "batch", "ubatch", "swa_full", "mmap"):
+        value = getattr(engine, name, None)
+        if value is not None:
+            values[name] = value
+    values["flash_attention"] = getattr(engine, "flash_attention", "auto") not in {"off", False}
+    if backend is not Backend.CPU:
+        values |= {"gpus": gpus, "gpu_layers": getattr(engine, "gpu_layers", None)}
+        values["cpu_moe_layers"] = getattr(engine, "cpu_moe_layers", None) or 0
+    return estimate(header, FootprintSettings(backend=backend, **values))
+
+
+def check(settings: FootprintSettings) -> None:
+    """Refuse settings that llama.cpp would refuse too.
+
+    Raises:
+        ValueError: says which, and what would be right.
+    """
+    for name in ("context", "slots", "batch", "ubatch"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} is {getattr(settings, name)}; at least 1 belongs there")
+    cache_type(settings.cache_type_k)
+    if cache_type(settings.cache_type_v).block_size > 1 and not settings.flash_attention:
+        raise ValueError(f"a {settings.cache_type_v} V cache needs flash attention")
+    if settings.gpus and settings.backend is Backend.CPU:
+        raise ValueError("backend cpu has no GPUs: name the backend of the GPUs")
+    if settings.backend is not Backend.CPU and settings.gpus < 1:
+        raise ValueError(f"backend {settings.backend} needs at least one GPU")
+    if settings.tensor_split is not None and len(settings.tensor_split) != settings.gpus:
+        raise ValueError(f"{len(settings.tensor_split)} shares (tensor_split) for {settings.gpus} GPUs")
+
+
+def scratch_bytes(model: Model, settings: FootprintSettings, placement: Placement) -> dict[str, int]:
+    """What CUDA's attention kernels add to the compute buffer for a quantized cache: an F16 copy of one layer's.
+
+    `ggml_cuda_flash_attn_ext_get_alloc_size` (ggml-cuda/fattn.cu) asks for it in the kernels that prompts use.
+    """
+    kinds = cache_type(settings.cache_type_k), cache_type(settings.cache_type_v)
+    if settings.backend not in _TILED or not settings.flash_attention:
+        return {}
+    extent = cells(model, settings)
+    found: dict[str, int] = {}
+    for layer in model.layers:
+        if not layer.cached:
+            continue
+        widths = [width for kind, width in zip(kinds, (layer.k_width, layer.v_width), strict=True) if kind.type_id != 1]
+        size = sum(widths) * extent.of(layer) * extent.streams * 2
+        device = placement.layers[layer.index]
+        if device == HOST:
+            device = placement.gpus[0]
+        found[device] = max(found.get(device, 0), size)
+    return found
+
+
+def _totals(footprint: Footprint) -> dict[str, int]:
+    """Everything of a draft model on each device, without the engine, which runs once."""
+    return {each.device: replace(each, overhead_bytes=0).total_bytes for each in footprint.devices}
