@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from quants.footprint.model import Layer, Model
     from quants.footprint.tape import Tape
+    from quants.gguf import TensorType
 
 F32: Final = 4
 _PARALLEL: Final = frozenset({"cohere2", "command-r"})  # attention and feed-forward read the same input
@@ -31,6 +32,8 @@ class Batch:
         flash: flash attention is on.
         rotate_k, rotate_v: a quantized cache is rotated first (`attn_rot_k` in src/llama-kv-cache.cpp).
         mask, window_mask: nodes of the masks.
+        streams: of the caches.
+        kinds: tensor types of K and V.
     """
 
     tokens: int
@@ -42,15 +45,25 @@ class Batch:
     window_mask: int | None = None
     rotate_k: bool = False
     rotate_v: bool = False
+    streams: int = 1
+    kinds: tuple[TensorType, TensorType] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One layer with the shapes of its tensors by name ("attn_q.weight")."""
+    """One layer with the shapes of its tensors by name ("attn_q.weight").
+
+    Attributes:
+        away: bytes of weights that lie in host memory while a GPU computes with them: each is copied to the GPU for as
+            long as it is read (op offload).
+        cache_away: the same holds for its K and V.
+    """
 
     model: Model
     layer: Layer
     shapes: dict[str, tuple[int, ...]] = field(repr=False)
+    away: dict[str, int] = field(default_factory=dict, repr=False)
+    cache_away: bool = False
 
     def has(self, name: str) -> bool:
         """Whether the block has that weight."""
@@ -64,6 +77,18 @@ class Block:
     def used_experts(self) -> int:
         """How many experts each token goes to."""
         return self.model.experts_used[self.layer.index]
+
+
+def _copied(tape: Tape, block: Block, name: str) -> tuple[int, ...]:
+    """The copy of a weight that lies elsewhere; nothing if it lies where it is used."""
+    size = block.away.get(f"{name}.weight")
+    return () if size is None else (tape.op(size),)
+
+
+def _project(tape: Tape, block: Block, batch: Batch, name: str, *sources: int) -> int:
+    """A matrix multiplication with that weight."""
+    copy = _copied(tape, block, name)
+    return tape.op(block.out(name) * batch.tokens * F32, *sources, *copy)
 
 
 def run_block(tape: Tape, block: Block, batch: Batch, x: int) -> int:
@@ -102,8 +127,8 @@ def _attention(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
     token = batch.tokens * F32
     layer = block.layer
     if block.has("attn_kv_a_mqa"):
-        q, keys = _latent_queries(tape, block, batch, normed)
-        tape.use(*keys)
+        q, stored = _latent_queries(tape, block, batch, normed)
+        tape.use(*stored)
         value = block.shapes["attn_output.weight"][0]
         latent = block.has("attn_k_b")
         heads = layer.heads
@@ -113,18 +138,18 @@ def _attention(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
         if latent:
             cur = tape.op(value * token, cur)
             cur = tape.op(value * token, cur)
-        return tape.op(block.out("attn_output") * token, cur)
+        return _project(tape, block, batch, "attn_output", cur)
     gate: int | None = None
     keys: list[int] = []
     if block.has("attn_qkv"):
-        qkv = tape.op(block.out("attn_qkv") * token, normed)
+        qkv = _project(tape, block, batch, "attn_qkv", normed)
         width = block.shapes["attn_output.weight"][0]
         q = tape.op(width * token, qkv)
         k = tape.op(layer.k_width * token, qkv)
         tape.use(k)
         tape.use(qkv)
     else:
-        q = tape.op(block.out("attn_q") * token, normed)
+        q = _project(tape, block, batch, "attn_q", normed)
         width = block.shapes["attn_output.weight"][0]
         if block.out("attn_q") == 2 * width:
             # A gate is projected together with the query (qwen3next, qwen35).
@@ -135,8 +160,9 @@ def _attention(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
             q = tape.op(width * token, q)
         if block.has("attn_k") and layer.cached:
             # `build_attn` writes V first, its variant for windows K.
-            for name in ("attn_k", "attn_v") if block.model.window else ("attn_v", "attn_k"):
-                made = tape.op(block.out(name if block.has(name) else "attn_k") * token, normed)
+            order = ("attn_k", "attn_v") if block.model.window else ("attn_v", "attn_k")
+            for name in order:
+                made = _project(tape, block, batch, name if block.has(name) else "attn_k", normed)
                 if name == "attn_k" or block.model.architecture in _NORMED_VALUES:
                     made = tape.op(tape.size(made), made)
                 if batch.rotate_k if name == "attn_k" else batch.rotate_v:
@@ -148,7 +174,7 @@ def _attention(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
         cur = tape.op(width * token, cur)
     if gate is not None:
         cur = tape.over(cur, gate)
-    return tape.op(block.out("attn_output") * token, cur)
+    return _project(tape, block, batch, "attn_output", cur)
 
 
 def _latent_queries(tape: Tape, block: Block, batch: Batch, normed: int) -> tuple[int, list[int]]:
@@ -156,11 +182,11 @@ def _latent_queries(tape: Tape, block: Block, batch: Batch, normed: int) -> tupl
     token = batch.tokens * F32
     heads = block.layer.heads
     if block.has("attn_q"):
-        q = tape.op(block.out("attn_q") * token, normed)
+        q = _project(tape, block, batch, "attn_q", normed)
     else:
-        low = tape.op(block.out("attn_q_a") * token, normed)
-        q = tape.op(block.out("attn_q_b") * token, low)
-    compressed = tape.op(block.out("attn_kv_a_mqa") * token, normed)
+        low = _project(tape, block, batch, "attn_q_a", normed)
+        q = _project(tape, block, batch, "attn_q_b", low)
+    compressed = _project(tape, block, batch, "attn_kv_a_mqa", normed)
     lora = block.shapes["attn_kv_a_norm.weight"][0]
     rope = block.out("attn_kv_a_mqa") - lora
     if block.has("attn_k_b"):
@@ -172,7 +198,7 @@ def _latent_queries(tape: Tape, block: Block, batch: Batch, normed: int) -> tupl
         return query, [tape.op((lora + rope) * token, latent, pe)]
     query = tape.over(q)
     latent = tape.op(lora * token, compressed)
-    full = tape.op(block.out("attn_kv_b") * token, latent)
+    full = _project(tape, block, batch, "attn_kv_b", latent)
     values = tape.op(block.shapes["attn_output.weight"][0] * token, full)
     pe = tape.op(rope * heads * token, compressed)
     keys = tape.op(tape.size(query), full, pe)
@@ -185,7 +211,11 @@ def _mha(tape: Tape, block: Block, batch: Batch, q: int, out_width: int) -> int:
     layer = block.layer
     windowed = layer.windowed and batch.window_mask is not None
     mask = batch.window_mask if windowed else batch.mask
-    masks = () if mask is None else (mask,)
+    masks: tuple[int, ...] = () if mask is None else (mask,)
+    if block.cache_away and batch.kinds is not None:
+        cells = (batch.window_cells if layer.windowed else batch.cells) * batch.streams
+        widths = zip(batch.kinds, (layer.k_width, layer.v_width), strict=True)
+        masks += tuple(tape.op(kind.row_bytes(width) * cells) for kind, width in widths if width)
     if batch.flash:
         return tape.op(out_width * token, q, *masks)
     cells = batch.window_cells if layer.windowed else batch.cells
@@ -212,15 +242,15 @@ def _dense(tape: Tape, block: Block, batch: Batch, normed: int, prefix: str) -> 
     token = batch.tokens * F32
     names = {part: prefix.format(part) for part in ("up", "gate", "down")}
     down = block.shapes[f"{names['down']}.weight"]
-    up = tape.op(block.out(names["up"]) * token, normed)
+    up = _project(tape, block, batch, names["up"], normed)
     if block.has(names["gate"]):
-        gate = tape.op(block.out(names["gate"]) * token, normed)
+        gate = _project(tape, block, batch, names["gate"], normed)
         hidden = tape.op(down[0] * token, gate, up)
     elif block.out(names["up"]) == 2 * down[0]:
         hidden = tape.op(down[0] * token, up)
     else:
         hidden = tape.over(up)
-    return tape.op(down[1] * token, hidden)
+    return _project(tape, block, batch, names["down"], hidden)
 
 
 def _experts(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
@@ -234,16 +264,17 @@ def _experts(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
     order = tape.op(count * token, probabilities)
     weights = tape.op(used * token, probabilities, order)
     if block.has("ffn_gate_up_exps"):
-        both = tape.op(2 * down[0] * used * token, normed, order)
+        both = tape.op(2 * down[0] * used * token, normed, order, *_copied(tape, block, "ffn_gate_up_exps"))
         hidden = tape.op(down[0] * used * token, both)
     else:
-        up = tape.op(down[0] * used * token, normed, order)
+        up = tape.op(down[0] * used * token, normed, order, *_copied(tape, block, "ffn_up_exps"))
         if block.has("ffn_gate_exps"):
-            gate = tape.op(down[0] * used * token, normed, order)
+            gate = tape.op(down[0] * used * token, normed, order, *_copied(tape, block, "ffn_gate_exps"))
             hidden = tape.op(down[0] * used * token, gate, up)
         else:
             hidden = tape.over(up)
-    each = tape.over(tape.op(down[1] * used * token, hidden, order), weights)
+    copy = _copied(tape, block, "ffn_down_exps")
+    each = tape.over(tape.op(down[1] * used * token, hidden, order, *copy), weights)
     # The first sum reads two experts' slices; the others read one more each, so all stay until the end.
     total = tape.op(down[1] * token, each)
     total = tape.over(total)
@@ -261,13 +292,13 @@ def _recurrent(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
         return _kimi_delta(tape, block, batch, normed)
     if block.has("attn_qkv") or block.has("attn_gate") or block.has("ssm_ba"):
         return _delta_net(tape, block, batch, normed)
-    projected = tape.op(block.out("ssm_in") * token, normed)
+    projected = _project(tape, block, batch, "ssm_in", normed)
     channels = block.shapes["ssm_conv1d.weight"][1]
     history = tape.op(model.conv_width * batch.sequences * F32)
     joined = tape.op(channels * (token + 3 * batch.sequences * F32), history, projected)
     conv = tape.over(tape.op(channels * token, joined))
     if block.has("ssm_x"):
-        mixed = tape.op(block.out("ssm_x") * token, conv)
+        mixed = _project(tape, block, batch, "ssm_x", conv)
         step = tape.op(inner * token, mixed)
         scan = tape.op(inner * token + state, conv, step, mixed)
     else:
@@ -277,7 +308,7 @@ def _recurrent(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
     y = tape.over(skip, scan)
     z = tape.op(inner * token, projected)
     gated = tape.op(inner * token, z, y)
-    return tape.op(block.out("ssm_out") * token, gated)
+    return _project(tape, block, batch, "ssm_out", gated)
 
 
 def _delta_net(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
@@ -298,7 +329,7 @@ def _delta_net(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
     out = tape.op(inner * token, scan)
     z = tape.over(tape.op(inner * token, normed))
     gated = tape.over(out, z)
-    return tape.op(block.out("ssm_out") * token, gated)
+    return _project(tape, block, batch, "ssm_out", gated)
 
 
 def _kimi_delta(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
@@ -317,7 +348,7 @@ def _kimi_delta(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
     scan = tape.op(inner * token + state, *parts, gate, before)
     out = tape.op(inner * token, scan)
     z = tape.op(inner * token, normed)
-    return tape.op(block.out("attn_output") * token, tape.over(out, z))
+    return _project(tape, block, batch, "attn_output", tape.over(out, z))
 
 
 def _shortconv(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
@@ -361,5 +392,5 @@ def _rwkv(tape: Tape, block: Block, batch: Batch, x: int) -> int:
     inner = tape.op(width, x)
     tape.use(normed, inner)
     step = tape.over(tape.op(width, tape.op(width, history, inner), inner), inner)
-    hidden = tape.over(tape.op(block.out("channel_mix_key") * token, step))
+    hidden = tape.over(_project(tape, block, batch, "channel_mix_key", step))
     return tape.over(tape.op(width, hidden), x)

@@ -7,6 +7,7 @@ the first few are recorded, as the allocator repeats itself. Follows `llama_cont
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from quants.footprint.blocks import F32, Batch, Block, run_block
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from quants.gguf import Header
 
 F16: Final = 2
+_PIPELINE_COPIES: Final = 4
+TensorSizes = dict[int, dict[str, int]]
 # Blocks recorded before only new kinds are: two periods of the longest window pattern.
 _FIRST_BLOCKS: Final = 13
 _BLOCK: Final = re.compile(r"blk\.(\d+)\.(.+)")
@@ -39,29 +42,55 @@ def blocks_of(header: Header, model: Model) -> tuple[Block, ...]:
 
 
 def compute_bytes(
-    blocks: tuple[Block, ...], model: Model, settings: FootprintSettings, placement: Placement
+    blocks: tuple[Block, ...], model: Model, settings: FootprintSettings, placement: Placement, sizes: TensorSizes
 ) -> dict[str, int]:
-    """The compute buffer on each device that has one."""
-    tokens = graph_tokens(settings)
-    extent = cells(model, settings)
-    outputs = min(tokens, settings.outputs or settings.slots)
-    attends = any(block.layer.cached for block in blocks)
-    windowed = any(block.layer.cached and block.layer.windowed for block in blocks)
-    full = any(block.layer.cached and not block.layer.windowed for block in blocks) or windowed
-    element = F16 if settings.flash_attention else F32
-    masks = (full * extent.full + windowed * extent.window) * tokens * element * attends
-    stream = model.input_width * tokens * F32
+    """The compute buffer on each device that has one.
+
+    Args:
+        blocks: of the model (`blocks_of`).
+        model: its hyper-parameters.
+        settings: of the engine.
+        placement: of its layers.
+        sizes: bytes of each block's tensors by name, which a GPU copies if they lie in host memory.
+    """
+    graph = _Graph(model, settings, placement)
+    if not placement.gpus:
+        return {HOST: graph.peak(list(blocks), HOST, first=True)}
+    # Large batches are computed on a GPU even where the weights are not: those layers go to the first one.
+    main = placement.gpus[0]
     found: dict[str, int] = {}
-    devices = dict.fromkeys((*placement.layers, placement.output))
-    for device in devices:
-        mine = [block for block in blocks if placement.layers[block.layer.index] == device]
-        found[device] = _peak(mine, model, settings, device, placement, outputs)
-    if placement.gpus:
-        # Inputs and the token lookup stay in host memory: masks, the embeddings' input, their result.
-        token = tokens * F32
-        rows = _per_layer_width(list(blocks)) * len(model.layers) * token
-        found[HOST] = max(found.get(HOST, 0), masks + stream + model.width * token + rows)
+    for device in placement.gpus:
+        mine = [
+            _at(block, settings, placement, sizes)
+            for block in blocks
+            if placement.layers[block.layer.index] == device
+            or (device == main and placement.layers[block.layer.index] == HOST)
+        ]
+        if mine or device == placement.output:
+            found[device] = graph.peak(mine, device, first=device == main)
+    found[HOST] = graph.host_inputs(list(blocks))
     return found
+
+
+def _at(block: Block, settings: FootprintSettings, placement: Placement, sizes: TensorSizes) -> Block:
+    """The block as a GPU sees it: with what of it lies in host memory."""
+    index = block.layer.index
+    if placement.layers[index] == HOST:
+        return replace(block, away=sizes.get(index, {}), cache_away=True)
+    away: dict[str, int] = {}
+    if index < settings.cpu_moe_layers:
+        away = {name: size for name, size in sizes.get(index, {}).items() if "_exps." in name}
+    return replace(block, away=away, cache_away=not settings.kv_on_gpu)
+
+
+def sizes_of(header: Header) -> TensorSizes:
+    """Bytes of every block's tensors, by layer and name."""
+    sizes: TensorSizes = {}
+    for tensor in header.tensors:
+        found = _BLOCK.match(tensor.name)
+        if found:
+            sizes.setdefault(int(found[1]), {})[found[2]] = tensor.size_bytes
+    return sizes
 
 
 def graph_tokens(settings: FootprintSettings) -> int:
@@ -71,50 +100,97 @@ def graph_tokens(settings: FootprintSettings) -> int:
     return pad(tokens, settings.slots)
 
 
-def _peak(
-    blocks: list[Block],
-    model: Model,
-    settings: FootprintSettings,
-    device: str,
-    placement: Placement,
-    outputs: int,
-) -> int:
-    tokens = graph_tokens(settings)
-    extent = cells(model, settings)
-    element = F16 if settings.flash_attention else F32
-    tape = Tape()
-    stream = model.width * tokens * F32
-    if device == HOST:
-        tape.leaf(model.input_width * tokens * F32)  # embeddings handed in instead of tokens: reserved, never read
-    x = tape.leaf(stream) if device != HOST else None
-    attends = [block.layer for block in blocks if block.layer.cached or block.layer.heads]
-    mask = window_mask = None
-    if any(layer.cached for layer in attends):
-        if any(layer.windowed for layer in attends):
-            window_mask = tape.leaf(extent.window * tokens * element)
-        mask = tape.leaf(extent.full * tokens * element)
-    quantized_k = cache_type(settings.cache_type_k).block_size > 1
-    quantized_v = cache_type(settings.cache_type_v).block_size > 1
-    heads = {layer.head_size for layer in attends if layer.cached}
-    turns = len(heads) == 1 and next(iter(heads)) % 64 == 0
-    batch = Batch(
-        tokens=tokens,
-        sequences=settings.slots,
-        cells=extent.full,
-        window_cells=extent.window,
-        flash=settings.flash_attention,
-        mask=mask,
-        window_mask=window_mask,
-        rotate_k=quantized_k and turns,
-        rotate_v=quantized_v and turns and not model.latent,
-    )
-    if x is None:
-        x = tape.op(stream)
-    x = _run(tape, blocks, batch, x, model, on_host=device == HOST)
-    if device == placement.output:
-        last = tape.op(model.width * outputs * F32, x)
-        tape.op(model.vocab * outputs * F32, last)
-    return tape.peak()
+class _Graph:
+    """The largest graph under given settings."""
+
+    def __init__(self, model: Model, settings: FootprintSettings, placement: Placement) -> None:
+        self.model = model
+        self.settings = settings
+        self.placement = placement
+        self.tokens = graph_tokens(settings)
+        self.extent = cells(model, settings)
+        self.outputs = min(self.tokens, settings.outputs or settings.slots)
+        self.mask_element = F16 if settings.flash_attention else F32
+        layers = model.layers
+        self.cached = any(layer.cached for layer in layers)
+        self.windowed = any(layer.cached and layer.windowed for layer in layers)
+        # With several GPUs and everything on them, batches overlap: inputs are kept four times
+        # (GGML_SCHED_MAX_COPIES; the conditions are in the constructor of llama_context).
+        self.copies = 1
+        if (
+            len(placement.gpus) > 1
+            and HOST not in (*placement.layers, placement.output)
+            and settings.kv_on_gpu
+            and not settings.cpu_moe_layers
+        ):
+            self.copies = _PIPELINE_COPIES
+
+    def _masks(self) -> tuple[int, int]:
+        """Bytes of the full mask and of the window's."""
+        if not self.cached:
+            return 0, 0
+        full = self.extent.full * self.tokens * self.mask_element
+        return full, self.windowed * self.extent.window * self.tokens * self.mask_element
+
+    def host_inputs(self, blocks: list[Block]) -> int:
+        """What stays in host memory when GPUs compute: inputs, and rows that were looked up."""
+        token = self.tokens * F32
+        rows = _per_layer_width(blocks) * len(self.model.layers) * token
+        crossing = sum(self._masks()) + self.model.width * token + rows
+        return crossing * self.copies + self.model.input_width * token
+
+    def peak(self, blocks: list[Block], device: str, *, first: bool) -> int:
+        """The buffer on the device that computes `blocks`."""
+        tape = Tape()
+        on_host = device == HOST
+        stream = self.model.width * self.tokens * F32
+        kept = self.copies > 1
+        x = None
+        if on_host:
+            tape.leaf(self.model.input_width * self.tokens * F32)  # embeddings handed in: reserved, not read
+        else:
+            x = self._leaf(tape, stream)
+            if kept and not first:
+                self._leaf(tape, stream)
+        mask = window_mask = None
+        full_bytes, window_bytes = self._masks()
+        if window_bytes and any(block.layer.windowed for block in blocks):
+            window_mask = self._leaf(tape, window_bytes)
+        if full_bytes and any(block.layer.heads for block in blocks):
+            mask = self._leaf(tape, full_bytes)
+        if x is None:
+            x = tape.op(stream)
+        x = _run(tape, blocks, self._batch(mask, window_mask), x, self.model, on_host=on_host)
+        if device == self.placement.output:
+            last = tape.op(self.model.width * self.outputs * F32, x)
+            tape.op(self.model.vocab * self.outputs * F32, last)
+        return tape.peak()
+
+    def _leaf(self, tape: Tape, size: int) -> int:
+        """An input on a GPU, as often as batches overlap."""
+        kept = self.copies > 1
+        for _ in range(self.copies - 1):
+            tape.leaf(size, kept=True)
+        return tape.leaf(size, kept=kept)
+
+    def _batch(self, mask: int | None, window_mask: int | None) -> Batch:
+        settings = self.settings
+        kinds = cache_type(settings.cache_type_k), cache_type(settings.cache_type_v)
+        heads = {layer.head_size for layer in self.model.layers if layer.cached}
+        turns = len(heads) == 1 and next(iter(heads)) % 64 == 0
+        return Batch(
+            tokens=self.tokens,
+            sequences=settings.slots,
+            cells=self.extent.full,
+            window_cells=self.extent.window,
+            flash=settings.flash_attention,
+            mask=mask,
+            window_mask=window_mask,
+            rotate_k=kinds[0].block_size > 1 and turns,
+            rotate_v=kinds[1].block_size > 1 and turns and not self.model.latent,
+            streams=self.extent.streams,
+            kinds=kinds,
+        )
 
 
 def _run(tape: Tape, blocks: list[Block], batch: Batch, x: int, model: Model, *, on_host: bool) -> int:

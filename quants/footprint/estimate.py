@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from quants.errors import GGUFError
 from quants.footprint.caches import cache_type, cells, kv_bytes, state_bytes
-from quants.footprint.compute import blocks_of, compute_bytes
+from quants.footprint.compute import TensorSizes, blocks_of, compute_bytes, sizes_of
 from quants.footprint.model import Model, UnknownArchitectureError, read_model
 from quants.footprint.overhead import engine_overhead
 from quants.footprint.placement import HOST, Placement, place
@@ -18,6 +17,7 @@ from quants.gguf import Header, combine, read_header
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from quants.footprint.blocks import Block
     from quants.footprint.weights import Weights
@@ -44,11 +44,13 @@ class Estimator:
         self._draft = None if draft is None else Estimator(draft)
         self._model: Model | None = None
         self._blocks: tuple[Block, ...] = ()
+        self._sizes: TensorSizes = {}
         self._weights: dict[tuple[Any, ...], Weights] = {}
         self.reason = ""
         try:
             self._model = read_model(header)
             self._blocks = blocks_of(header, self._model)
+            self._sizes = sizes_of(header)
         except UnknownArchitectureError as error:
             self.reason = str(error)
         except GGUFError as error:
@@ -85,7 +87,7 @@ class Estimator:
         placed = self._placed(model, placement)
         kv = kv_bytes(model, settings, placement)
         state = state_bytes(model, settings, placement)
-        compute = compute_bytes(self._blocks, model, settings, placement)
+        compute = compute_bytes(self._blocks, model, settings, placement, self._sizes)
         scratch = scratch_bytes(model, settings, placement)
         draft = {} if self._draft is None else _totals(self._draft(settings))
         projector = placement.gpus[0] if placement.gpus and placement.offloaded else HOST
@@ -116,8 +118,14 @@ class Estimator:
     def _placed(self, model: Model, placement: Placement) -> Weights:
         """Where the weights lie; remembered, as a search over contexts asks for the same again and again."""
         settings = placement.settings
-        key = (placement.layers, placement.output, settings.cpu_moe_layers, settings.backend, settings.gpus)
-        key += (settings.repack, settings.mmap, settings.mtp)
+        key: tuple[Any, ...] = (
+            placement.layers,
+            placement.output,
+            settings.cpu_moe_layers,
+            settings.backend,
+            settings.gpus,
+        )
+        key += (settings.gpus, settings.repack, settings.mmap, settings.mtp)
         found = self._weights.get(key)
         if found is None:
             found = self._weights[key] = weights(self.header, model, placement)

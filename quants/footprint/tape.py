@@ -20,11 +20,14 @@ class Tape:
         self._sources: list[tuple[int, ...]] = []
         self._inplace: list[bool] = []
         self._inputs: list[int] = []
+        self._kept: set[int] = set()
 
-    def leaf(self, size: float) -> int:
-        """An input of the graph: there before the first operation, freed after the last that reads it."""
+    def leaf(self, size: float, *, kept: bool = False) -> int:
+        """An input of the graph: there before the first operation, freed after the last that reads it, or `kept`."""
         node = self._add(size, (), inplace=False)
         self._inputs.append(node)
+        if kept:
+            self._kept.add(node)
         return node
 
     def op(self, size: float, *sources: int) -> int:
@@ -55,6 +58,8 @@ class Tape:
         for sources in self._sources:
             for source in sources:
                 left[source] += 1
+        for node in self._kept:
+            left[node] += 1  # a reader that never comes
         arena = _Arena()
         place: dict[int, int] = {node: arena.take(self._sizes[node]) for node in self._inputs}
         inputs = frozenset(self._inputs)
