@@ -20,6 +20,32 @@ _PARALLEL: Final = frozenset({"cohere2", "command-r"})  # attention and feed-for
 _NORMED_VALUES: Final = frozenset({"gemma3n", "gemma4"})  # architectures that normalize V too
 
 
+@dataclass(slots=True)
+class Masks:
+    """The attention masks of a graph: inputs, on a GPU copied there when they are first read.
+
+    Attributes:
+        full: its node, once there is one; None also where no layer reads it.
+        window: of sliding-window layers.
+        full_bytes, window_bytes: sizes of those that are still to be copied.
+    """
+
+    full: int | None = None
+    window: int | None = None
+    full_bytes: int = 0
+    window_bytes: int = 0
+
+    def node(self, tape: Tape, *, windowed: bool) -> tuple[int, ...]:
+        """The mask that a layer reads."""
+        if windowed:
+            if self.window is None and self.window_bytes:
+                self.window = tape.op(self.window_bytes)
+            return () if self.window is None else (self.window,)
+        if self.full is None and self.full_bytes:
+            self.full = tape.op(self.full_bytes)
+        return () if self.full is None else (self.full,)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What a graph is built for.
@@ -31,7 +57,7 @@ class Batch:
         window_cells: of a sliding-window cache in one stream.
         flash: flash attention is on.
         rotate_k, rotate_v: a quantized cache is rotated first (`attn_rot_k` in src/llama-kv-cache.cpp).
-        mask, window_mask: nodes of the masks.
+        masks: of attention.
         streams: of the caches.
         kinds: tensor types of K and V.
     """
@@ -41,8 +67,7 @@ class Batch:
     cells: int
     window_cells: int
     flash: bool
-    mask: int | None = None
-    window_mask: int | None = None
+    masks: Masks
     rotate_k: bool = False
     rotate_v: bool = False
     streams: int = 1
@@ -209,17 +234,16 @@ def _mha(tape: Tape, block: Block, batch: Batch, q: int, out_width: int) -> int:
     """Attention proper (`build_attn_mha`)."""
     token = batch.tokens * F32
     layer = block.layer
-    windowed = layer.windowed and batch.window_mask is not None
-    mask = batch.window_mask if windowed else batch.mask
-    masks: tuple[int, ...] = () if mask is None else (mask,)
+    inputs: tuple[int, ...] = ()
     if block.cache_away and batch.kinds is not None:
         cells = (batch.window_cells if layer.windowed else batch.cells) * batch.streams
         widths = zip(batch.kinds, (layer.k_width, layer.v_width), strict=True)
-        masks += tuple(tape.op(kind.row_bytes(width) * cells) for kind, width in widths if width)
+        inputs = tuple(tape.op(kind.row_bytes(width) * cells) for kind, width in widths if width)
+    inputs += batch.masks.node(tape, windowed=layer.windowed)
     if batch.flash:
-        return tape.op(out_width * token, q, *masks)
+        return tape.op(out_width * token, q, *inputs)
     cells = batch.window_cells if layer.windowed else batch.cells
-    scores = tape.over(tape.op(cells * layer.heads * token, q), *masks)
+    scores = tape.over(tape.op(cells * layer.heads * token, q), *inputs)
     cur = tape.op(out_width * token, scores)
     return tape.op(out_width * token, cur)
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from quants.footprint.blocks import F32, Batch, Block, run_block
+from quants.footprint.blocks import F32, Batch, Block, Masks, run_block
 from quants.footprint.caches import cache_type, cells, padded_context
 from quants.footprint.gemma import PerLayerInputs, run_gemma3n, run_gemma4, spread
 from quants.footprint.placement import HOST, Placement, pad
@@ -152,15 +152,18 @@ class _Graph:
             x = self._leaf(tape, stream)
             if kept and not first:
                 self._leaf(tape, stream)
-        mask = window_mask = None
         full_bytes, window_bytes = self._masks()
-        if window_bytes and any(block.layer.windowed for block in blocks):
-            window_mask = self._leaf(tape, window_bytes)
-        if full_bytes and any(block.layer.heads for block in blocks):
-            mask = self._leaf(tape, full_bytes)
+        masks = Masks()
+        if blocks and blocks[0].cache_away:
+            masks.full_bytes, masks.window_bytes = full_bytes, window_bytes
+        else:
+            if window_bytes and any(block.layer.windowed for block in blocks):
+                masks.window = self._leaf(tape, window_bytes)
+            if full_bytes and any(block.layer.heads for block in blocks):
+                masks.full = self._leaf(tape, full_bytes)
         if x is None:
             x = tape.op(stream)
-        x = _run(tape, blocks, self._batch(mask, window_mask), x, self.model, on_host=on_host)
+        x = _run(tape, blocks, self._batch(masks), x, self.model, on_host=on_host)
         if device == self.placement.output:
             last = tape.op(self.model.width * self.outputs * F32, x)
             tape.op(self.model.vocab * self.outputs * F32, last)
@@ -173,7 +176,7 @@ class _Graph:
             tape.leaf(size, kept=True)
         return tape.leaf(size, kept=kept)
 
-    def _batch(self, mask: int | None, window_mask: int | None) -> Batch:
+    def _batch(self, masks: Masks) -> Batch:
         settings = self.settings
         kinds = cache_type(settings.cache_type_k), cache_type(settings.cache_type_v)
         heads = {layer.head_size for layer in self.model.layers if layer.cached}
@@ -184,8 +187,7 @@ class _Graph:
             cells=self.extent.full,
             window_cells=self.extent.window,
             flash=settings.flash_attention,
-            mask=mask,
-            window_mask=window_mask,
+            masks=masks,
             rotate_k=kinds[0].block_size > 1 and turns,
             rotate_v=kinds[1].block_size > 1 and turns and not self.model.latent,
             streams=self.extent.streams,
