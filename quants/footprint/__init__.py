@@ -6,11 +6,12 @@
 
 from quants.footprint.architectures import ARCHITECTURES
 from quants.footprint.estimate import Estimator, estimate, predict
-from quants.footprint.types import CACHE_TYPES, Backend, DeviceFootprint, Footprint, FootprintSettings
+from quants.footprint.types import CACHE_TYPES, COMPONENTS, Backend, DeviceFootprint, Footprint, FootprintSettings
 
 __all__ = [
     "ARCHITECTURES",
     "CACHE_TYPES",
+    "COMPONENTS",
     "Backend",
     "DeviceFootprint",
     "Estimator",

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from quants.footprint.weights import Weights
 
 F32: Final = 4
+# How far the compute buffer is from the engine's at most, over the table of truths.
+_PROMISED_BYTES: Final = 32 * 1024 * 1024
+_PROMISED_SHARE: Final = 0.05
 _TILED: Final = (Backend.CUDA, Backend.ROCM)
 
 
@@ -102,6 +105,7 @@ class Estimator:
                 mmproj_bytes=self.mmproj.weight_bytes if self.mmproj and device == projector else 0,
                 draft_bytes=draft.get(device, 0),
                 overhead_bytes=engine_overhead(settings.backend, device),
+                uncertainty_bytes=self._uncertainty(model, placement, device, compute.get(device, 0)),
             )
             for device in (HOST, *placement.gpus)
         ]
@@ -114,6 +118,27 @@ class Estimator:
             trained_context=model.trained_context,
             repacked_bytes=placed.repacked_bytes,
         )
+
+    def _uncertainty(self, model: Model, placement: Placement, device: str, compute: int) -> int:
+        """What the compute buffer may take beyond the estimate: as far off as the estimate is promised to be at most.
+
+        Where a GPU computes with what lies in host memory, holes between the copies may cost one copy more.
+        """
+        settings = placement.settings
+        promised = max(_PROMISED_BYTES, int(compute * _PROMISED_SHARE))
+        if not placement.gpus or device == HOST:
+            return promised * (2 if placement.gpus else 1)
+        away = [index for index, place in enumerate(placement.layers) if place == HOST]
+        experts = [index for index in range(len(placement.layers)) if index < settings.cpu_moe_layers]
+        if not away and not experts and settings.kv_on_gpu:
+            return promised
+        copies = [size for index in away for size in self._sizes.get(index, {}).values()]
+        copies += [size for i in experts for name, size in self._sizes.get(i, {}).items() if "_exps." in name]
+        if away or not settings.kv_on_gpu:
+            extent = cells(model, settings)
+            row = cache_type(settings.cache_type_k).row_bytes
+            copies += [row(each.k_width) * extent.of(each) * extent.streams for each in model.layers if each.cached]
+        return promised + max(copies, default=0)
 
     def _placed(self, model: Model, placement: Placement) -> Weights:
         """Where the weights lie; remembered, as a search over contexts asks for the same again and again."""

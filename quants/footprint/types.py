@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -31,6 +31,19 @@ class Backend(StrEnum):
     ROCM = "rocm"
     VULKAN = "vulkan"
     METAL = "metal"
+
+
+# The parts of a device's footprint, in the order they are shown in.
+COMPONENTS: Final = (
+    "weights_bytes",
+    "kv_bytes",
+    "state_bytes",
+    "compute_bytes",
+    "output_bytes",
+    "mmproj_bytes",
+    "draft_bytes",
+    "overhead_bytes",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +114,7 @@ class DeviceFootprint:
         mmproj_bytes: weights of the multimodal projector.
         draft_bytes: everything of the draft model.
         overhead_bytes: what the engine and its driver take besides (CUDA context, program).
+        uncertainty_bytes: how much more than `compute_bytes` the compute buffer may take; not part of the total.
     """
 
     device: str
@@ -112,11 +126,17 @@ class DeviceFootprint:
     mmproj_bytes: int = 0
     draft_bytes: int = 0
     overhead_bytes: int = 0
+    uncertainty_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
         """All components together."""
-        return sum(getattr(self, item.name) for item in fields(self) if item.name != "device")
+        return sum(getattr(self, name) for name in COMPONENTS)
+
+    @property
+    def safe_bytes(self) -> int:
+        """The total with the uncertainty: what must be free for a load to be sure."""
+        return self.total_bytes + self.uncertainty_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
