@@ -127,10 +127,9 @@ def _key(name: str) -> str:
 
 
 def _model(row: dict[str, Any]) -> Model:
-    own = dict(row)
-    reasoning = own.pop("reasoning", None)
-    return Model(
-        reasoning=None if reasoning is None else Reasoning(**reasoning),
-        sampling=tuple(RecommendedSampling(**each) for each in own.pop("sampling", ())),
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in own.items()},
-    )
+    own: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    if "reasoning" in own:
+        own["reasoning"] = Reasoning(**own["reasoning"])
+    if "sampling" in own:
+        own["sampling"] = tuple(RecommendedSampling(**each) for each in own["sampling"])
+    return Model(**own)

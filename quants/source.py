@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from quants.artifact import Artifact, ModelFile
+from quants.catalogue import find_model, nearest_names
 from quants.digests import file_sha256
 from quants.errors import SelectionError, SourceError
 from quants.labels import find_label
@@ -45,9 +47,10 @@ class HubAddress:
 
 
 def resolve(text: str, *, base_dir: Path, need_data: bool = True, hub: HubSettings | None = None) -> Listing:
-    """What `text` (a file, a folder, `hf:owner/name[@revision]`, `builtin:stand-in`) holds.
+    """What `text` (a file, a folder, `hf:owner/name[@revision]`, `builtin:stand-in`, a name of the catalogue) holds.
 
-    Local headers are read and checked; nothing is hashed or downloaded yet.
+    Local headers are read and checked; nothing is hashed or downloaded yet. What is there as a file or a folder is
+    never taken for a name of the catalogue.
 
     Args:
         text: the source as the spec has it. A relative path counts from `base_dir`, `~` is the home folder.
@@ -71,8 +74,22 @@ def resolve(text: str, *, base_dir: Path, need_data: bool = True, hub: HubSettin
         return list_builtin(source.removeprefix("builtin:"), source)
     if "\0" in source:
         raise SourceError("the model source holds a zero byte")
-    path = Path(source).expanduser()
-    return list_local((base_dir / path).absolute(), source, need_data=need_data)
+    path = (base_dir / Path(source).expanduser()).absolute()
+    if _could_be_a_name(source) and not os.path.lexists(path):
+        model = find_model(source)
+        if model is not None:
+            return resolve(model.hub_source, base_dir=base_dir, need_data=need_data, hub=hub)
+        if near := nearest_names(source):
+            raise SourceError(
+                f"there is no {path}, and the catalogue has no model {source!r}",
+                f"Did you mean {' or '.join(near)}? Any repository of the Hub is hf:owner/name",
+            )
+    return list_local(path, source, need_data=need_data)
+
+
+def _could_be_a_name(source: str) -> bool:
+    """Whether `source` has the form of a model's name rather than that of a path."""
+    return not source.startswith((".", "~")) and not any(mark in source for mark in "/\\@")
 
 
 def parse_hub(source: str) -> HubAddress | None:
