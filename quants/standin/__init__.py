@@ -1,7 +1,7 @@
 """Where the stand-in model's files lie, and how to label them: it is no real model.
 
-A small Llama trained on nothing but to-do programs, so that a sweep can be tried in seconds on any machine. `tools/standin/build.py` makes the files;
-README.md beside this module says what they are and what was measured.
+A small Llama trained on nothing but to-do programs, so that a sweep can be tried in seconds on any machine.
+`tools/standin/build.py` makes the files; README.md beside this module says what they are and what was measured.
 """
 
 from pathlib import Path

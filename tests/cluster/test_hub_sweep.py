@@ -68,7 +68,7 @@ def test_a_model_of_the_hub_is_pinned_fetched_once_and_usable_offline(tmp_path: 
             refused = sweep(tmp_path, repo, "refused", **env)
             assert refused.returncode == 2
             assert words in refused.stderr
-            assert f"{repo}.toml:10: models[0].source:" in refused.stderr
+            assert f"{repo}.toml:11: models[0].source:" in refused.stderr
             assert "Traceback" not in refused.stderr
     offline = sweep(tmp_path, "tiny-GGUF", "three", **env)
     assert offline.returncode == 0, offline.stderr

@@ -27,7 +27,7 @@ name = "nodes"
 seeds = "1-{seeds}"
 exams = ["todo"]
 [sampling]
-max_tokens = 60
+max_tokens = 650
 [engine]
 context = 1024
 threads = 1
@@ -83,7 +83,7 @@ def test_two_nodes_share_the_cells(tmp_path: Path, tiny_model: Path, ray_cluster
 @pytest.mark.fault
 def test_a_node_that_dies_costs_no_job(tmp_path: Path, tiny_model: Path, ray_cluster: Callable[[int], Any]) -> None:
     cluster = ray_cluster(2)
-    process = start(tmp_path, tiny_model, cluster.address, seeds=12)
+    process = start(tmp_path, tiny_model, cluster.address, seeds=20)
     until(lambda: len(events(tmp_path, "lease_started")) >= 2 and events(tmp_path, "committed"), "two leases")
     worker = next(node for node in cluster.list_all_nodes() if not node.is_head())
     os.kill(worker.all_processes["raylet"][0].process.pid, signal.SIGKILL)
@@ -93,7 +93,7 @@ def test_a_node_that_dies_costs_no_job(tmp_path: Path, tiny_model: Path, ray_clu
 
 def test_a_node_that_joins_late_is_used(tmp_path: Path, tiny_model: Path, ray_cluster: Callable[[int], Any]) -> None:
     cluster = ray_cluster(1)
-    process = start(tmp_path, tiny_model, cluster.address, seeds=12)
+    process = start(tmp_path, tiny_model, cluster.address, seeds=20)
     until(lambda: events(tmp_path, "committed"), "the first row")
     late = cluster.add_node(num_cpus=1)
     finish(process, tmp_path)

@@ -157,5 +157,5 @@ SHAPES: Final[tuple[Shape, ...]] = (
     Shape("hunyuan-a13b", "hunyuan-moe", _dense(32, 4096, 3072, 32, 8, 128167, 128) | _moe(64, 8, 3072, expert_shared_feed_forward_length=3072), tied=True),
     Shape("starcoder2-15b", "starcoder2", _dense(40, 6144, 24576, 48, 4, 49152), drop=(r"rope_",)),
     Shape("internlm2-7b", "internlm2", _dense(32, 4096, 14336, 32, 8, 92544)),
-    Shape("kimi-linear-48b", "kimi-linear", _dense(27, 2304, 9216, 32, _at(27, (3, 7, 11, 15, 19, 23, 26), 32), 163840) | _MLA | {"kda.head_dim": 128, "ssm.conv_kernel": 4} | _moe(256, 8, 1024, expert_shared_count=1, leading_dense_block_count=1, expert_gating_func=2)),
+    Shape("kimi-linear-48b", "kimi-linear", _dense(27, 2304, 9216, 32, _at(27, (3, 7, 11, 15, 19, 23, 26), 1), 163840) | _MLA | {"kda.head_dim": 128, "ssm.conv_kernel": 4} | _moe(256, 8, 1024, expert_shared_count=1, leading_dense_block_count=1, expert_gating_func=2)),
 )
