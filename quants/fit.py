@@ -149,7 +149,7 @@ def report(footprint: Footprint, devices: DeviceSet) -> FitReport:
         reason = f"cannot be estimated: {footprint.reason}" if footprint.reason else "cannot be estimated"
         unknown = Answer(VerdictKind.UNKNOWN, None, "")
         return FitReport(Verdict(VerdictKind.UNKNOWN, reason), unknown, unknown)
-    now = _answer(footprint, devices, lambda memory: memory.free_bytes)
+    now = _answer(footprint, devices, lambda memory: _free(memory, devices))
     ever = _answer(footprint, devices, lambda memory: memory.total_bytes)
     chosen = now if now.kind is not VerdictKind.UNKNOWN else ever
     return FitReport(Verdict(chosen.kind, _sentence(footprint, now, ever), chosen.headroom_bytes), now, ever)
@@ -212,19 +212,28 @@ def cheapest_offload(estimator: Estimator, settings: FootprintSettings, devices:
         return None
     layers = len(model.layers)
     moved: FootprintSettings | None = None
+    base = full
     if any(model.experts_used):
         count = _least(lambda n: _fits(estimator(replace(full, cpu_moe_layers=n)), devices), layers)
         moved = None if count is None else replace(full, cpu_moe_layers=count)
+        base = replace(full, cpu_moe_layers=layers)
     if moved is None:
-        kept = _most(lambda n: _fits(estimator(replace(full, gpu_layers=n)), devices), layers)
+        kept = _most(lambda n: _fits(estimator(replace(base, gpu_layers=n)), devices), layers)
         if kept is None:
             return None
-        moved = replace(full, gpu_layers=kept)
+        moved = replace(base, gpu_layers=kept)
     found = estimator(moved)
     on_gpu = layers + 1 if moved.gpu_layers is None else moved.gpu_layers
     flags = f"-ngl {on_gpu}" + (f" --n-cpu-moe {moved.cpu_moe_layers}" if moved.cpu_moe_layers else "")
     cost = found.host.total_bytes - whole.host.total_bytes
     return Offload(moved, found, on_gpu, layers + 1, moved.cpu_moe_layers, cost, flags)
+
+
+def _free(memory: Memory, devices: DeviceSet) -> int | None:
+    """What is free; for a host beside GPUs that does not say, all it has."""
+    if memory.free_bytes is None and memory is devices.host and devices.gpus and not devices.unified:
+        return memory.total_bytes
+    return memory.free_bytes
 
 
 def _answer(footprint: Footprint, devices: DeviceSet, room: Callable[[Memory], int | None]) -> Answer:
