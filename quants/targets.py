@@ -1,0 +1,178 @@
+"""What a model is to fit on, as the memory an engine may use: cards by size or name, the devices of a machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from quants.errors import QuantsError
+from quants.fit import GIB, DeviceSet, Memory
+from quants.footprint import Backend
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from profiles.catalogue import Card
+    from profiles.types import Device, NodeProfile
+
+# Of the memory a card is sold with, what the driver lets a program have: cudaMemGetInfo on an RTX 4090 says 24,077 MiB
+# of 24,576 (llama.cpp's own memory breakdown). A card that keeps more to itself is better probed with --here.
+USABLE_SHARE: Final = 24_077 / 24_576
+# Where the GPU lives in the machine's RAM, the part that it may wire down. Apple: what Metal recommends, two thirds of
+# up to 36 GiB and three quarters of more (llama.cpp prints recommendedMaxWorkingSetSize). AMD and Intel on Linux: half,
+# the kernel's default (drivers/gpu/drm/ttm/ttm_device.c). NVIDIA's shared memory has no such limit.
+_APPLE_LARGE_BYTES: Final = 36 * GIB
+_LINUX_SHARE: Final = 1 / 2
+_LARGEST_GB: Final = 4096
+
+_BACKENDS: Final = {
+    "nvidia": Backend.CUDA,
+    "amd": Backend.ROCM,
+    "intel": Backend.VULKAN,
+    "apple": Backend.METAL,
+    "cpu": Backend.CPU,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One column of the table: what an engine would run on.
+
+    Attributes:
+        name: of the column, unique within one question.
+        title: in words, with the memory.
+        backend: what would compute there.
+        devices: their memory.
+    """
+
+    name: str
+    title: str
+    backend: Backend
+    devices: DeviceSet
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs it has."""
+        return len(self.devices.gpus)
+
+
+def by_size(gigabytes: float) -> Target:
+    """A card that is known by the memory it is sold with, in GB (GiB, as cards are named); as if it were NVIDIA's.
+
+    Raises:
+        QuantsError: no card has so much, or so little.
+    """
+    if not 0 < gigabytes <= _LARGEST_GB:
+        raise QuantsError(
+            f"--vram {gigabytes:g} is no size of a card", f"Give its memory in GB, such as 16 (at most {_LARGEST_GB})"
+        )
+    name = f"{gigabytes:g} GB"
+    memory = Memory(total_bytes=int(gigabytes * GIB * USABLE_SHARE), name=f"a {name} card")
+    return Target(
+        name=name,
+        title=f"a card of {name}",
+        backend=Backend.CUDA,
+        devices=DeviceSet(host=_UNKNOWN_HOST, gpus=(memory,)),
+    )
+
+
+def by_card(card: Card) -> Target:
+    """A card of the catalogue. What host memory stands beside it is not known; a chip's own RAM is.
+
+    Raises:
+        QuantsError: its memory is the machine's RAM, which the catalogue cannot know.
+    """
+    backend = _BACKENDS.get(card.vendor, Backend.VULKAN)
+    if card.memory_bytes is None:
+        raise QuantsError(
+            f"{card.id} has no memory of its own: it takes a part of the machine's",
+            "Say how much it may take with --vram, or ask on that machine with --here",
+        )
+    title = f"{card.name}, {card.memory_bytes / GIB:g} GB"
+    if card.kind == "discrete":
+        memory = Memory(total_bytes=int(card.memory_bytes * USABLE_SHARE), name=card.id)
+        devices = DeviceSet(host=_UNKNOWN_HOST, gpus=(memory,))
+    else:
+        backend = Backend.VULKAN if card.vendor == "amd" else backend
+        host = Memory(total_bytes=card.memory_bytes, name=f"the RAM of {card.id}")
+        wired = Memory(total_bytes=_wired_bytes(card.vendor, card.memory_bytes), name=card.id)
+        devices = DeviceSet(host=host, gpus=(wired,), unified=True)
+    return Target(name=card.id, title=title, backend=backend, devices=devices)
+
+
+def of_machine(profile: NodeProfile) -> tuple[Target, ...]:
+    """Every device of a machine that a model may be placed on, and its discrete GPUs of one maker together.
+
+    Raises:
+        QuantsError: there is none.
+    """
+    targets = [of_device(device, profile) for device in profile.devices if device.usable]
+    for vendor in dict.fromkeys(device.vendor for device in profile.gpus):
+        several = [d for d in profile.gpus if d.usable and d.vendor == vendor and d.kind == "discrete"]
+        if len(several) > 1:
+            targets.append(_together(several, profile))
+    if not targets:
+        raise QuantsError(
+            f"{profile.hostname} has no device whose memory is known", "`quantsweep nodes` says what was found"
+        )
+    return tuple(targets)
+
+
+def of_device(device: Device, profile: NodeProfile) -> Target:
+    """One device of a machine, with the machine's RAM beside it. Its memory must be known (`device.usable`)."""
+    host = _host(profile)
+    memory = _memory(device)
+    size = "memory unknown" if memory.total_bytes is None else f"{memory.total_bytes / GIB:.1f} GiB"
+    title = f"{device.name}, {size}"
+    backend = _BACKENDS.get(device.vendor, Backend.VULKAN)
+    if not device.is_gpu:
+        return Target(name=device.id, title=title, backend=Backend.CPU, devices=DeviceSet(host=memory))
+    unified = device.kind == "unified"
+    if unified and device.vendor == "amd":
+        backend = Backend.VULKAN
+    # Memory that a driver carves out of RAM is not part of what the machine reports as RAM.
+    shares_ram = unified and not device.vram_total_bytes
+    return Target(
+        name=device.id,
+        title=title,
+        backend=backend,
+        devices=DeviceSet(host=host, gpus=(memory,), unified=shares_ram),
+    )
+
+
+def unique(targets: Sequence[Target]) -> tuple[Target, ...]:
+    """The targets, each name once."""
+    return tuple({target.name: target for target in reversed(targets)}.values())[::-1]
+
+
+_UNKNOWN_HOST: Final = Memory(total_bytes=None, name="host memory")
+
+
+def _together(devices: Sequence[Device], profile: NodeProfile) -> Target:
+    memories = tuple(_memory(device) for device in devices)
+    total = sum(memory.total_bytes or 0 for memory in memories)
+    return Target(
+        name=f"{len(devices)} x {devices[0].vendor}",
+        title=f"{len(devices)} GPUs together, {total / GIB:.1f} GiB",
+        backend=_BACKENDS.get(devices[0].vendor, Backend.VULKAN),
+        devices=DeviceSet(host=_host(profile), gpus=memories),
+    )
+
+
+def _memory(device: Device) -> Memory:
+    total = device.memory_total_bytes
+    return Memory(
+        total_bytes=None if total is None else max(0, total - device.reserved_bytes),
+        free_bytes=device.memory_free_bytes,
+        name=device.id,
+    )
+
+
+def _host(profile: NodeProfile) -> Memory:
+    return Memory(total_bytes=profile.ram_total_bytes, free_bytes=profile.ram_free_bytes, name="host memory")
+
+
+def _wired_bytes(vendor: str, memory_bytes: int) -> int:
+    if vendor == "apple":
+        return memory_bytes * 3 // 4 if memory_bytes > _APPLE_LARGE_BYTES else memory_bytes * 2 // 3
+    return memory_bytes if vendor == "nvidia" else int(memory_bytes * _LINUX_SHARE)
