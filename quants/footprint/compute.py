@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 from quants.footprint.blocks import F32, Batch, Block, Masks, run_block
 from quants.footprint.caches import cache_type, cells, padded_context
-from quants.footprint.gemma import PerLayerInputs, run_gemma3n, run_gemma4, spread
+from quants.footprint.gemma import STREAMS, PerLayerInputs, run_gemma3n, run_gemma4, spread
 from quants.footprint.placement import HOST, Placement, pad
 from quants.footprint.tape import Tape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from quants.footprint.model import Model
     from quants.footprint.types import FootprintSettings
@@ -135,8 +135,7 @@ class _Graph:
     def host_inputs(self, blocks: list[Block]) -> int:
         """What stays in host memory when GPUs compute: inputs, and rows that were looked up."""
         token = self.tokens * F32
-        rows = _per_layer_width(blocks) * len(self.model.layers) * token
-        crossing = sum(self._masks()) + self.model.width * token + rows
+        crossing = sum(self._masks()) + self.model.width * token + per_layer_bytes(blocks, self.model, self.settings)
         return crossing * self.copies + self.model.input_width * token
 
     def peak(self, blocks: list[Block], device: str, *, first: bool) -> int:
@@ -163,11 +162,42 @@ class _Graph:
                 masks.full = self._leaf(tape, full_bytes)
         if x is None:
             x = tape.op(stream)
-        x = _run(tape, blocks, self._batch(masks), x, self.model, on_host=on_host)
+        x = self._run(tape, blocks, self._batch(masks), x, device, first=first)
         if device == self.placement.output:
             last = tape.op(self.model.width * self.outputs * F32, x)
             tape.op(self.model.vocab * self.outputs * F32, last)
         return tape.peak()
+
+    def _run(self, tape: Tape, blocks: list[Block], batch: Batch, x: int, device: str, *, first: bool) -> int:
+        """Record the blocks of one device behind the stream `x`; the node of the stream at their end."""
+        model = self.model
+        samples = _samples(blocks)
+        per_layer = _per_layer_width(blocks)
+        if per_layer:
+            size = per_layer * len(model.layers) * batch.tokens * F32
+            if first:
+                rows = tape.op(size) if device == HOST else self._leaf(tape, size)
+                inputs = PerLayerInputs(x, tape.op(size, rows), size)
+            else:
+                inputs = PerLayerInputs(x, x, size, self._leaf(tape, size))
+            if blocks[0].has("altup_router"):
+                stack = STREAMS * model.width * batch.tokens * F32
+                x = spread(tape, batch, x, model.width) if first else self._leaf(tape, stack)
+                for block in samples:
+                    x = run_gemma3n(tape, block, batch, x, inputs)
+                return x
+            for block in samples:
+                x = run_gemma4(tape, block, batch, x, inputs)
+            return x
+        # Images may bring more than one embedding for each token; the further ones are added behind the first layers.
+        deep = model.input_width // model.width - 1
+        wide = tape.op(model.input_width * batch.tokens * F32, x) if deep and first else x
+        x = wide
+        for block in samples:
+            x = run_block(tape, block, batch, x)
+            if block.layer.index < deep:
+                x = tape.over(x, wide)
+        return x
 
     def _leaf(self, tape: Tape, size: int) -> int:
         """An input on a GPU, as often as batches overlap."""
@@ -195,34 +225,12 @@ class _Graph:
         )
 
 
-def _run(tape: Tape, blocks: list[Block], batch: Batch, x: int, model: Model, *, on_host: bool) -> int:
-    """Record the blocks of one device behind the embeddings `x`; the node of the stream at their end."""
-    samples = _samples(blocks)
-    per_layer = _per_layer_width(blocks)
-    if per_layer:
-        size = per_layer * len(model.layers) * batch.tokens * F32
-        rows = tape.op(size) if on_host else tape.leaf(size)
-        inputs = PerLayerInputs(x, tape.op(size, rows), size)
-        if blocks[0].has("altup_proj") or blocks[0].has("altup_router"):
-            x = spread(tape, batch, x, model.width)
-            for block in samples:
-                x = run_gemma3n(tape, block, batch, x, inputs)
-            return x
-        for block in samples:
-            x = run_gemma4(tape, block, batch, x, inputs)
-        return x
-    # Images may bring more than one embedding for each token; the further ones are added behind the first layers.
-    deep = model.input_width // model.width - 1
-    wide = tape.op(model.input_width * batch.tokens * F32, x) if deep else x
-    x = wide
-    for block in samples:
-        x = run_block(tape, block, batch, x)
-        if block.layer.index < deep:
-            x = tape.over(x, wide)
-    return x
+def per_layer_bytes(blocks: Sequence[Block], model: Model, settings: FootprintSettings) -> int:
+    """The table of inputs for each layer (Gemma 3n, Gemma 4); 0 where there is none."""
+    return _per_layer_width(blocks) * len(model.layers) * graph_tokens(settings) * F32
 
 
-def _per_layer_width(blocks: list[Block]) -> int:
+def _per_layer_width(blocks: Sequence[Block]) -> int:
     """Elements of each layer's own input (Gemma 3n, Gemma 4); 0 where there is none."""
     return blocks[0].out("inp_gate") if blocks and blocks[0].has("inp_gate") else 0
 

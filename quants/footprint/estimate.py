@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from quants.errors import GGUFError
 from quants.footprint.caches import cache_type, cells, kv_bytes, state_bytes
-from quants.footprint.compute import TensorSizes, blocks_of, compute_bytes, sizes_of
+from quants.footprint.compute import TensorSizes, blocks_of, compute_bytes, graph_tokens, per_layer_bytes, sizes_of
 from quants.footprint.model import Model, UnknownArchitectureError, read_model
 from quants.footprint.overhead import engine_overhead
 from quants.footprint.placement import HOST, Placement, place
@@ -130,6 +130,11 @@ class Estimator:
             return promised * (2 if placement.gpus else 1)
         away = [index for index, place in enumerate(placement.layers) if place == HOST]
         experts = [index for index in range(len(placement.layers)) if index < settings.cpu_moe_layers]
+        if len(placement.gpus) > 1:
+            # Batches overlap: what crosses between GPUs is kept four times, and more than the stream may cross.
+            promised += 16 * model.width * graph_tokens(settings) * F32
+        if not settings.kv_on_gpu:
+            promised *= 4  # states and caches travel back and forth in every layer
         if not away and not experts and settings.kv_on_gpu:
             return promised
         copies = [size for index in away for size in self._sizes.get(index, {}).values()]
@@ -137,8 +142,10 @@ class Estimator:
         if away or not settings.kv_on_gpu:
             extent = cells(model, settings)
             row = cache_type(settings.cache_type_k).row_bytes
-            copies += [row(each.k_width) * extent.of(each) * extent.streams for each in model.layers if each.cached]
-        return promised + max(copies, default=0)
+            copies += [2 * row(each.k_width) * extent.of(each) * extent.streams for each in model.layers if each.cached]
+            copies.append(2 * (model.conv_width + model.state_width) * settings.slots * F32)
+        # Gemma's table of inputs for each layer crosses between the devices, too.
+        return promised + max(copies, default=0) + 4 * per_layer_bytes(self._blocks, model, settings)
 
     def _placed(self, model: Model, placement: Placement) -> Weights:
         """Where the weights lie; remembered, as a search over contexts asks for the same again and again."""

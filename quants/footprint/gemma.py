@@ -13,7 +13,7 @@ from quants.footprint.blocks import F32, Batch, Block, run_block, run_feed_forwa
 if TYPE_CHECKING:
     from quants.footprint.tape import Tape
 
-_STREAMS: Final = 4  # hparams.n_altup
+STREAMS: Final = 4  # hparams.n_altup
 _SPARSE_LAYERS: Final = 10  # n_layer_sparsity in src/models/models.h: only there activations are thinned out
 
 
@@ -54,21 +54,21 @@ def run_gemma4(tape: Tape, block: Block, batch: Batch, x: int, inputs: PerLayerI
 def spread(tape: Tape, batch: Batch, x: int, width: int) -> int:
     """Gemma 3n's first step: the embeddings and three projections of them side by side."""
     one = width * batch.tokens * F32
-    more = tape.op((_STREAMS - 1) * one, tape.op((_STREAMS - 1) * one, x))
+    more = tape.op((STREAMS - 1) * one, tape.op((STREAMS - 1) * one, x))
     magnitude = tape.op(batch.tokens * F32, tape.op(one, x))
-    scaled = tape.op((_STREAMS - 1) * one, more, magnitude)
+    scaled = tape.op((STREAMS - 1) * one, more, magnitude)
     tape.use(tape.over(more))
-    return tape.op(_STREAMS * one, x, tape.over(scaled))
+    return tape.op(STREAMS * one, x, tape.over(scaled))
 
 
 def run_gemma3n(tape: Tape, block: Block, batch: Batch, stack: int, inputs: PerLayerInputs) -> int:
     """A block of Gemma 3n, from the stack of streams to the next."""
     token = batch.tokens * F32
     one = block.model.width * token
-    permuted = tape.op(_STREAMS * one, stack)
-    router = tape.op(_STREAMS * _STREAMS * token, tape.op(one, stack))
-    guessed = tape.op(_STREAMS * one, permuted, router)
-    predictions = tape.over(tape.op(_STREAMS * one, guessed), stack)
+    permuted = tape.op(STREAMS * one, stack)
+    router = tape.op(STREAMS * STREAMS * token, tape.op(one, stack))
+    guessed = tape.op(STREAMS * one, permuted, router)
+    predictions = tape.over(tape.op(STREAMS * one, guessed), stack)
     mixed = run_mixer(tape, block, batch, predictions)
     if mixed is None:
         return stack
@@ -78,14 +78,14 @@ def run_gemma3n(tape: Tape, block: Block, batch: Batch, stack: int, inputs: PerL
         y = _thinned(tape, block, batch, x)
     else:
         y = run_feed_forward(tape, block, batch, x)
-    change = tape.op(_STREAMS * one, tape.op(one, y, predictions))
+    change = tape.op(STREAMS * one, tape.op(one, y, predictions))
     tape.use(tape.over(y))
     corrected = tape.over(change, predictions)
     gate = tape.op(block.out("inp_gate") * token, tape.op(one, corrected))
     gate = tape.over(gate, inputs.table(tape))
     first = tape.op(one, gate)
-    rest = tape.op((_STREAMS - 1) * one, corrected, first)
-    return tape.op(_STREAMS * one, corrected, rest)
+    rest = tape.op((STREAMS - 1) * one, corrected, first)
+    return tape.op(STREAMS * one, corrected, rest)
 
 
 def _thinned(tape: Tape, block: Block, batch: Batch, x: int) -> int:

@@ -76,9 +76,7 @@ def ask(planner: Path, command: str, path: Path, lines: str = "") -> subprocess.
     argv = [str(planner), command, str(path)]
     # A crash of the engine is an answer too; its backtrace takes seconds.
     environment = os.environ | {"GGML_NO_BACKTRACE": "1"}
-    return subprocess.run(
-        argv, input=lines, capture_output=True, text=True, timeout=300, check=False, env=environment
-    )
+    return subprocess.run(argv, input=lines, capture_output=True, text=True, timeout=300, check=False, env=environment)
 
 
 def plan(planner: Path, path: Path, grid: list[Settings]) -> list[dict[str, Any]]:

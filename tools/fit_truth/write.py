@@ -29,7 +29,12 @@ def metadata(shape: Shape) -> dict[str, Any]:
 
 def tensor_type(name: str, extents: tuple[int, ...], types: str) -> str:
     """The type that llama-quantize gives a tensor of that name, near enough: every kind of placement occurs."""
-    if len(extents) < 2 or "norm" in name or "_inp" in name or re.search(r"ssm_(conv1d|a|d|x|dt)|shortconv\.conv", name):
+    if (
+        len(extents) < 2
+        or "norm" in name
+        or "_inp" in name
+        or re.search(r"ssm_(conv1d|a|d|x|dt)|shortconv\.conv", name)
+    ):
         return "F32"
     if re.search(r"time_mix|channel_mix_lerp|altup|laurel|per_layer_(inp_gate|proj)|conv|attn_(k|v)_b", name):
         return "F16"
@@ -48,9 +53,7 @@ def unnumbered(name: str) -> str:
     return re.sub(r"\.\d+\.", ".#.", name)
 
 
-def tensors(
-    shape: Shape, listed: Iterable[tuple[str, tuple[int, ...]]], required: Iterable[str] = ()
-) -> list[Tensor]:
+def tensors(shape: Shape, listed: Iterable[tuple[str, tuple[int, ...]]], required: Iterable[str] = ()) -> list[Tensor]:
     """What the engine would create, less what this model's file does not have, with types.
 
     `required` names tensors that the engine turned out not to do without, with "#" for the number of the layer.
