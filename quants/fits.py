@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 DEFAULT_CONTEXT: Final = 16_384
 _LARGEST_CONTEXT: Final = 1 << 24
 _MOST_SLOTS: Final = 256  # LLAMA_MAX_SEQ in llama.cpp
+# Where a search for a longer context is worth it: too big for now may still do with a shorter one.
+_WHOLE: Final = frozenset({VerdictKind.FITS, VerdictKind.TOO_BIG})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ class CardVerdict:
         headroom_bytes: what stays free (negative: what is missing); None where it is unknown.
         reason: a sentence.
         max_context: the most tokens of context for each slot that fit, at most what the model was trained on;
-            None where none do or nothing is known.
+            None where none do, where nothing is known, and with part in host memory (more of it there, more context).
         flags: what llama-server is to be told for a placement with part in host memory; empty otherwise.
     """
 
@@ -287,13 +289,13 @@ def _judge(quant: Quant, target: Target, context: int, asked: FitsSettings) -> C
     if asked.offload and found.kind is VerdictKind.TOO_BIG:
         moved = cheapest_offload(quant, settings, target.devices)
         if moved is not None:
-            settings, flags = moved.settings, moved.command
+            flags = moved.command
             found = report(moved.footprint, target.devices).verdict
             reason = f"{found.reason}, with {flags}"
     return CardVerdict(
         verdict=found.kind,
         headroom_bytes=found.headroom_bytes,
         reason=reason,
-        max_context=largest_context(quant, settings, target.devices),
+        max_context=largest_context(quant, settings, target.devices) if found.kind in _WHOLE else None,
         flags=flags,
     )

@@ -1,0 +1,51 @@
+"""The options of `quantsweep fits`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def fits(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="A file, a folder, hf:owner/name, or a name such as qwen3.5-35b."),
+    ],
+    *,
+    vram: Annotated[
+        list[float] | None, typer.Option("--vram", metavar="GB", help="A card by its memory; may be given again.")
+    ] = None,
+    card: Annotated[
+        list[str] | None,
+        typer.Option("--card", metavar="NAME", help="A card by name (see `quantsweep cards`); may be given again."),
+    ] = None,
+    here: Annotated[
+        bool, typer.Option("--here", help="The devices of this machine; the default if no card is named.")
+    ] = False,
+    context: Annotated[
+        int | None,
+        typer.Option("--context", help="Tokens for each slot. Default: 16384, or what the model was trained on."),
+    ] = None,
+    cache_type_k: Annotated[str, typer.Option("--cache-type-k", help="Type of the K cache.")] = "f16",
+    cache_type_v: Annotated[str, typer.Option("--cache-type-v", help="Type of the V cache.")] = "f16",
+    slots: Annotated[int, typer.Option("--slots", help="Requests served at once.")] = 1,
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Also look for placements with part of the model in host memory.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show which quants fit which cards, how much is left, and at what context; only headers are read."""
+    from orchestrator.fits_command import show_fits
+    from quants.fits import FitsSettings
+
+    settings = FitsSettings(
+        context=context,
+        slots=slots,
+        cache_type_k=cache_type_k.lower(),
+        cache_type_v=cache_type_v.lower(),
+        offload=offload,
+    )
+    answer = show_fits(sources, vram_gb=vram or (), cards=card or (), here=here, settings=settings, as_json=as_json)
+    typer.echo(answer.text)
+    typer.echo(answer.note, err=as_json)

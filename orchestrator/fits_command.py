@@ -1,0 +1,230 @@
+"""`quantsweep fits`: which quants of a source fit which cards, as a table for a person or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Final, Literal
+
+from quants.fit import GIB, VerdictKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+    from quants.fits import CardVerdict, FitRow, FitsSettings, FitTable
+    from quants.targets import Target
+
+MIB: Final = 1024**2
+PLAIN_WIDTH: Final = 100
+_WORDS: Final = {
+    VerdictKind.FITS: ("fits", "green"),
+    VerdictKind.FITS_OFFLOADED: ("part", "yellow"),
+    VerdictKind.TOO_BIG: ("no", "red"),
+    VerdictKind.UNKNOWN: ("?", "dim"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FitsOutput:
+    """What the command prints: the answer as `text`; beside it, as `note`, what was fetched and what was left out."""
+
+    text: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    name: str
+    cells: Sequence[str | Text]
+    justify: Literal["left", "right"] = "right"
+
+
+def show_fits(
+    sources: Sequence[str],
+    *,
+    vram_gb: Sequence[float] = (),
+    cards: Sequence[str] = (),
+    here: bool = False,
+    settings: FitsSettings | None = None,
+    as_json: bool = False,
+) -> FitsOutput:
+    """The answer for `sources`, on the cards named or else on this machine.
+
+    Raises:
+        QuantsError: a source, a size or a setting that cannot be used.
+        ProfilesError: a card that is not in the catalogue.
+    """
+    from quants.fits import fits
+
+    table = fits(sources, choose_targets(vram_gb, cards, here=here), settings)
+    note = notes(table)
+    if as_json:
+        return FitsOutput(json.dumps([row.to_json() for row in table.rows], indent=2), note)
+    from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, no_color=True)
+    return FitsOutput(render(table, console), note)
+
+
+def choose_targets(vram_gb: Sequence[float], cards: Sequence[str], *, here: bool) -> tuple[Target, ...]:
+    """The columns that the options ask for; this machine's devices if they ask for none.
+
+    Raises:
+        QuantsError: a size that no card has, or a machine without a device that may be used.
+        UnknownCardError: a card that is not in the catalogue.
+    """
+    from quants.targets import by_card, by_size, of_machine, unique
+
+    targets = [by_size(size) for size in vram_gb]
+    if cards:
+        from profiles.catalogue import find_card
+
+        targets += [by_card(find_card(name)) for name in cards]
+    if here or not targets:
+        from profiles.probe import probe_node
+
+        targets += of_machine(probe_node(engines=False))
+    return unique(targets)
+
+
+def notes(table: FitTable) -> str:
+    """How much was fetched, and what is not in the table, one line each."""
+    total = sum(row.file_bytes for row in table.rows)
+    headers = f"{len(table.rows)} header{'s' if len(table.rows) > 1 else ''} read"
+    lines = [f"{headers}: {_decimal(table.fetched_bytes)} fetched, for files of {_decimal(total)}"]
+    lines += [f"left out: {path}: {reason}" for path, reason in table.skipped]
+    lines += [f"not counted: {path} ({_decimal(size)})" for path, size in table.sidecars]
+    return "\n".join(lines)
+
+
+def render(table: FitTable, console: Console) -> str:
+    """The table as text: as wide as the console, in two parts where one would be too wide."""
+    from rich.console import Group
+
+    parts: list[RenderableType] = []
+    unit, name = _unit(table.rows)
+    for source, group in groupby(table.rows, key=lambda row: row.source):
+        rows = list(group)
+        if parts:
+            parts.append("")
+        parts += [_heading(source, rows), *_tables(rows, table.targets, unit, console)]
+    parts += ["", *_legend(table, name)]
+    with console.capture() as capture:
+        console.print(Group(*parts))
+    return capture.get().rstrip("\n")
+
+
+def _tables(rows: Sequence[FitRow], targets: Sequence[Target], unit: int, console: Console) -> list[RenderableType]:
+    """One table, or sizes and verdicts apart where it would not fit."""
+    names = [_Column("quant", [row.quant for row in rows], "left")]
+    architectures = [row.architecture or "?" for row in rows]
+    kinds = [_Column("architecture", architectures, "left")] if len(set(architectures)) > 1 else []
+    sizes, verdicts = _sizes(rows, unit), _verdicts(rows, targets, unit)
+    whole = _table([*names, *kinds, *sizes, *verdicts])
+    if console.measure(whole).maximum <= console.width:
+        return [whole]
+    return [_table([*names, *kinds, *sizes]), "", _table([*names, *verdicts])]
+
+
+def _sizes(rows: Sequence[FitRow], unit: int) -> list[_Column]:
+    """The file, its bits per weight, and each component that any of the rows has."""
+    components = {
+        "weights": [row.weights_bytes for row in rows],
+        "KV": [row.kv_bytes for row in rows],
+        "state": [row.state_bytes for row in rows],
+        "compute": [row.compute_bytes for row in rows],
+        "output": [row.output_bytes for row in rows],
+        "engine": [row.overhead_bytes for row in rows],
+        "total": [row.total_bytes for row in rows],
+    }
+    always = {"weights", "KV", "compute", "total"}
+    return [
+        _Column("file", [_size(row.file_bytes, unit) for row in rows]),
+        _Column("bpw", ["?" if row.bits_per_weight is None else f"{row.bits_per_weight:.2f}" for row in rows]),
+        *(
+            _Column(name, [_size(size, unit) for size in sizes])
+            for name, sizes in components.items()
+            if name in always or any(round((size or 0) / unit, 1) for size in sizes)
+        ),
+    ]
+
+
+def _verdicts(rows: Sequence[FitRow], targets: Sequence[Target], unit: int) -> list[_Column]:
+    longest = _Column("max ctx", [_tokens(row.max_context) for row in rows])
+    return [longest, *(_Column(each.name, [_cell(row.verdicts[each.name], unit) for row in rows]) for each in targets)]
+
+
+def _table(columns: Sequence[_Column]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.name, justify=column.justify, overflow="fold")
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*cells)
+    return table
+
+
+def _cell(verdict: CardVerdict, unit: int) -> Text:
+    from rich.text import Text
+
+    word, style = _WORDS[verdict.verdict]
+    size = "" if verdict.headroom_bytes is None else f" {_size(verdict.headroom_bytes, unit)}"
+    return Text(f"{word}{size}{' ' if verdict.flags else ''}{verdict.flags}", style=style)
+
+
+def _heading(source: str, rows: Sequence[FitRow]) -> Text:
+    from rich.text import Text
+
+    row = rows[0]
+    names = {each.architecture for each in rows}
+    architecture = f"{row.architecture}, " if len(names) == 1 and row.architecture else ""
+    contexts = sorted({each.context for each in rows})
+    context = f"{contexts[0]:,}" if len(contexts) == 1 else f"{contexts[0]:,} to {contexts[-1]:,}"
+    slots = f" x {row.slots} slots" if row.slots > 1 else ""
+    caches = f"cache K {row.cache_type_k}, V {row.cache_type_v}"
+    return Text.assemble((source, "bold"), f"  {architecture}{context} tokens{slots}, {caches}")
+
+
+def _legend(table: FitTable, unit: str) -> list[str]:
+    kinds = {verdict.verdict for row in table.rows for verdict in row.verdicts.values()}
+    meanings = {
+        VerdictKind.FITS: "fits: so much stays free",
+        VerdictKind.FITS_OFFLOADED: "part: fits with part of it in host memory",
+        VerdictKind.TOO_BIG: "no: so much is missing",
+        VerdictKind.UNKNOWN: "?: not known",
+    }
+    said = [meaning for kind, meaning in meanings.items() if kind in kinds]
+    lines = [
+        f"Sizes in {unit}. {'; '.join(said)}",
+        "max ctx: the most tokens of context for each slot, on whichever takes most (k = 1,024)",
+    ]
+    lines += [f"{target.name}: {target.title}" for target in table.targets]
+    reasons = {row.reason: row.quant for row in reversed(table.rows) if row.reason}
+    return lines + [f"{quant}: {reason}" for reason, quant in reversed(reasons.items())]
+
+
+def _unit(rows: Sequence[FitRow]) -> tuple[int, str]:
+    return (GIB, "GiB") if max(row.file_bytes for row in rows) >= GIB // 2 else (MIB, "MiB")
+
+
+def _size(size_bytes: int | None, unit: int) -> str:
+    return "?" if size_bytes is None else f"{size_bytes / unit:.1f}"
+
+
+def _tokens(tokens: int | None) -> str:
+    return "-" if tokens is None else f"{tokens / 1024:g}k"
+
+
+def _decimal(size_bytes: int) -> str:
+    """Bytes as downloads are counted: 1 MB is a million."""
+    for factor, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:,.1f} {name}"
+    return f"{size_bytes} bytes"
