@@ -1,7 +1,8 @@
 """The oracle: what the node's own engine would allocate, asked with a header alone.
 
-`llama-fit-params -fitp on` loads a model without its weights and prints what every device would hold. It wants a file of
-full size, so one is made whose header is real and whose rest is a hole. It answers for every architecture of that build.
+`llama-fit-params -fitp on` loads a model without its weights and prints what every device would hold. It wants a file
+of full size, so one is made whose header is real and whose rest is a hole. It answers for every architecture that the
+build knows.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ def _arguments(settings: FootprintSettings, help_text: str, program: Path) -> li
     arguments += ["-ctk", settings.cache_type_k, "-ctv", settings.cache_type_v]
     arguments += ["-fa", "on" if settings.flash_attention else "off", "-ngl", str(layers if settings.gpus else 0)]
     # Repacked weights are missing from its output; in their own order they are counted, and take as much room.
-    wanted = [("--no-repack", [])]
+    wanted: list[tuple[str, list[str]]] = [("--no-repack", [])]
     if not settings.gpus:
         wanted.append(("--device", ["none"]))
     if settings.cpu_moe_layers:
@@ -214,8 +215,10 @@ def _why(answer: subprocess.CompletedProcess[str]) -> str:
     """The line of a failed run that says most."""
     lines = [line.strip() for line in answer.stderr.splitlines() if line.strip()]
     for line in lines:
-        if "error loading model" in line or "unknown model architecture" in line:
-            return re.sub(r"^[\d.]+ \w ", "", line)
+        # Its log: time, level (E for errors), text. The first error is the cause, those behind it follow from it.
+        error = re.match(r"[\d.]+ E (.+)", line)
+        if error:
+            return error[1]
     return lines[-1] if lines else f"exit status {answer.returncode} without a word"
 
 

@@ -80,9 +80,10 @@ class Estimator:
             )
         try:
             return self._known(model, settings)
-        except KeyError as error:
-            # A tensor that every file of the architecture has is missing: no graph can be drawn up without it.
-            reason = f"{error.args[0]} is missing from the file"
+        except (KeyError, IndexError) as error:
+            # A tensor that every file of the architecture has is missing, or has another number of dimensions.
+            what = f" ({error.args[0]})" if isinstance(error, KeyError) else ""
+            reason = f"its tensors are not those of {model.architecture}{what}"
             return Footprint(method="unknown", architecture=model.architecture, settings=settings, reason=reason)
 
     def _known(self, model: Model, settings: FootprintSettings) -> Footprint:
@@ -187,7 +188,7 @@ def estimate(
         ValueError: settings that contradict themselves or that llama.cpp refuses.
         GGUFError: the shards make no set.
     """
-    whole = header if isinstance(header, Header) else combine(list(header))
+    whole = header if isinstance(header, Header) else combine(sorted(header, key=_shard))
     return Estimator(whole, mmproj=mmproj, draft=draft)(settings)
 
 
@@ -238,6 +239,11 @@ def check(settings: FootprintSettings) -> None:
         raise ValueError(f"backend {settings.backend} needs at least one GPU")
     if settings.tensor_split is not None and len(settings.tensor_split) != settings.gpus:
         raise ValueError(f"{len(settings.tensor_split)} shares (tensor_split) for {settings.gpus} GPUs")
+    if settings.tensor_split is not None and not (min(settings.tensor_split) >= 0 < sum(settings.tensor_split)):
+        raise ValueError("the shares of the GPUs (tensor_split) must not be negative, nor all be zero")
+    for name in ("gpu_layers", "cpu_moe_layers", "rollback"):
+        if (getattr(settings, name) or 0) < 0:
+            raise ValueError(f"{name} is {getattr(settings, name)}; 0 or more belongs there")
 
 
 def scratch_bytes(model: Model, settings: FootprintSettings, placement: Placement) -> dict[str, int]:
@@ -260,6 +266,11 @@ def scratch_bytes(model: Model, settings: FootprintSettings, placement: Placemen
             device = placement.gpus[0]
         found[device] = max(found.get(device, 0), size)
     return found
+
+
+def _shard(header: Header) -> int:
+    """A header's place in its split set."""
+    return header.split.index if header.split else 0
 
 
 def _totals(footprint: Footprint) -> dict[str, int]:

@@ -14,6 +14,7 @@ from quants.footprint.architectures import ARCHITECTURES, Architecture, Recurren
 if TYPE_CHECKING:
     from quants.gguf import Header
 
+_LARGEST: Final = 1 << 31  # of any hyper-parameter: they are 32-bit numbers in the engine
 MAX_LAYERS: Final = 512  # LLAMA_MAX_LAYERS in src/llama-hparams.h
 
 
@@ -120,9 +121,14 @@ class _Reader:
         if not 0 <= self.nextn < self.count:
             raise GGUFError(f"{name}.nextn_predict_layers is {self.nextn} of {self.count} layers")
         self.width = self._need("embedding_length")
+        if not self.width:
+            raise GGUFError(f"{name}.embedding_length is 0")
 
     def _number(self, key: str) -> int | None:
-        return self.header.integer(f"{self.name}.{key}")
+        value = self.header.integer(f"{self.name}.{key}")
+        if value is not None and not 0 <= value <= _LARGEST:
+            raise GGUFError(f"{self.name}.{key} is {value}, which no model has")
+        return value
 
     def _need(self, key: str) -> int:
         value = self._number(key)
@@ -132,7 +138,11 @@ class _Reader:
 
     def _each(self, key: str) -> tuple[int, ...] | None:
         values = self.header.per_layer(f"{self.name}.{key}", self.count)
-        return None if values is None else tuple(int(value) for value in values)
+        if values is None:
+            return None
+        if not all(0 <= value <= _LARGEST for value in values):  # False for NaN too
+            raise GGUFError(f"{self.name}.{key} holds a value that no model has")
+        return tuple(int(value) for value in values)
 
     def model(self) -> Model:
         heads = self._each("attention.head_count") or (0,) * self.count

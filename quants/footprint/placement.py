@@ -74,8 +74,6 @@ def place(layers: int, settings: FootprintSettings) -> Placement:
     first = max(layers + 1 - wanted, 0)
     active = min(wanted, layers + 1) if gpus else 0
     shares = settings.tensor_split or (1.0,) * len(gpus)
-    if settings.tensor_split is not None and len(settings.tensor_split) != len(gpus):
-        raise ValueError(f"{len(settings.tensor_split)} shares (tensor_split) for {len(gpus)} GPUs")
     bounds = _bounds(shares)
 
     def device(layer: int) -> str:
