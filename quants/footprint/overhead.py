@@ -1,13 +1,15 @@
 """What an engine and its driver take besides the buffers that ggml accounts for.
 
-No formula gives these: they depend on the GPU, the driver and the build. The constants are upper ends of what is
-reported, so that a verdict errs towards "does not fit"; a node that has measured its own should pass that instead.
+No formula gives these: they depend on the GPU, the driver and the build. The constants are upper ends, so that a verdict
+errs towards "does not fit"; a node that has measured its own (the driver's figure less the engine's buffers) should use
+that instead.
 
-Sources: NVIDIA's CUDA context with llama.cpp's kernels takes about 300 to 550 MiB on cards from Pascal to Blackwell
-("unaccounted" in llama.cpp's own memory breakdown, `common_memory_breakdown_print`); cuBLAS takes a workspace of up to
-32 MiB on Hopper, 4 MiB before (cuBLAS documentation, cublasSetWorkspace), and ggml's CUDA pool keeps the scratch of the
-largest multiplication. ROCm contexts are of the same order. Vulkan and Metal map what they need; their drivers keep
-command buffers and shaders.
+- CUDA: the primary context takes 120 to 550 MB depending on the GPU (llama.cpp pull request 20595, measured there up to
+  Blackwell); cuBLAS adds its workspace, up to 32 MiB on Hopper and 4 MiB before (cuBLAS documentation,
+  cublasSetWorkspace), and ggml's pool keeps the scratch of the largest multiplication.
+- ROCm is taken to be of the same order; the figures for Vulkan and Metal are guesses on the high side, not measured.
+- The program: llama-server 0c1e570 (CPU build) held about 30 MiB beyond its buffers after loading models without a
+  vocabulary; a vocabulary of 250,000 tokens, HTTP threads and a request's own buffers come on top.
 """
 
 from __future__ import annotations
@@ -25,8 +27,6 @@ GPU_CONTEXT_BYTES: Final[dict[Backend, int]] = {
     Backend.METAL: 250 * MIB,
     Backend.CPU: 0,
 }
-# The program itself: llama-server's code, the vocabulary, tensor records, threads' stacks. Measured with the CPU build
-# of llama.cpp 0c1e570 and models of up to 250,000 tokens: 60 to 180 MiB beyond its buffers.
 HOST_PROGRAM_BYTES: Final = 200 * MIB
 # With CUDA the driver's host side and the mapped libraries come on top.
 HOST_DRIVER_BYTES: Final[dict[Backend, int]] = {

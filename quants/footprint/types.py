@@ -180,6 +180,16 @@ class Footprint:
         """What lies on each GPU, in order."""
         return tuple(device for device in self.devices if device.device != "host")
 
+    @property
+    def peak_bytes(self) -> int | None:
+        """What measuring the loaded engine may show at most: with mmap, pages of the file behind repacked weights too.
+
+        The system takes those pages back when it needs them, so they count against no verdict. None if unknown.
+        """
+        if not self.known:
+            return None
+        return (self.total_bytes or 0) + (self.repacked_bytes if self.settings.mmap else 0)
+
     def total(self, component: str) -> int | None:
         """One component, e.g. "kv_bytes", over all devices; None where it is unknown."""
         return sum(getattr(device, component) for device in self.devices) if self.known else None

@@ -154,7 +154,7 @@ def test_split_sets_are_estimated_as_one(tmp_path: Path) -> None:
     headers = [read_header(second), read_header(first)]
     whole = estimate(headers, ONE_GPU)
     assert whole.devices == TABLE.shapes[shape.name].estimate(ONE_GPU).devices
-    assert whole.devices == estimate(combine(headers), ONE_GPU).devices
+    assert whole.devices == estimate(combine(headers[::-1]), ONE_GPU).devices
 
 
 @dataclass
@@ -186,6 +186,16 @@ def test_a_cell_is_predicted_from_its_engine_settings(tmp_path: Path) -> None:
     tensors = [(t.name, t.shape, t.type_name) for t in qwen().tensors]
     write(path, {key: qwen().get(key) for key in qwen().metadata}, tensors)
     assert predict(path, Engine()).devices == on_cpu.devices
+
+
+def test_repacked_weights_may_be_in_memory_twice_while_the_file_is_mapped() -> None:
+    estimator = TABLE.shapes["llama-3.1-8b"].estimate
+    mapped, read = estimator(FootprintSettings()), estimator(FootprintSettings(mmap=False))
+    assert mapped.repacked_bytes > 2 * 1024**3
+    assert mapped.peak_bytes == (mapped.total_bytes or 0) + mapped.repacked_bytes
+    assert read.peak_bytes == read.total_bytes == mapped.total_bytes
+    assert estimator(FootprintSettings(repack=False)).repacked_bytes == 0
+    assert estimator(ONE_GPU).repacked_bytes == 0
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
