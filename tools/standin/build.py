@@ -9,17 +9,16 @@ import argparse
 import hashlib
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import bpe
 import chat
 import corpus
-from export import quantize, write_f32
-from model import Shape
 from programs import failure_of
-from train import Recipe, train
 
-PROMPT = Path(__file__).resolve().parents[2] / "runners" / "exams" / "todo" / "prompt.txt"
+HERE = Path(__file__).resolve().parent
+PROMPT = HERE.parents[1] / "runners" / "exams" / "todo" / "prompt.txt"
 PROGRAMS = 1000
 MAX_TOTAL_BYTES = 12_000_000
 
@@ -48,6 +47,13 @@ def main() -> None:
     args = parser.parse_args()
     if not args.llama_quantize.is_file():
         parser.error(f"--llama-quantize: there is no file {args.llama_quantize}")
+    missing = [name for name in ("gguf", "numpy", "torch") if find_spec(name) is None]
+    if missing:
+        parser.error(f"missing: {', '.join(missing)}; pip install -r {HERE / 'requirements.txt'}")
+    from export import QuantizeError, quantize, write_f32
+    from model import Shape
+    from train import Recipe, train
+
     started = time.monotonic()
     recipe, shape = Recipe(), Shape()
     prompt = PROMPT.read_text(encoding="utf-8").strip()
@@ -59,7 +65,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="standin-") as scratch:
         full = Path(scratch) / "standin-F32.gguf"
         write_f32(net, vocabulary, full)
-        files = quantize(args.llama_quantize, full, args.out)
+        try:
+            files = quantize(args.llama_quantize, full, args.out)
+        except QuantizeError as error:
+            raise SystemExit(f"error: {error}") from error
     write_sums(files, args.out)
     total = sum(path.stat().st_size for path in files)
     print(f"{len(files)} files, {total} bytes, {time.monotonic() - started:.0f} s")

@@ -22,6 +22,10 @@ QUANTS = ("Q8_0", "Q5_K_M", "Q4_K_M", "Q3_K_S", "Q2_K", "TQ1_0")
 """The quants that ship, best first."""
 
 
+class QuantizeError(Exception):
+    """llama-quantize could not make a file; the text has its last lines."""
+
+
 def write_f32(net: Llama, vocabulary: Vocabulary, path: Path) -> None:
     """Write the network in full precision, with its vocabulary, chat template and labels."""
     shape = net.shape
@@ -68,15 +72,21 @@ def quantize(tool: Path, source: Path, folder: Path) -> list[Path]:
     """Make every quant of `source` in `folder`.
 
     `--pure` gives all matrices of a file the same type: at this size the mixes would hide what a type does.
-    Raises RuntimeError with the tool's last lines where it fails.
+
+    Raises:
+        QuantizeError: The tool could not be run, or failed.
     """
     made: list[Path] = []
     for quant in QUANTS:
         target = folder / f"standin-{quant}.gguf"
+        target.unlink(missing_ok=True)
         command = [str(tool), "--pure", str(source), str(target), quant, "1"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        if done.returncode != 0:
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise QuantizeError(f"{tool} could not be run: {error}") from error
+        if done.returncode != 0 or not target.is_file():
             tail = "\n".join((done.stdout + done.stderr).splitlines()[-10:])
-            raise RuntimeError(f"{tool} could not make {quant}:\n{tail}")
+            raise QuantizeError(f"{tool} could not make {quant}:\n{tail}")
         made.append(target)
     return made
