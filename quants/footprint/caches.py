@@ -54,6 +54,22 @@ def cache_type(name: str) -> TensorType:
     return TENSOR_TYPES[type_id]
 
 
+def why_refused(model: Model, settings: FootprintSettings) -> str:
+    """Why llama.cpp does not load this model with these cache types (`llama_init_from_model`); empty if it does."""
+    if model.latent and settings.cache_type_k != settings.cache_type_v:
+        kinds = f"{settings.cache_type_k} and {settings.cache_type_v}"
+        return f"llama.cpp refuses different types for K and V ({kinds}) with this model's latent attention"
+    if not settings.flash_attention:
+        return ""
+    for name, which in ((settings.cache_type_k, "K"), (settings.cache_type_v, "V")):
+        block = cache_type(name).block_size
+        for layer in model.layers:
+            size = layer.head_size if which == "K" else layer.v_width // max(layer.kv_heads, 1)
+            if layer.cached and size % block:
+                return f"llama.cpp refuses a {name} {which} cache: its blocks of {block} do not divide heads of {size}"
+    return ""
+
+
 def padded_context(settings: FootprintSettings) -> int:
     """`n_ctx` as the engine uses it: all slots together, in tokens."""
     total = pad(settings.total_context, _CELLS)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from quants.errors import GGUFError
-from quants.footprint.caches import cache_type, cells, kv_bytes, state_bytes
+from quants.footprint.caches import cache_type, cells, kv_bytes, state_bytes, why_refused
 from quants.footprint.compute import TensorSizes, blocks_of, compute_bytes, graph_tokens, per_layer_bytes, sizes_of
 from quants.footprint.model import Model, UnknownArchitectureError, read_model
 from quants.footprint.overhead import engine_overhead
@@ -78,6 +78,9 @@ class Estimator:
             return Footprint(
                 method="unknown", architecture=self.header.architecture, settings=settings, reason=self.reason
             )
+        refused = why_refused(model, settings)
+        if refused:
+            return Footprint(method="unknown", architecture=model.architecture, settings=settings, reason=refused)
         try:
             return self._known(model, settings)
         except (KeyError, IndexError) as error:

@@ -1,8 +1,8 @@
 """What an engine and its driver take besides the buffers that ggml accounts for.
 
-No formula gives these: they depend on the GPU, the driver and the build. The constants are upper ends, so that a verdict
-errs towards "does not fit"; a node that has measured its own (the driver's figure less the engine's buffers) should use
-that instead.
+No formula gives these: they depend on the GPU, the driver and the build. The constants are upper ends, so that a
+verdict errs towards "does not fit"; a node that has measured its own (the driver's figure less the engine's buffers)
+should use that instead.
 
 - CUDA: the primary context takes 120 to 550 MB depending on the GPU (llama.cpp pull request 20595, measured there up to
   Blackwell); cuBLAS adds its workspace, up to 32 MiB on Hopper and 4 MiB before (cuBLAS documentation,

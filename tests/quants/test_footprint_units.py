@@ -265,6 +265,18 @@ def test_settings_that_llama_cpp_refuses_are_refused(change: dict[str, Any], say
         estimate(qwen(), replace(ONE_GPU, **change))
 
 
+def test_cache_types_that_the_engine_refuses_for_a_model_are_never_said_to_fit() -> None:
+    latent = TABLE.shapes["deepseek-v2-lite"]
+    assert any("different K" in text for text in latent.refused)
+    got = latent.estimate(replace(ONE_GPU, cache_type_k="q8_0"))
+    assert not got.known
+    assert "refuses different types for K and V" in got.reason
+    assert latent.estimate(replace(ONE_GPU, cache_type_k="q8_0", cache_type_v="q8_0")).known
+    odd = replace(qwen(), metadata={**qwen().metadata, "qwen3.attention.key_length": 80})
+    assert "do not divide heads of 80" in estimate(odd, replace(ONE_GPU, cache_type_k="q8_0")).reason
+    assert estimate(odd, ONE_GPU).known
+
+
 VALUES = st.one_of(
     st.none(),
     st.integers(-(1 << 40), 1 << 40),
