@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import Problem, SpecError
+from orchestrator.fitting import footprints_of, verdict_on
+from orchestrator.nodes import serving_devices, verdicts_for
 from orchestrator.plan import Cell, Job, Limits, Plan, cell_identity, digest, given_values, make_job_id
 from orchestrator.toml_lines import LineIndex
 from quants.errors import QuantsError
+from quants.fit import VerdictKind
 from runners.chat import Sampling
 from runners.engines.base import EngineSettings, EngineUnavailable
 from runners.errors import RunnersError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from orchestrator.spec import ModelSpec, SweepSpec, VariantSpec
+    from profiles.types import NodeProfile
     from quants.artifact import Artifact
+    from quants.gguf import Header
+    from quants.listing import Listing
 
 DEFAULT_CONTEXT = 16384
 DEFAULT_SAMPLING = Sampling(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05, max_tokens=8192)
@@ -116,28 +123,84 @@ class _Expander:
                 "reasoning_budget",
             )
 
-    def artifacts(self, number: int, model: ModelSpec) -> tuple[Artifact, ...]:
-        from quants.source import resolve, select
+    def listing(self, number: int, model: ModelSpec) -> Listing | None:
+        from quants.source import resolve
 
         try:
-            listing = resolve(model.source, base_dir=self.base_dir)
+            found = resolve(model.source, base_dir=self.base_dir)
         except QuantsError as error:
             self.problem(_one_line(error), "models", number, "source")
-            return ()
-        for path, reason in listing.skipped:
+            return None
+        for path, reason in found.skipped:
             self.warnings.append(f"model {model.name!r}: {path} is left out: {reason}")
+        return found
+
+    def artifacts(self, number: int, model: ModelSpec, listing: Listing) -> tuple[Artifact, ...]:
+        from quants.source import select
+
         try:
             return select(listing, model.quants)
         except QuantsError as error:
             self.problem(_one_line(error), "models", number, "quants")
             return ()
 
+    def headers(self, listing: Listing, artifacts: Sequence[Artifact]) -> dict[str, Header]:
+        """The headers of `artifacts` by quant; without one a cell is planned all the same, its verdict unknown."""
+        from quants.headers import read_headers
+
+        wanted = {artifact.quant for artifact in artifacts}
+        try:
+            read = read_headers(listing, [c for c in listing.candidates if c.quant in wanted])
+        except QuantsError as error:
+            self.warnings.append(f"{listing.source}: its headers could not be read: {_one_line(error)}")
+            return {}
+        return {found.candidate.quant: found.header for found in read if found.header is not None}
+
+    @cached_property
+    def machine(self) -> NodeProfile:
+        """This machine, which a local sweep has to make do with."""
+        from profiles.probe import probe_node
+
+        return probe_node()
+
+    def check_fits(self, number: int, cell: Cell, listing: Listing) -> None:
+        """Refuses a cell that no device of this machine can hold, and names the nearest quant that one can."""
+        verdicts = verdicts_for(cell, self.machine)
+        if not verdicts or any(verdict.kind is not VerdictKind.TOO_BIG for verdict in verdicts.values()):
+            return
+        reasons = "; ".join(f"{device_id}: {verdict.reason}" for device_id, verdict in verdicts.items())
+        nearest = self.nearest_that_fits(cell, listing)
+        way_out = f"the nearest that fits is {nearest!r}" if nearest else "no smaller quant of it fits either"
+        self.problem(f"{cell.label!r} does not fit this machine ({reasons}); {way_out}", "models", number, "quants")
+
+    def nearest_that_fits(self, cell: Cell, listing: Listing) -> str | None:
+        """The largest quant below the cell's that some device can hold under the same settings."""
+        from quants.headers import read_headers
+
+        smaller = [c for c in listing.candidates if c.file_bytes < cell.artifact.file_bytes]
+        try:
+            read = read_headers(listing, smaller)
+        except QuantsError:
+            return None
+        for found in sorted(read, key=lambda each: -each.candidate.file_bytes):
+            if found.header is None:
+                continue
+            footprints = footprints_of(found.header, cell.engine)
+            for device_id, name in serving_devices(cell, self.machine).items():
+                device = self.machine.device(device_id)
+                verdict = verdict_on(footprints, found.candidate.file_bytes, self.machine, device, name)
+                if verdict.kind in {VerdictKind.FITS, VerdictKind.FITS_OFFLOADED}:
+                    return found.candidate.quant
+        return None
+
     def expand(self) -> Plan:
         exams = self.exams()
         cells: dict[str, Cell] = {}
         jobs: list[Job] = []
         for number, model in enumerate(self.spec.models):
-            artifacts = self.artifacts(number, model)
+            listing = self.listing(number, model)
+            artifacts = self.artifacts(number, model, listing) if listing else ()
+            headers = self.headers(listing, artifacts) if listing and artifacts else {}
             variants: list[VariantSpec | None] = [*model.variants] or [None]
             for variant in variants:
                 engine, sampling = self.engine(number, model, variant), self.sampling(model, variant)
@@ -153,6 +216,7 @@ class _Expander:
                         artifact=artifact,
                         engine=engine,
                         sampling=sampling,
+                        footprints=footprints_of(headers[artifact.quant], engine) if artifact.quant in headers else {},
                     )
                     if (twin := cells.get(cell.cell_id)) is not None:
                         self.problem(
@@ -163,6 +227,8 @@ class _Expander:
                         )
                         continue
                     cells[cell.cell_id] = cell
+                    if self.local and listing is not None:
+                        self.check_fits(number, cell, listing)
                     jobs += [
                         Job(
                             make_job_id(identity, exam=name, exam_version=exam.version, seed=seed),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from orchestrator.fitting import predicted_bytes, verdict_on
 from orchestrator.placement import Slot
 from profiles.types import Device, NodeProfile, hardware_class
-from quants.fit import Verdict, weights_verdict
 from runners.orders import CellOrder
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from orchestrator import events as ev
     from orchestrator.plan import Cell, Plan
+    from quants.fit import Verdict
     from runners.engines.base import EngineSettings
 
 EMBEDDED = "embedded"
@@ -62,9 +63,12 @@ def serving_devices(cell: Cell, profile: NodeProfile) -> dict[str, str | None]:
     return {device.id: "CPU" for device in profile.devices if device.id in usable and device.kind == "cpu"}
 
 
-def verdict_for(cell: Cell, device: Device) -> Verdict:
-    """Whether the cell fits the device, by what is known without loading it."""
-    return weights_verdict(cell.artifact.file_bytes, device.memory_total_bytes)
+def verdicts_for(cell: Cell, profile: NodeProfile) -> dict[str, Verdict]:
+    """For each device that would serve the cell, whether it fits there."""
+    return {
+        device_id: verdict_on(cell.footprints, cell.artifact.file_bytes, profile, profile.device(device_id), name)
+        for device_id, name in serving_devices(cell, profile).items()
+    }
 
 
 def offer_slots(
@@ -74,9 +78,8 @@ def offer_slots(
     verdicts: dict[str, dict[str, Verdict]] = {}
     used: set[str] = set()
     for cell in cells:
-        devices = serving_devices(cell, profile)
-        used |= devices.keys()
-        verdicts[cell.cell_id] = {device_id: verdict_for(cell, profile.device(device_id)) for device_id in devices}
+        verdicts[cell.cell_id] = verdicts_for(cell, profile)
+        used |= verdicts[cell.cell_id].keys()
     slots = tuple(
         Slot(
             (node_id, device.id),
@@ -124,6 +127,7 @@ def to_cell_order(
         device_id=lease.device_id,
         engine_device=names.get(lease.device_id),
         hardware_class=hardware_class(profile, device).id if profile and device else "unknown",
+        predicted_bytes=predicted_bytes(cell.footprints, names.get(lease.device_id)),
         overlap_grading=bool(device) and overlaps(plan, device) if device else False,
         reloads=plan.limits.retries,
     )

@@ -11,11 +11,13 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from orchestrator import fitting
 from quants.artifact import Artifact
 from runners.chat import Sampling
 from runners.engines.base import EngineSettings
 
 if TYPE_CHECKING:
+    from orchestrator.fitting import Footprints
     from orchestrator.spec import SweepSpec
 
 PLAN_VERSION = 1
@@ -24,7 +26,10 @@ JOB_ID_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Everything that shares one loaded server: a file, how it is served, and how tokens are drawn."""
+    """Everything that shares one loaded server: a file, how it is served, and how tokens are drawn.
+
+    `footprints` is what it needs on a device, by backend; empty if its header could not be read.
+    """
 
     cell_id: str
     model: str
@@ -32,6 +37,7 @@ class Cell:
     artifact: Artifact
     engine: EngineSettings
     sampling: Sampling
+    footprints: Footprints = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -88,6 +94,7 @@ class Plan:
         value = asdict(self)
         for cell, raw in zip(self.cells, value["cells"], strict=True):
             raw["artifact"] = cell.artifact.to_json()
+            raw["footprints"] = fitting.to_json(cell.footprints)
         return json.dumps({"plan_version": PLAN_VERSION, **value}, indent=1) + "\n"
 
     @classmethod
@@ -107,6 +114,7 @@ class Plan:
                     artifact=Artifact.from_json(raw["artifact"]),
                     engine=EngineSettings(**{**raw["engine"], "extra_args": tuple(raw["engine"]["extra_args"])}),
                     sampling=Sampling(**raw["sampling"]),
+                    footprints=fitting.from_json(raw["footprints"]),
                 )
                 for raw in value["cells"]
             ),

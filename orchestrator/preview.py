@@ -6,7 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.nodes import engine_is_there, serving_devices, verdict_for
+from orchestrator.fitting import predicted_bytes
+from orchestrator.nodes import engine_is_there, serving_devices, verdicts_for
 from orchestrator.sweep import open_spec
 from quants.fit import VerdictKind
 
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
 def cell_report(cell: Cell, profile: NodeProfile, jobs: int) -> dict[str, Any]:
     """One cell as JSON: its file, its jobs, and the verdict for each device of the node that would serve it."""
-    devices = serving_devices(cell, profile)
     verdicts = {
         device_id: {"verdict": verdict.kind.value, "headroom_bytes": verdict.headroom_bytes, "reason": verdict.reason}
-        for device_id in devices
-        for verdict in [verdict_for(cell, profile.device(device_id))]
+        for device_id, verdict in verdicts_for(cell, profile).items()
     }
+    names = serving_devices(cell, profile)
+    needed = predicted_bytes(cell.footprints, next(iter(names.values()))) if names else None
     missing = None if engine_is_there(cell, profile) else f"{cell.engine.kind} is not on this machine"
     return {
         "model": cell.model,
@@ -35,6 +36,7 @@ def cell_report(cell: Cell, profile: NodeProfile, jobs: int) -> dict[str, Any]:
         "file_sha256": cell.artifact.sha256,
         "engine": cell.engine.kind,
         "context": cell.engine.context,
+        "predicted_bytes": needed,
         "jobs": jobs,
         "verdicts": verdicts,
         "missing": missing,

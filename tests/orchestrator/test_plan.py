@@ -25,6 +25,7 @@ max_tokens = 1000
 
 [engine]
 context = 2048
+threads = 1
 
 [[models]]
 name = "small"
@@ -158,3 +159,22 @@ def test_two_specs_are_told_apart_by_what_they_plan() -> None:
         "seeds: was [1, 2, 3], is [1, 2, 3, 4]",
         "engine.context: was 2048, is 4096",
     ]
+
+
+def test_a_model_that_does_not_fit_is_refused_with_the_nearest_that_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is told to be smaller than the largest quant's needs, and larger than the smallest's."""
+    import profiles.probe
+
+    whole = {cell.artifact.quant: cell for cell in plan_of(SPEC, tmp_path).cells}
+    needs = {quant: cell.footprints["cpu"].host.safe_bytes for quant, cell in whole.items()}
+    assert needs["Q8_0"] > needs["Q2_K"]
+    room = (needs["Q8_0"] + needs["Q2_K"]) // 2
+    real = profiles.probe.probe_node()
+    cpu = replace(real.device("cpu"), memory_total_bytes=room, memory_free_bytes=room)
+    monkeypatch.setattr(profiles.probe, "probe_node", lambda: replace(real, devices=(cpu,)))
+    text = complaint(SPEC, tmp_path)
+    assert "demo.toml:15: models[0].quants: 'small Q8_0' does not fit this machine (cpu: needs" in text
+    assert "the nearest that fits is 'Q" in text
+    assert "small Q2_K" not in text

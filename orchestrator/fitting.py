@@ -1,0 +1,107 @@
+"""What a cell needs on a device and whether it fits there: footprints from the plan, verdicts for each node.
+
+A plan keeps, for each cell and backend, the footprint that its header gives under its settings. A node's verdict then
+needs no header: a resumed sweep and one without network decide as the first start did.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from quants.fit import DeviceSet, Memory, Verdict, VerdictKind, verdict, weights_verdict
+from quants.footprint import Backend, DeviceFootprint, Footprint, FootprintSettings
+
+if TYPE_CHECKING:
+    from profiles.types import Device, NodeProfile
+    from quants.gguf import Header
+    from runners.engines.base import EngineSettings
+
+Footprints = dict[str, Footprint]
+"""Backend to footprint, for one device."""
+
+_BACKEND_OF_NAME = {
+    "cuda": Backend.CUDA,
+    "rocm": Backend.ROCM,
+    "hip": Backend.ROCM,
+    "vulkan": Backend.VULKAN,
+    "metal": Backend.METAL,
+    "mtl": Backend.METAL,
+}
+
+
+def backend_of(engine_device: str | None) -> Backend:
+    """The backend behind the engine's name of a device: `CUDA0`, `Vulkan1`, `CPU`.
+
+    One that is not known counts as CUDA, whose driver takes the most: an estimate may refuse, not promise.
+    """
+    if engine_device is None or engine_device == "CPU":
+        return Backend.CPU
+    prefix = re.sub(r"\d+$", "", engine_device).lower()
+    return _BACKEND_OF_NAME.get(prefix, Backend.CUDA)
+
+
+def footprints_of(header: Header, engine: EngineSettings) -> Footprints:
+    """The footprints of a model under `engine`, for each backend that could serve it from one device."""
+    from quants.footprint import predict
+
+    backends = [Backend.CPU]
+    if engine.kind != "embedded" and engine.gpu_layers != 0:
+        backends += [Backend.CUDA, Backend.ROCM, Backend.VULKAN, Backend.METAL]
+    found = {}
+    for backend in backends:
+        try:
+            found[backend.value] = predict(header, engine, device=backend.value)
+        except ValueError:  # settings that this backend refuses: the engine will say so in its own words
+            continue
+    return found
+
+
+def to_json(footprints: Footprints) -> dict[str, Any]:
+    """Plain JSON values; `from_json` reads them back."""
+    return {backend: asdict(footprint) for backend, footprint in footprints.items()}
+
+
+def from_json(value: dict[str, Any]) -> Footprints:
+    """What `to_json` wrote."""
+
+    def one(raw: dict[str, Any]) -> Footprint:
+        settings = {**raw["settings"], "backend": Backend(raw["settings"]["backend"])}
+        if settings["tensor_split"] is not None:
+            settings["tensor_split"] = tuple(settings["tensor_split"])
+        devices = tuple(DeviceFootprint(**device) for device in raw["devices"])
+        return Footprint(**{**raw, "settings": FootprintSettings(**settings), "devices": devices})
+
+    return {backend: one(raw) for backend, raw in value.items()}
+
+
+def _memory(device: Device) -> Memory:
+    return Memory(total_bytes=device.memory_total_bytes, free_bytes=device.memory_free_bytes, name=device.id)
+
+
+def devices_of(profile: NodeProfile, device: Device) -> DeviceSet:
+    """The memory that a server on `device` may use."""
+    host = Memory(total_bytes=profile.ram_total_bytes, free_bytes=profile.ram_free_bytes, name="host memory")
+    if device.kind == "cpu":
+        return DeviceSet(host=_memory(device))
+    return DeviceSet(host=host, gpus=(_memory(device),), unified=device.kind == "unified")
+
+
+def verdict_on(
+    footprints: Footprints, file_bytes: int, profile: NodeProfile, device: Device, engine_device: str | None
+) -> Verdict:
+    """Whether the cell fits the device now; by the file's size alone where its footprint is not known."""
+    footprint = footprints.get(backend_of(engine_device).value)
+    if footprint is not None and footprint.known:
+        return verdict(footprint, devices_of(profile, device))
+    found = weights_verdict(file_bytes, device.memory_total_bytes)
+    if footprint is not None and footprint.reason and found.kind is VerdictKind.UNKNOWN:
+        return Verdict(found.kind, f"{found.reason} ({footprint.reason})", found.headroom_bytes)
+    return found
+
+
+def predicted_bytes(footprints: Footprints, engine_device: str | None) -> int | None:
+    """What the engine is expected to take on all devices together; None where it is not known."""
+    footprint = footprints.get(backend_of(engine_device).value)
+    return footprint.total_bytes if footprint is not None else None
