@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from quants.fits import CardVerdict, FitRow, FitsSettings, FitTable
+    from quants.fitrows import CardVerdict, FitRow, FitsSettings, FitTable
     from quants.targets import Target
 
 MIB: Final = 1024**2
 PLAIN_WIDTH: Final = 100
+_UNLIMITED: Final = 10_000
 _WORDS: Final = {
     VerdictKind.FITS: ("fits", "green"),
     VerdictKind.FITS_OFFLOADED: ("part", "yellow"),
@@ -68,7 +69,12 @@ def show_fits(
         return FitsOutput(json.dumps([row.to_json() for row in table.rows], indent=2), note)
     from rich.console import Console
 
-    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, no_color=True)
+    # File names are no markup.
+    console = (
+        Console(markup=False, emoji=False, highlight=False)
+        if sys.stdout.isatty()
+        else Console(width=PLAIN_WIDTH, no_color=True, markup=False, emoji=False, highlight=False)
+    )
     return FitsOutput(render(table, console), note)
 
 
@@ -127,7 +133,8 @@ def _tables(rows: Sequence[FitRow], targets: Sequence[Target], unit: int, consol
     kinds = [_Column("architecture", architectures, "left")] if len(set(architectures)) > 1 else []
     sizes, verdicts = _sizes(rows, unit), _verdicts(rows, targets, unit)
     whole = _table([*names, *kinds, *sizes, *verdicts])
-    if console.measure(whole).maximum <= console.width:
+    unlimited = console.options.update(max_width=_UNLIMITED)
+    if console.measure(whole, options=unlimited).maximum <= console.width:
         return [whole]
     return [_table([*names, *kinds, *sizes]), "", _table([*names, *verdicts])]
 
@@ -165,7 +172,9 @@ def _table(columns: Sequence[_Column]) -> Table:
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.name, justify=column.justify, overflow="fold")
+        # Figures stay whole; names give way where a table is too wide.
+        wraps = column.justify == "left" or any(" -" in str(cell) for cell in column.cells)
+        table.add_column(column.name, justify=column.justify, overflow="fold", no_wrap=not wraps)
     for cells in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*cells)
     return table
@@ -175,8 +184,10 @@ def _cell(verdict: CardVerdict, unit: int) -> Text:
     from rich.text import Text
 
     word, style = _WORDS[verdict.verdict]
-    size = "" if verdict.headroom_bytes is None else f" {_size(verdict.headroom_bytes, unit)}"
-    return Text(f"{word}{size}{' ' if verdict.flags else ''}{verdict.flags}", style=style)
+    parts = [word] if verdict.headroom_bytes is None else [word, _size(verdict.headroom_bytes, unit)]
+    if verdict.host_bytes is not None:
+        parts += ["host", _size(verdict.host_bytes, unit), verdict.flags.replace("--n-cpu-moe", "-ncmoe")]
+    return Text(" ".join(parts), style=style)
 
 
 def _heading(source: str, rows: Sequence[FitRow]) -> Text:
@@ -184,7 +195,8 @@ def _heading(source: str, rows: Sequence[FitRow]) -> Text:
 
     row = rows[0]
     names = {each.architecture for each in rows}
-    architecture = f"{row.architecture}, " if len(names) == 1 and row.architecture else ""
+    resolved = f"{row.resolved}, " if row.resolved.startswith("hf:") else ""
+    architecture = f"{resolved}{row.architecture}, " if len(names) == 1 and row.architecture else resolved
     contexts = sorted({each.context for each in rows})
     context = f"{contexts[0]:,}" if len(contexts) == 1 else f"{contexts[0]:,} to {contexts[-1]:,}"
     slots = f" x {row.slots} slots" if row.slots > 1 else ""
@@ -196,7 +208,7 @@ def _legend(table: FitTable, unit: str) -> list[str]:
     kinds = {verdict.verdict for row in table.rows for verdict in row.verdicts.values()}
     meanings = {
         VerdictKind.FITS: "fits: so much stays free",
-        VerdictKind.FITS_OFFLOADED: "part: fits with part of it in host memory",
+        VerdictKind.FITS_OFFLOADED: "part: fits with part of it in host memory, so much there in all",
         VerdictKind.TOO_BIG: "no: so much is missing",
         VerdictKind.UNKNOWN: "?: not known",
     }

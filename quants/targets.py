@@ -43,12 +43,15 @@ class Target:
         title: in words, with the memory.
         backend: what would compute there.
         devices: their memory.
+        asks_engine: these are the devices that an engine started on this machine sees, so it can be asked about models
+            that the estimator does not know.
     """
 
     name: str
     title: str
     backend: Backend
     devices: DeviceSet
+    asks_engine: bool = False
 
     @property
     def gpus(self) -> int:
@@ -126,7 +129,9 @@ def of_device(device: Device, profile: NodeProfile) -> Target:
     title = f"{device.name}, {size}"
     backend = _BACKENDS.get(device.vendor, Backend.VULKAN)
     if not device.is_gpu:
-        return Target(name=device.id, title=title, backend=Backend.CPU, devices=DeviceSet(host=memory))
+        return Target(
+            name=device.id, title=title, backend=Backend.CPU, devices=DeviceSet(host=memory), asks_engine=True
+        )
     unified = device.kind == "unified"
     if unified and device.vendor == "amd":
         backend = Backend.VULKAN
@@ -137,6 +142,7 @@ def of_device(device: Device, profile: NodeProfile) -> Target:
         title=title,
         backend=backend,
         devices=DeviceSet(host=host, gpus=(memory,), unified=shares_ram),
+        asks_engine=len(profile.gpus) == 1,
     )
 
 
@@ -156,6 +162,7 @@ def _together(devices: Sequence[Device], profile: NodeProfile) -> Target:
         title=f"{len(devices)} GPUs together, {total / GIB:.1f} GiB",
         backend=_BACKENDS.get(devices[0].vendor, Backend.VULKAN),
         devices=DeviceSet(host=_host(profile), gpus=memories),
+        asks_engine=len(devices) == len(profile.gpus),
     )
 
 

@@ -37,7 +37,7 @@ def fits(
 ) -> None:
     """Show which quants fit which cards, how much is left, and at what context; only headers are read."""
     from orchestrator.fits_command import show_fits
-    from quants.fits import FitsSettings
+    from quants.fitrows import FitsSettings
 
     settings = FitsSettings(
         context=context,

@@ -1,0 +1,154 @@
+"""What `quantsweep fits` is asked and what it answers: settings in, one row for each quant out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from quants.errors import QuantsError
+from quants.footprint import CACHE_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from quants.fit import VerdictKind
+    from quants.targets import Target
+
+_LARGEST_CONTEXT: Final = 1 << 24
+_MOST_SLOTS: Final = 256  # LLAMA_MAX_SEQ in llama.cpp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitsSettings:
+    """How the server would be started.
+
+    Attributes:
+        context: tokens for each slot; None: 16,384, or what the model was trained on if that is less.
+        slots: requests served at once.
+        cache_type_k: type of the K cache.
+        cache_type_v: type of the V cache.
+        offload: look for a placement with part of the model in host memory where the GPUs alone are too small.
+    """
+
+    context: int | None = None
+    slots: int = 1
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+    offload: bool = False
+
+    def __post_init__(self) -> None:
+        if self.context is not None and not 0 < self.context <= _LARGEST_CONTEXT:
+            raise QuantsError(
+                f"a context of {self.context:,} tokens makes no sense", f"Give 1 to {_LARGEST_CONTEXT:,} tokens"
+            )
+        if not 0 < self.slots <= _MOST_SLOTS:
+            raise QuantsError(f"{self.slots} slots make no sense", f"llama.cpp serves 1 to {_MOST_SLOTS} at once")
+        for name in (self.cache_type_k, self.cache_type_v):
+            if name not in CACHE_TYPES:
+                raise QuantsError(f"no cache type is called {name!r}", f"llama.cpp has {', '.join(CACHE_TYPES)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardVerdict:
+    """The verdict for one quant on one target.
+
+    Attributes:
+        verdict: fits, fits_offloaded, too_big or unknown.
+        headroom_bytes: what stays free (negative: what is missing); None where it is unknown.
+        reason: a sentence.
+        max_context: the most tokens of context for each slot that fit, at most what the model was trained on;
+            None where none do, where nothing is known, and with part in host memory (more of it there, more context).
+        host_bytes: the host memory that a placement with part of the model there takes in all; None for others.
+        flags: what llama-server is to be told for it; empty for others.
+    """
+
+    verdict: VerdictKind
+    headroom_bytes: int | None
+    reason: str
+    max_context: int | None = None
+    host_bytes: int | None = None
+    flags: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitRow:
+    """One quant: its size, its footprint, and a verdict for each target.
+
+    The footprint is that on the first target (of which anything is known) with nothing offloaded: GPUs of another make
+    differ a little. Its sizes are in bytes, over all devices together, and None where the architecture is unknown.
+
+    Attributes:
+        source: as it was asked for.
+        resolved: what that stood for: hf:owner/name@commit, a built-in model, or a folder.
+        quant: its name in the source.
+        path: of its file (the first, for a split set), relative to the source.
+        file_bytes: of all its files.
+        bits_per_weight: mean bits of storage for each weight; None if the header has no tensors.
+        architecture: None where the header does not say.
+        context: tokens for each slot that the figures hold for.
+        slots: requests served at once.
+        cache_type_k: type of the K cache.
+        cache_type_v: type of the V cache.
+        method: "estimate" or "engine"; "unknown" where there are no figures.
+        weights_bytes: model buffers.
+        kv_bytes: K and V caches; by the engine's account recurrent state too.
+        state_bytes: recurrent state.
+        compute_bytes: compute buffers.
+        output_bytes: logits handed back.
+        overhead_bytes: what the engine and its driver take besides.
+        total_bytes: the sum of these.
+        max_context: the most tokens of context for each slot that fit on any of the targets.
+        verdicts: by the target's name.
+        reason: why there are no figures, or where they come from; empty for an estimate.
+    """
+
+    source: str
+    resolved: str
+    quant: str
+    path: str
+    file_bytes: int
+    bits_per_weight: float | None
+    architecture: str | None
+    context: int
+    slots: int
+    cache_type_k: str
+    cache_type_v: str
+    method: str
+    weights_bytes: int | None
+    kv_bytes: int | None
+    state_bytes: int | None
+    compute_bytes: int | None
+    output_bytes: int | None
+    overhead_bytes: int | None
+    total_bytes: int | None
+    max_context: int | None
+    verdicts: Mapping[str, CardVerdict]
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as a JSON object, as `quantsweep fits --json` prints it."""
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "verdicts"}
+        verdicts = {
+            name: {slot: getattr(each, slot) for slot in each.__slots__} | {"verdict": each.verdict.value}
+            for name, each in self.verdicts.items()
+        }
+        return values | {"verdicts": verdicts}
+
+
+@dataclass(frozen=True, slots=True)
+class FitTable:
+    """The answer for all sources.
+
+    Attributes:
+        rows: quants, smallest first within each source.
+        targets: the columns.
+        skipped: (path, reason) of files that could not be read or are no quants.
+        sidecars: (path, bytes) of files that a server may load besides, which are not counted (mmproj, draft models).
+        fetched_bytes: read over the network for headers.
+    """
+
+    rows: tuple[FitRow, ...]
+    targets: tuple[Target, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+    sidecars: tuple[tuple[str, int], ...] = ()
+    fetched_bytes: int = 0
