@@ -250,6 +250,8 @@ def _answer(footprint: Footprint, devices: DeviceSet, room: Callable[[Memory], i
         available = room(memory)
         if available is not None:
             headrooms.append((available - needed, memory.name))
+        elif memory is not devices.host and devices.unified:
+            continue  # the host's answer covers it
         elif memory is not devices.host or not parts:
             return Answer(VerdictKind.UNKNOWN, None, memory.name)
     if not headrooms:

@@ -8,8 +8,8 @@ from typing import Final, Literal
 
 Method = Literal["estimate", "engine", "unknown"]
 
-# Bytes per block and elements per block of the types that llama.cpp takes for --cache-type-k and --cache-type-v
-# (common/arg.cpp, kv_cache_types).
+# Tensor type ids of the names that llama.cpp takes for --cache-type-k and --cache-type-v (common/arg.cpp,
+# kv_cache_types).
 CACHE_TYPES: Final[dict[str, int]] = {
     "f32": 0,
     "f16": 1,

@@ -101,6 +101,8 @@ def test_unified_memory_is_counted_once() -> None:
     for size, kind in ((needed + GIB, VerdictKind.FITS), (needed - GIB, VerdictKind.TOO_BIG)):
         memory = Memory(total_bytes=size, name="unified memory")
         assert verdict(footprint, DeviceSet(host=memory, gpus=(memory,), unified=True)).kind is kind
+        silent = Memory(total_bytes=None, name="the GPU")
+        assert verdict(footprint, DeviceSet(host=memory, gpus=(silent,), unified=True)).kind is kind
 
 
 def test_more_gpus_than_there_are_do_not_fit() -> None:

@@ -71,6 +71,10 @@ def _at(layers: int, places: tuple[int, ...] | range, value: int) -> list[int]:
     return [value if layer in places else 0 for layer in range(layers)]
 
 
+def _window(tokens: int) -> dict[str, Any]:
+    return {"attention.sliding_window": tokens}
+
+
 def _by_letter(pattern: str, letter: str, value: int) -> list[int]:
     return [value if each == letter else 0 for each in pattern]
 
@@ -86,6 +90,7 @@ _MLA = {
 }
 _QKV_BIAS = (r"attn_output\.bias$", r"ffn.*\.bias$", r"norm.*\.bias$", r"output\.bias$", r"rope_", r"^cls")
 _NEMOTRON = "M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-"
+_NEMOTRON_47B = "M-M-M-M-M-M-M-M-M*-M-M-M-M-M-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-M-M---MM---M-M*-M-M-M-M-M-"
 _NANO = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
 _GEMMA4 = {"attention.key_length_swa": 256, "attention.value_length_swa": 256, "rope.dimension_count_swa": 256}
 
@@ -392,5 +397,87 @@ SHAPES: Final[tuple[Shape, ...]] = (
         | _MLA
         | {"kda.head_dim": 128, "ssm.conv_kernel": 4}
         | _moe(256, 8, 1024, expert_shared_count=1, leading_dense_block_count=1, expert_gating_func=2),
+    ),
+    # Held out: added when the estimator was done, to see whether it holds for models it was not made with.
+    Shape("llama-3.3-70b", "llama", _dense(80, 8192, 28672, 64, 8, 128256, 128), drop=(r"\.bias$", r"^cls")),
+    Shape("qwen2.5-0.5b", "qwen2", _dense(24, 896, 4864, 14, 2, 151936), types="q8_0", tied=True, drop=_QKV_BIAS),
+    Shape("qwen3-32b", "qwen3", _dense(64, 5120, 25600, 64, 8, 151936, 128), types="q4_0"),
+    Shape("qwen3-235b-a22b", "qwen3moe", _dense(94, 4096, 12288, 64, 4, 151936, 128) | _moe(128, 8, 1536)),
+    Shape(
+        "qwen3.5-122b-a10b",
+        "qwen35moe",
+        _dense(48, 3072, 1024, 32, 2, 248320, 256)
+        | {"rope.dimension_count": 64, "rope.dimension_sections": [11, 11, 10, 0], "full_attention_interval": 4}
+        | _moe(256, 8, 1024, expert_shared_feed_forward_length=1024)
+        | _ssm(4, 8192, 128, 64, 16),
+        types="mxfp4",
+    ),
+    Shape("gemma-2-27b", "gemma2", _dense(46, 4608, 36864, 32, 16, 256000, 128) | _window(4096), tied=True),
+    Shape("gemma-3-4b", "gemma3", _dense(34, 2560, 10240, 8, 4, 262208, 256) | _window(1024), tied=True),
+    Shape("gemma-3-27b", "gemma3", _dense(62, 5376, 21504, 32, 16, 262208, 128) | _window(1024), tied=True),
+    Shape(
+        "gpt-oss-120b",
+        "gpt-oss",
+        _dense(36, 2880, 2880, 64, 8, 201088, 64) | _window(128) | _moe(128, 4, 2880),
+        types="mxfp4",
+        drop=(r"^cls",),
+    ),
+    Shape("phi-4-mini", "phi3", _dense(32, 3072, 8192, 24, 8, 200064, 128), tied=True, fused_qkv=True),
+    Shape("glm-4-32b", "glm4", _dense(61, 6144, 23040, 48, 2, 151552, 128) | {"rope.dimension_count": 64}),
+    Shape("mistral-large-123b", "llama", _dense(88, 12288, 28672, 96, 8, 32768, 128)),
+    Shape(
+        "falcon-h1-34b",
+        "falcon-h1",
+        _dense(72, 5120, 21504, 20, 4, 261120, 128) | _ssm(4, 10240, 256, 32, 2),
+        drop=(r"(attn|ffn).*\.bias$", r"rope_"),
+    ),
+    Shape(
+        "granite-4-h-tiny",
+        "granitehybrid",
+        _dense(40, 1536, 512, 12, _at(40, (5, 15, 25, 35), 4), 100352, 128)
+        | _moe(64, 6, 512, expert_shared_feed_forward_length=1024)
+        | _ssm(4, 3072, 128, 48, 1),
+        tied=True,
+        drop=(r"(attn|ffn).*\.bias$", r"rope_"),
+    ),
+    Shape(
+        "lfm2-2.6b",
+        "lfm2",
+        _dense(30, 2048, 10752, 32, _at(30, (2, 5, 9, 13, 17, 21, 25, 28), 8), 65536) | {"shortconv.l_cache": 3},
+        tied=True,
+    ),
+    Shape(
+        "mamba2-1.3b", "mamba2", _dense(48, 2048, 0, 0, 0, 50288) | _ssm(4, 4096, 128, 64, 1), types="q8_0", tied=True
+    ),
+    Shape(
+        "rwkv7-1.5b",
+        "rwkv7",
+        _dense(24, 2048, 8192, 0, 0, 65536)
+        | {
+            "wkv.head_size": 64,
+            "attention.decay_lora_rank": 96,
+            "attention.iclr_lora_rank": 96,
+            "attention.value_residual_mix_lora_rank": 64,
+            "attention.gate_lora_rank": 256,
+        },
+        drop=(),
+    ),
+    Shape("olmo-3-32b", "olmo2", _dense(64, 5120, 27648, 40, 8, 100278, 128) | _window(4096)),
+    Shape("starcoder2-3b", "starcoder2", _dense(30, 3072, 12288, 24, 2, 49152), tied=True, drop=(r"rope_",)),
+    Shape("command-r-plus", "command-r", _dense(64, 12288, 33792, 96, 8, 256000), types="q4_0", tied=True),
+    Shape(
+        "nemotron-h-47b",
+        "nemotron_h",
+        _dense(
+            len(_NEMOTRON_47B),
+            8192,
+            _by_letter(_NEMOTRON_47B, "-", 30720),
+            64,
+            _by_letter(_NEMOTRON_47B, "*", 8),
+            131072,
+            128,
+        )
+        | _ssm(4, 16384, 256, 256, 8),
+        drop=(r"(attn|ffn).*\.bias$", r"rope_"),
     ),
 )
