@@ -45,6 +45,13 @@ wheel: $(VENV)/dev
 llama-cpp: $(VENV)/runtime
 	$(BIN)/python tools/build_llama_cpp.py
 
+# Torch stays out of .venv: only the stand-in's training needs it.
+LLAMA_QUANTIZE ?= llama-quantize
+stand-in:
+	$(PYTHON) -m venv .venv-standin
+	.venv-standin/bin/python -m pip install --quiet -r tools/standin/requirements.txt
+	.venv-standin/bin/python tools/standin/build.py --llama-quantize $(LLAMA_QUANTIZE) --out quants/standin
+
 system-deps:
 	sh tools/system_deps.sh
 

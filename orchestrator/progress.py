@@ -163,7 +163,7 @@ def score_text(row: dict[str, Any]) -> str:
     if row.get("score") is None:
         return f"no score: {row['outcome']} ({(row.get('error') or '').splitlines()[0] if row.get('error') else ''})"
     marked = "" if row["outcome_class"] == "model" else f" ({row['outcome']})"
-    return f"score {row['score']:g}/{row['score_max']:g}{marked}"
+    return f"score {round(row['score'], 1):g}/{row['score_max']:g}{marked}"
 
 
 class PlainProgress(_View):
