@@ -26,6 +26,8 @@ F32: Final = 4
 # How far the compute buffer is from the engine's at most, over the table of truths.
 _PROMISED_BYTES: Final = 32 * 1024 * 1024
 _PROMISED_SHARE: Final = 0.05
+# Set aside for encoding an image: the graph's size depends on its pixels. A reserve, not a measurement.
+_IMAGE_RESERVE_BYTES: Final = 512 * 1024 * 1024
 _TILED: Final = (Backend.CUDA, Backend.ROCM)
 
 
@@ -96,7 +98,12 @@ class Estimator:
         state = state_bytes(model, settings, placement)
         compute = compute_bytes(self._blocks, model, settings, placement, self._sizes)
         scratch = scratch_bytes(model, settings, placement)
-        draft = {} if self._draft is None else _totals(self._draft(settings))
+        draft: dict[str, DeviceFootprint] = {}
+        if self._draft is not None:
+            beside = self._draft(settings)
+            if not beside.known:
+                return replace(beside, architecture=model.architecture, reason=f"draft model: {beside.reason}")
+            draft = {each.device: each for each in beside.devices}
         projector = placement.gpus[0] if placement.gpus and placement.offloaded else HOST
         devices = [
             DeviceFootprint(
@@ -107,9 +114,11 @@ class Estimator:
                 compute_bytes=compute.get(device, 0) + scratch.get(device, 0),
                 output_bytes=model.vocab * settings.slots * F32 if device == HOST else 0,
                 mmproj_bytes=self.mmproj.weight_bytes if self.mmproj and device == projector else 0,
-                draft_bytes=draft.get(device, 0),
+                draft_bytes=_without_engine(draft.get(device)),
                 overhead_bytes=engine_overhead(settings.backend, device),
-                uncertainty_bytes=self._uncertainty(model, placement, device, compute.get(device, 0)),
+                uncertainty_bytes=self._uncertainty(model, placement, device, compute.get(device, 0))
+                + (draft[device].uncertainty_bytes if device in draft else 0)
+                + (_IMAGE_RESERVE_BYTES if self.mmproj and device == projector else 0),
             )
             for device in (HOST, *placement.gpus)
         ]
@@ -179,7 +188,7 @@ def estimate(
 
     Weights, caches and recurrent state are llama.cpp's own arithmetic to the byte; compute buffers follow its
     allocator. Engine overhead is a constant (see `overhead.py`). An architecture without rules gives a footprint of
-    method "unknown". `mmproj` counts with its weights; what encoding an image takes depends on the image.
+    method "unknown". `mmproj` counts with its weights, and with a reserve in `uncertainty_bytes` for encoding images.
 
     Args:
         header: of the model; the headers of all shards of a split set, in any order.
@@ -276,6 +285,6 @@ def _shard(header: Header) -> int:
     return header.split.index if header.split else 0
 
 
-def _totals(footprint: Footprint) -> dict[str, int]:
-    """Everything of a draft model on each device, without the engine, which runs once."""
-    return {each.device: replace(each, overhead_bytes=0).total_bytes for each in footprint.devices}
+def _without_engine(footprint: DeviceFootprint | None) -> int:
+    """Everything of a draft model on one device, without the engine, which runs once."""
+    return 0 if footprint is None else footprint.total_bytes - footprint.overhead_bytes

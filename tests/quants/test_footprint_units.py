@@ -120,6 +120,11 @@ def test_projector_and_draft_model_lie_beside_the_model_on_the_gpu() -> None:
     assert both.gpus[0].mmproj_bytes == draft.weight_bytes
     assert both.gpus[0].draft_bytes == estimate(draft, ONE_GPU).gpus[0].total_bytes - plain.gpus[0].overhead_bytes
     assert both.host.overhead_bytes == plain.host.overhead_bytes
+    assert both.gpus[0].uncertainty_bytes > plain.gpus[0].uncertainty_bytes
+    latent = TABLE.shapes["deepseek-v2-lite"].header
+    assert "draft model" in estimate(qwen(), replace(ONE_GPU, cache_type_k="q8_0"), draft=latent).reason
+    unknown = replace(draft, metadata={})
+    assert "draft model" in estimate(qwen(), ONE_GPU, draft=unknown).reason
 
 
 def test_nextn_layers_are_loaded_only_when_asked_for() -> None:
