@@ -130,7 +130,8 @@ class _Judge:
     def row(self, targets: Sequence[Target]) -> FitRow:
         """The row with a verdict for each target."""
         footprints = {target.name: self._estimate(target) for target in targets}
-        whole = next((each for each in footprints.values() if each.known), footprints[targets[0].name])
+        known = [each for each in footprints.values() if each.known]
+        whole = known[0] if known else max(footprints.values(), key=lambda each: len(each.reason))
         verdicts = {target.name: self._verdict(target, footprints[target.name]) for target in targets}
         contexts = [each.max_context for each in verdicts.values() if each.max_context is not None]
         bits = self.quant.bits_per_weight
