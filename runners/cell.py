@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import tempfile
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quants.errors import QuantsError
@@ -20,26 +17,23 @@ from runners.chat import (
     ChatRequest,
     ChatResult,
     Event,
-    GenerationTimeoutError,
     Message,
-    ServerCrashError,
 )
 from runners.engines.base import EngineError, Served
 from runners.errors import RunnersError
-from runners.exams.base import Exam, Grade, Reply
+from runners.grading import Answer, Grader
 from runners.outcomes import Outcome
-from runners.sandbox.cleanup import remove_tree
 from runners.spool import Spool, state_dir
 from runners.timing import measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from profiles.sampler import Sampler
     from profiles.samples import Phase as SamplerPhase
     from profiles.samples import Samples
     from profiles.types import Device
-    from runners.sandbox.base import Sandbox
 
 PROGRESS_EVERY_S = 0.25
 LOG_TAIL_BYTES = 256 * 1024
@@ -95,10 +89,7 @@ class CellRun:
         self._node, self._device, self._emit, self._neighbours = node, device, emit, neighbours
         self._jobs: queue.SimpleQueue[orders.JobOrder | None] = queue.SimpleQueue()
         self._cancelled = threading.Event()
-        self._spool = Spool.of_run(order.run_id)
         self._log_path = state_dir() / "logs" / order.run_id / f"{order.cell_id}-{order.lease_id}.log"
-        self._grading: Future[None] | None = None
-        self._grader = ThreadPoolExecutor(1, thread_name_prefix=f"grade-{order.lease_id}")
         self._sampler: Sampler | None = None
         self._load_samples: Samples | None = None
         self._reloads = 0
@@ -122,29 +113,31 @@ class CellRun:
     def run(self) -> None:
         """Serves the cell until it is closed, cancelled, or cannot go on."""
         served: Served | None = None
+        grader: Grader | None = None
         ended = _Ended("done")
         try:
             model = self._fetch()
-            sandbox = self._open_sandbox()
+            grader = self._open_grader()
             served = self._load(model)
             while (job := self._next()) is not None:
                 if not served.is_alive():
                     served = self._reload(model, served)
-                self._answer(served, sandbox, job)
-            self._wait_for_grading()
+                self._answer(served, grader, job)
+            grader.drain()
             if self._cancelled.is_set():
                 ended = _Ended("cancelled", reason=WORDS_ON_CANCEL)
         except _Ended as why:
             ended = why
+        except RunnersError as error:  # a row could not be kept: none may be lost, so no more are made
+            ended = _Ended("failed", Outcome.GRADER_CRASH, str(error))
         except Exception as error:  # an agent must outlive a bug in one cell, and the driver must hear of it
             reason = f"{type(error).__name__}: {error}"
             ended = _Ended("failed", Outcome.SERVER_CRASH, reason)
             self._note_traceback()
         finally:
             self._emit(orders.PhaseChanged(lease_id=self.order.lease_id, phase="unloading"))
-            with contextlib.suppress(_Ended):
-                self._wait_for_grading()
-            self._grader.shutdown()
+            if grader is not None:
+                grader.close()
             self._stop(served)
         self._emit(
             orders.CellEnded(
@@ -181,13 +174,21 @@ class CellRun:
                 raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None
             raise _Ended("failed", Outcome.ARTIFACT, str(error)) from None
 
-    def _open_sandbox(self) -> Sandbox:
+    def _open_grader(self) -> Grader:
         from runners.sandbox import open_sandbox
 
         try:
-            return open_sandbox()
+            sandbox = open_sandbox()
         except RunnersError as error:
             raise _Ended("failed", Outcome.SANDBOX_START, str(error)) from None
+        return Grader(
+            sandbox,
+            lease_id=self.order.lease_id,
+            scoring=self.order.scoring,
+            spool=Spool.of_run(self.order.run_id),
+            emit=self._emit,
+            note_traceback=self._note_traceback,
+        )
 
     def _load(self, model: Path) -> Served:
         from profiles.sampler import Sampler, take_baseline
@@ -221,7 +222,6 @@ class CellRun:
         return served
 
     def _reload(self, model: Path, served: Served) -> Served:
-        self._wait_for_grading()
         self._stop(served)
         self._reloads += 1
         if self._reloads > self.order.reloads:
@@ -244,13 +244,13 @@ class CellRun:
         job = self._jobs.get()
         return None if self._cancelled.is_set() else job
 
-    def _answer(self, served: Served, sandbox: Sandbox, job: orders.JobOrder) -> None:
+    def _answer(self, served: Served, grader: Grader, job: orders.JobOrder) -> None:
         from runners.exams import get_exam
 
         exam = get_exam(job.exam)
         started, started_s = datetime.now(UTC), time.monotonic()
         shared = set(self._neighbours())
-        if self._grading is not None and not self._grading.done():
+        if grader.busy:
             shared.add("grading")
         columns = row.identity_columns(self.order, job, self._node) | row.server_columns(served, cold=self._cold)
         self._cold = False
@@ -283,23 +283,20 @@ class CellRun:
             columns |= row.timing_columns(measure(result), reasons) | row.reply_columns(result)
         columns["shared_with"] = row.compact_json(sorted(shared | set(self._neighbours())))
 
-        def grade() -> None:
-            self._grade(
-                columns,
-                reasons,
-                exam=exam,
-                sandbox=sandbox,
-                job=job,
-                result=result,
-                failure=failure,
-                started=started,
-                started_s=started_s,
-            )
-
-        self._wait_for_grading()
-        self._grading = self._grader.submit(grade)
+        answer = Answer(
+            job=job,
+            exam=exam,
+            columns=columns,
+            reasons=reasons,
+            result=result,
+            failure=failure,
+            started=started,
+            started_s=started_s,
+        )
+        self._phase("grading", job)
+        grader.submit(answer)
         if not self.order.overlap_grading:
-            self._wait_for_grading()
+            grader.wait()
 
     def _window(self, phase: SamplerPhase) -> Samples | None:
         """The figures since the last call; the next window begins in `phase`. None for an engine that is not ours."""
@@ -308,64 +305,6 @@ class CellRun:
     def _decoding(self) -> None:
         if self._sampler is not None:
             self._sampler.mark("decode")
-
-    def _wait_for_grading(self) -> None:
-        grading, self._grading = self._grading, None
-        if grading is not None:
-            try:
-                grading.result()
-            except RunnersError as error:  # the spool is full: no row may be lost, so no more are made
-                raise _Ended("failed", Outcome.ARTIFACT, str(error)) from None
-
-    def _grade(
-        self,
-        columns: dict[str, Any],
-        reasons: dict[str, str],
-        *,
-        exam: Exam,
-        sandbox: Sandbox,
-        job: orders.JobOrder,
-        result: ChatResult | None,
-        failure: ChatError | None,
-        started: datetime,
-        started_s: float,
-    ) -> None:
-        """Grades one reply and hands its row over; runs on the grading thread."""
-        self._phase("grading", job)
-        if failure is not None or result is None:
-            outcome = Outcome(failure.outcome) if failure else Outcome.TRANSPORT
-            columns |= row.unscored_columns(outcome, str(failure), score_max=exam.score_max)
-            if isinstance(failure, ServerCrashError):
-                columns["grader_log"] = failure.log_tail
-            elif isinstance(failure, GenerationTimeoutError):
-                columns["grader_log"] = "Not graded: the answer was not finished."
-        else:
-            columns |= self._score(exam, sandbox, job, result)
-            if result.context_full and columns["outcome"] == Outcome.MAX_TOKENS:
-                error = f"the answer filled the context of {columns['context']} tokens"
-                columns |= row.outcome_columns(Outcome.CONTEXT_OVERFLOW, error)
-        ended = datetime.now(UTC)
-        finished = row.finish(columns, reasons, started=started, ended=ended)
-        duration_s = time.monotonic() - started_s
-        self._spool.put(finished, duration_s)
-        self._emit(orders.RowReady(row=finished, lease_id=self.order.lease_id, duration_s=duration_s))
-
-    def _score(self, exam: Exam, sandbox: Sandbox, job: orders.JobOrder, result: ChatResult) -> dict[str, Any]:
-        began = time.monotonic()
-        workdir = Path(tempfile.mkdtemp(prefix="quantsweep-grade-"))
-        try:
-            reply = Reply(text=result.text, reasoning=result.reasoning or None, finish_reason=result.finish_reason)
-            grade: Grade = exam.grade(reply, sandbox, workdir)
-        except RunnersError as error:
-            outcome = Outcome(getattr(error, "outcome", Outcome.GRADER_CRASH))
-            return row.unscored_columns(outcome, str(error), score_max=exam.score_max)
-        except Exception as error:  # a grader's bug is the infrastructure's failure, never the model's
-            reason = f"the grader failed: {type(error).__name__}: {error}"
-            self._note_traceback()
-            return row.unscored_columns(Outcome.GRADER_CRASH, reason, score_max=exam.score_max)
-        finally:
-            remove_tree(workdir)
-        return row.grade_columns(grade, self.order.scoring[job.exam], time.monotonic() - began)
 
     # --- logs -------------------------------------------------------------------------------------------------
 
