@@ -122,8 +122,10 @@ def run_block(tape: Tape, block: Block, batch: Batch, x: int) -> int:
         return _rwkv(tape, block, batch, x)
     if block.model.architecture in _PARALLEL:
         normed = tape.op(block.model.width * batch.tokens * F32, x)
-        attended = _attention(tape, block, batch, normed)
-        return tape.over(tape.over(_dense(tape, block, batch, normed, "ffn_{}"), x), attended)
+        # The graph is built from its end: attention is projected only when it is added.
+        attended = _attend(tape, block, batch, normed)
+        cur = tape.over(_dense(tape, block, batch, normed, "ffn_{}"), x)
+        return tape.over(cur, _project(tape, block, batch, "attn_output", attended))
     mixed = run_mixer(tape, block, batch, x)
     if mixed is not None:
         x = tape.over(mixed, x)
@@ -138,17 +140,16 @@ def run_mixer(tape: Tape, block: Block, batch: Batch, x: int) -> int | None:
     if not (recurrent or short or attends):
         return None
     normed = tape.op(block.model.width * batch.tokens * F32, x) if block.has("attn_norm") else x
-    mixed: list[int] = []
-    if recurrent:
-        mixed.append(_recurrent(tape, block, batch, normed))
-    if short:
-        mixed.append(_shortconv(tape, block, batch, normed))
-    if attends:
-        mixed.append(_attention(tape, block, batch, normed))
-    return tape.over(*mixed)
+    attended = _attend(tape, block, batch, normed) if attends else None
+    if recurrent or short:
+        run = _recurrent if recurrent else _shortconv
+        mixed = run(tape, block, batch, normed)
+        return mixed if attended is None else tape.over(_project(tape, block, batch, "attn_output", attended), mixed)
+    return None if attended is None else _project(tape, block, batch, "attn_output", attended)
 
 
-def _attention(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
+def _attend(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
+    """Attention up to its output projection."""
     token = batch.tokens * F32
     layer = block.layer
     if block.has("attn_kv_a_mqa"):
@@ -161,9 +162,8 @@ def _attention(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
         out_width = heads * lora if latent else value
         cur = _mha(tape, block, batch, q, out_width)
         if latent:
-            cur = tape.op(value * token, cur)
-            cur = tape.op(value * token, cur)
-        return _project(tape, block, batch, "attn_output", cur)
+            cur = tape.op(value * token, tape.op(value * token, cur))
+        return cur
     gate: int | None = None
     keys: list[int] = []
     if block.has("attn_qkv"):
@@ -197,9 +197,7 @@ def _attention(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
     cur = _mha(tape, block, batch, q, width)
     if batch.rotate_v:
         cur = tape.op(width * token, cur)
-    if gate is not None:
-        cur = tape.over(cur, gate)
-    return _project(tape, block, batch, "attn_output", cur)
+    return cur if gate is None else tape.over(cur, gate)
 
 
 def _latent_queries(tape: Tape, block: Block, batch: Batch, normed: int) -> tuple[int, list[int]]:
@@ -316,9 +314,9 @@ def _recurrent(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
         return _kimi_delta(tape, block, batch, normed)
     if block.has("attn_qkv") or block.has("attn_gate") or block.has("ssm_ba"):
         return _delta_net(tape, block, batch, normed)
+    history = tape.op(model.conv_width * batch.sequences * F32)
     projected = _project(tape, block, batch, "ssm_in", normed)
     channels = block.shapes["ssm_conv1d.weight"][1]
-    history = tape.op(model.conv_width * batch.sequences * F32)
     joined = tape.op(channels * (token + 3 * batch.sequences * F32), history, projected)
     conv = tape.over(tape.op(channels * token, joined))
     if block.has("ssm_x"):
@@ -328,10 +326,11 @@ def _recurrent(tape: Tape, block: Block, batch: Batch, normed: int) -> int:
     else:
         step = tape.op(block.shapes["ssm_dt.bias"][0] * token, projected)
         scan = tape.op(inner * token + state, conv, step)
-    skip = tape.op(inner * token, conv)
-    y = tape.over(skip, scan)
     z = tape.op(inner * token, projected)
+    y = tape.over(tape.op(inner * token, conv), scan)
     gated = tape.op(inner * token, z, y)
+    if block.has("ssm_norm"):
+        gated = tape.op(inner * token, gated)
     return _project(tape, block, batch, "ssm_out", gated)
 
 
