@@ -86,8 +86,9 @@ def fits(
 class Quant(Estimator):
     """An estimator that shares its work with those of the same model's other quants.
 
-    Caches, state and compute buffers follow from hyper-parameters and tensor shapes, which quants of one model have in
-    common; only weights differ. So of sixty quants one is estimated, and sixty sets of weights are placed.
+    Where nothing is offloaded, caches, state and compute buffers follow from hyper-parameters and tensor shapes, which
+    quants of one model have in common; only weights differ. So of sixty quants one is estimated, and sixty sets of
+    weights are placed.
 
     Args:
         header: of the quant.
@@ -102,6 +103,9 @@ class Quant(Estimator):
 
     def __call__(self, settings: FootprintSettings) -> Footprint:
         """The footprint under `settings`; see `Estimator`."""
+        if settings.gpus and (settings.gpu_layers is not None or settings.cpu_moe_layers or not settings.kv_on_gpu):
+            # A GPU that computes with weights from host memory has room for copies of them: each quant has its own.
+            return super().__call__(settings)
         sibling = self._known_footprints.get(settings)
         if sibling is None:
             sibling = self._known_footprints[settings] = super().__call__(settings)

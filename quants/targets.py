@@ -148,7 +148,7 @@ def of_device(device: Device, profile: NodeProfile) -> Target:
 
 def unique(targets: Sequence[Target]) -> tuple[Target, ...]:
     """The targets, each name once."""
-    return tuple({target.name: target for target in reversed(targets)}.values())[::-1]
+    return tuple({target.name: target for target in targets}.values())
 
 
 _UNKNOWN_HOST: Final = Memory(total_bytes=None, name="host memory")
