@@ -139,13 +139,16 @@ class Estimator:
         """
         settings = placement.settings
         promised = max(_PROMISED_BYTES, int(compute * _PROMISED_SHARE))
+        if not settings.flash_attention:
+            promised *= 2  # the promise is for flash attention
         if not placement.gpus or device == HOST:
             return promised * (2 if placement.gpus else 1)
         away = [index for index, place in enumerate(placement.layers) if place == HOST]
         experts = [index for index in range(len(placement.layers)) if index < settings.cpu_moe_layers]
+        table = per_layer_bytes(self._blocks, model, settings)  # Gemma's inputs for each layer cross devices, too
         if len(placement.gpus) > 1:
             # Batches overlap: what crosses between GPUs is kept four times, and more than the stream may cross.
-            promised += 16 * model.width * graph_tokens(settings) * F32
+            promised += 24 * model.width * graph_tokens(settings) * F32 + 4 * table
         if not settings.kv_on_gpu:
             promised *= 4  # states and caches travel back and forth in every layer
         if not away and not experts and settings.kv_on_gpu:
@@ -157,8 +160,7 @@ class Estimator:
             row = cache_type(settings.cache_type_k).row_bytes
             copies += [2 * row(each.k_width) * extent.of(each) * extent.streams for each in model.layers if each.cached]
             copies.append(2 * (model.conv_width + model.state_width) * settings.slots * F32)
-        # Gemma's table of inputs for each layer crosses between the devices, too.
-        return promised + max(copies, default=0) + 4 * per_layer_bytes(self._blocks, model, settings)
+        return promised + max(copies, default=0) + 4 * table
 
     def _placed(self, model: Model, placement: Placement) -> Weights:
         """Where the weights lie; remembered, as a search over contexts asks for the same again and again."""

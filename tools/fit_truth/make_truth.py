@@ -18,10 +18,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from tools.fit_truth.shapes import SHAPES, Shape
+from tools.fit_truth.held_out import HELD_OUT
+from tools.fit_truth.shapes import SHAPES
 from tools.fit_truth.write import Tensor, metadata, tensors, unnumbered, write
+
+if TYPE_CHECKING:
+    from tools.fit_truth.shape import Shape
 
 TRUTH: Final = Path(__file__).parents[2] / "tests" / "quants" / "truth"
 F16, Q8_0, Q4_0 = 1, 8, 2
@@ -162,7 +166,7 @@ def main() -> int:
     rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         planner = build_planner(options.source, options.build, Path(folder))
-        for shape in SHAPES:
+        for shape in (*SHAPES, *HELD_OUT):
             if options.only and options.only not in shape.name:
                 continue
             path = Path(folder) / f"{shape.name}.gguf"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from tools.fit_truth.shapes import Shape
+    from tools.fit_truth.shape import Shape
 
 ALIGNMENT: Final = 32
 _TYPE_IDS: Final = {each.name: each.type_id for each in TENSOR_TYPES.values()}
