@@ -50,7 +50,7 @@ def test_the_table_is_as_large_as_promised(table: Table) -> None:
     architectures = {shape.architecture for shape in table.shapes.values()}
     asked = {*ASKED_FOR}
     assert asked <= architectures
-    assert asked <= set(ARCHITECTURES)
+    assert set(ARCHITECTURES) == architectures, "rules that were never held against the engine are guesses"
     rows = [row for shape in table.shapes.values() for row in shape.rows]
     grid = {
         (row.settings.context, row.settings.cache_type_k, row.settings.slots, row.settings.backend)
