@@ -104,8 +104,8 @@ def notes(table: FitTable) -> str:
     total = sum(row.file_bytes for row in table.rows)
     headers = f"{len(table.rows)} header{'s' if len(table.rows) > 1 else ''} read"
     lines = [f"{headers}: {_decimal(table.fetched_bytes)} fetched, for files of {_decimal(total)}"]
-    lines += [f"left out: {path}: {reason}" for path, reason in table.skipped]
-    lines += [f"not counted: {path} ({_decimal(size)})" for path, size in table.sidecars]
+    lines += [_shown(f"left out: {path}: {reason}") for path, reason in table.skipped]
+    lines += [_shown(f"not counted: {path} ({_decimal(size)})") for path, size in table.sidecars]
     return "\n".join(lines)
 
 
@@ -128,8 +128,8 @@ def render(table: FitTable, console: Console) -> str:
 
 def _tables(rows: Sequence[FitRow], targets: Sequence[Target], unit: int, console: Console) -> list[RenderableType]:
     """One table, or sizes and verdicts apart where it would not fit."""
-    names = [_Column("quant", [row.quant for row in rows], "left")]
-    architectures = [row.architecture or "?" for row in rows]
+    names = [_Column("quant", [_shown(row.quant) for row in rows], "left")]
+    architectures = [_shown(row.architecture or "?") for row in rows]
     kinds = [_Column("architecture", architectures, "left")] if len(set(architectures)) > 1 else []
     sizes, verdicts = _sizes(rows, unit), _verdicts(rows, targets, unit)
     whole = _table([*names, *kinds, *sizes, *verdicts])
@@ -195,13 +195,14 @@ def _heading(source: str, rows: Sequence[FitRow]) -> Text:
 
     row = rows[0]
     names = {each.architecture for each in rows}
-    resolved = f"{row.resolved}, " if row.resolved.startswith("hf:") else ""
+    repo, _, commit = row.resolved.partition("@")
+    resolved = f"{repo}@{commit[:12]}, " if repo.startswith("hf:") else ""
     architecture = f"{resolved}{row.architecture}, " if len(names) == 1 and row.architecture else resolved
     contexts = sorted({each.context for each in rows})
     context = f"{contexts[0]:,}" if len(contexts) == 1 else f"{contexts[0]:,} to {contexts[-1]:,}"
     slots = f" x {row.slots} slots" if row.slots > 1 else ""
     caches = f"cache K {row.cache_type_k}, V {row.cache_type_v}"
-    return Text.assemble((source, "bold"), f"  {architecture}{context} tokens{slots}, {caches}")
+    return Text.assemble((_shown(source), "bold"), _shown(f"  {architecture}{context} tokens{slots}, {caches}"))
 
 
 def _legend(table: FitTable, unit: str) -> list[str]:
@@ -219,7 +220,12 @@ def _legend(table: FitTable, unit: str) -> list[str]:
     ]
     lines += [f"{target.name}: {target.title}" for target in table.targets]
     reasons = {row.reason: row.quant for row in reversed(table.rows) if row.reason}
-    return lines + [f"{quant}: {reason}" for reason, quant in reversed(reasons.items())]
+    return lines + [_shown(f"{quant}: {reason}") for reason, quant in reversed(reasons.items())]
+
+
+def _shown(text: str) -> str:
+    """Text of a file or its header, without what would steer a terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def _unit(rows: Sequence[FitRow]) -> tuple[int, str]:

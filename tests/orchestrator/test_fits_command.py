@@ -1,0 +1,261 @@
+"""`quantsweep fits` as a person meets it: the table, its JSON, where it ends, and what bad input is answered with."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rich.console import Console
+
+from orchestrator.fits_command import PLAIN_WIDTH, choose_targets, notes, render, show_fits
+from profiles.errors import UnknownCardError
+from quants.fitrows import FitsSettings
+from quants.fits import fits
+from quants.targets import by_size
+from tests.hubserver.server import LocalHub
+from tests.quants import ggufbytes as gb
+from tests.quants.fitmodels import MATRIX_TYPES, model, publish, write_sparse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHAPES = (
+    "llama-3.1-8b",
+    "qwen3-8b",
+    "qwen3-30b-a3b",
+    "qwen3.5-27b-mtp",
+    "qwen3.5-35b-a3b",
+    "gemma-3-12b",
+    "gemma-4-31b",
+    "gpt-oss-20b",
+    "deepseek-v2-lite",
+    "granite-4-h-1b",
+    "rwkv7-2.9b",
+    "devstral-24b",
+)
+# The command as the console script runs it, whether or not it is among the commands already.
+PROGRAM = """
+from orchestrator.cli.app import app
+from orchestrator.cli.fits import fits
+if not any((each.name or each.callback.__name__) == "fits" for each in app.registered_commands):
+    app.command()(fits)
+from orchestrator.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Header-only files of twelve models."""
+    path = tmp_path_factory.mktemp("models")
+    for shape in SHAPES:
+        write_sparse(path / f"{shape}.gguf", model(shape, "Q4_K_M"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def quants(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The quants of one model."""
+    path = tmp_path_factory.mktemp("quants")
+    for label in MATRIX_TYPES:
+        write_sparse(path / f"Qwen3.5-35B-A3B-{label}.gguf", model("qwen3.5-35b-a3b", label))
+    return path
+
+
+def quantsweep_fits(*arguments: str | Path | int, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, "fits", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, **env},
+    )
+
+
+def plain(sources: list[Path], *sizes: float, settings: FitsSettings | None = None) -> str:
+    return show_fits([str(source) for source in sources], vram_gb=sizes, settings=settings).text
+
+
+def test_the_table_reads_as_one_at_a_hundred_columns(quants: Path) -> None:
+    lines = plain([quants], 16, 32).splitlines()
+    assert max(map(len, lines)) <= PLAIN_WIDTH
+    assert lines[0].startswith(str(quants))
+    assert lines[0].endswith("qwen35moe, 16,384 tokens, cache K f16, V f16")
+    header = "quant file bpw weights KV state compute engine total max ctx 16 GB 32 GB"
+    assert lines[1].split() == header.split()
+    rows = {line.split()[0]: line for line in lines[2 : 2 + len(MATRIX_TYPES)]}
+    assert set(rows) == set(MATRIX_TYPES)
+    assert re.search(r"fits \d+\.\d +fits \d+\.\d$", rows["Q2_K"])
+    assert re.search(r"no -\d+\.\d +fits \d+\.\d$", rows["Q6_K"])
+    assert re.search(r"- +no -\d+\.\d +no -\d+\.\d$", rows["BF16"])  # no context at which it fits
+    assert " 128k " in rows["Q2_K"]
+    assert "Sizes in GiB. fits: so much stays free; no: so much is missing" in lines
+    assert "16 GB: a card of 16 GB" in lines
+
+
+def test_a_wide_question_is_answered_in_two_tables(folder: Path) -> None:
+    text = plain([folder], 16, 32)
+    assert max(map(len, text.splitlines())) <= PLAIN_WIDTH
+    for shape in SHAPES:
+        assert len(re.findall(rf"^{re.escape(shape)} ", text, re.MULTILINE)) == 2
+    assert "architecture" in text
+    assert "deepseek2" in text
+    many = plain([folder], 8, 12, 16, 24, 32, 48, 96)
+    assert max(map(len, many.splitlines())) <= PLAIN_WIDTH
+
+
+def test_only_components_that_some_model_has_take_room(tmp_path: Path) -> None:
+    write_sparse(tmp_path / "m-Q8_0.gguf", model("qwen3-8b", "Q8_0"))
+    assert "state" not in plain([tmp_path], 16)
+
+
+def test_offload_is_told_with_its_cost_and_its_flags(quants: Path) -> None:
+    text = plain([quants], 16, settings=FitsSettings(offload=True, context=32768))
+    assert re.search(r"part \d+\.\d host \d+\.\d -ngl 41 -ncmoe \d+", text)
+    assert "part: fits with part of it in host memory" in text
+    assert "32,768 tokens" in text
+
+
+def test_what_is_not_known_is_said_and_not_guessed(tmp_path: Path) -> None:
+    write_sparse(tmp_path / "new-Q4_K_M.gguf", model("llama-3.1-8b", "Q4_K_M", architecture="brandnew"))
+    text = plain([tmp_path], 16)
+    assert re.search(r"^Q4_K_M .* \? +\? .* \?$", text, re.MULTILINE)
+    assert "Q4_K_M: no rules for the architecture 'brandnew'" in text
+    assert "?: not known" in text
+
+
+def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    write_sparse(tmp_path / "[bold]m:smile:.gguf", model("llama-3.2-1b", "Q8_0"))
+    text = plain([tmp_path], 16)
+    assert re.search(r"^\[bold\]m:smile: ", text, re.MULTILINE)
+
+
+def test_what_a_file_says_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    file = model("llama-3.1-8b", "Q4_K_M", architecture="\x1b]0;gotcha\x07")
+    write_sparse(tmp_path / "a\x1b[2J\n.gguf", file)
+    (tmp_path / "b\x1b[2J.gguf").write_bytes(b"no model at all")
+    answer = show_fits([str(tmp_path)], vram_gb=[16])
+    assert "]0;gotcha" in answer.text
+    assert not {"\x1b", "\x07"} & set(answer.text + answer.note)
+
+
+def test_colour_belongs_in_a_terminal_only(quants: Path) -> None:
+    table = fits([str(quants)], [by_size(16), by_size(32)])
+    coloured = render(table, Console(force_terminal=True, color_system="standard", width=120, file=io.StringIO()))
+    assert "\x1b[32mfits " in coloured
+    assert "\x1b[31mno " in coloured
+    text = show_fits([str(quants)], vram_gb=[16, 32]).text
+    assert "\x1b" not in text
+    assert re.sub(r"\x1b\[[\d;]*m", "", coloured).split() == text.split()
+
+
+def test_small_models_are_shown_in_mib(tmp_path: Path) -> None:
+    tiny = gb.small_model()
+    (tmp_path / "tiny-Q8_0.gguf").write_bytes(tiny.data())
+    assert "Sizes in MiB" in plain([tmp_path], 16)
+
+
+def test_the_note_counts_bytes_and_names_what_was_left_out(tmp_path: Path) -> None:
+    write_sparse(tmp_path / "good-Q8_0.gguf", model("llama-3.2-1b", "Q8_0"))
+    (tmp_path / "bad-Q4_K_M.gguf").write_bytes(b"no model at all")
+    (tmp_path / "mmproj-F16.gguf").write_bytes(gb.small_model(architecture="clip").data())
+    lines = notes(fits([str(tmp_path)], [by_size(16)])).splitlines()
+    assert lines[0] == "1 header read: 0 bytes fetched, for files of 1.3 GB"
+    assert lines[1].startswith("left out: bad-Q4_K_M.gguf: ")
+    assert lines[2].startswith("not counted: mmproj-F16.gguf (")
+
+
+def test_without_a_card_it_is_this_machine() -> None:
+    targets = choose_targets((), (), here=False)
+    assert "cpu" in {target.name for target in targets}
+    assert {target.name for target in choose_targets([16], (), here=True)} == {
+        "16 GB",
+        *(each.name for each in targets),
+    }
+    named = choose_targets([16, 16], ["rtx-5090", "RTX 5090"], here=False)
+    assert [target.name for target in named] == ["16 GB", "rtx-5090"]
+    with pytest.raises(UnknownCardError, match="rtx-5090"):
+        choose_targets((), ["rtx-5900"], here=False)
+
+
+# -- the program
+
+
+def test_the_program_prints_a_table_and_what_it_fetched(folder: Path) -> None:
+    done = quantsweep_fits(folder, "--vram", 16, "--vram", 32)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "gpt-oss-20b" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("12 headers read: 0 bytes fetched, for files of ")
+    assert "\x1b" not in done.stdout
+
+
+def test_the_program_prints_json_alone(quants: Path) -> None:
+    done = quantsweep_fits(
+        quants, "--vram", 16, "--card", "rtx-4090", "--context", 8192, "--cache-type-k", "Q8_0", "--slots", 2, "--json"
+    )
+    assert done.returncode == 0
+    assert done.stderr.startswith("10 headers read: 0 bytes fetched")
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    assert {row["quant"] for row in rows} == set(MATRIX_TYPES)
+    assert {(row["context"], row["slots"], row["cache_type_k"], row["cache_type_v"]) for row in rows} == {
+        (8192, 2, "q8_0", "f16")
+    }
+    assert {name for row in rows for name in row["verdicts"]} == {"16 GB", "rtx-4090"}
+    assert {row["method"] for row in rows} == {"estimate"}
+
+
+def test_the_program_asks_a_hub_for_headers_only(quants: Path, tmp_path: Path) -> None:
+    with LocalHub(tmp_path / "store") as hub:
+        publish(hub, "unsloth/Qwen3.5-35B-A3B-GGUF", {path.name: path for path in quants.iterdir()})
+        done = quantsweep_fits(
+            "qwen3.5-35b",
+            "--vram",
+            32,
+            "--json",
+            HF_ENDPOINT=hub.endpoint,
+            HF_HOME=str(tmp_path / "hf"),
+            XDG_CACHE_HOME=str(tmp_path / "cache"),
+            HF_HUB_OFFLINE="0",
+        )
+        sent = hub.file_bytes_sent()
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert len(rows) == len(MATRIX_TYPES)
+    assert rows[0]["resolved"].startswith("hf:unsloth/Qwen3.5-35B-A3B-GGUF@")
+    header_bytes = sum(len(model("qwen3.5-35b-a3b", label).header()) for label in MATRIX_TYPES)
+    fetched = re.match(r"10 headers read: ([\d.,]+) MB fetched, for files of \d+\.\d GB", done.stderr)
+    assert fetched
+    assert float(fetched[1]) == pytest.approx(sent / 1e6, abs=0.05)
+    assert sent <= 1024 * 1024 + 2 * header_bytes  # the first request is of a fixed size
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere/at/all", "--vram", "16"], "does not exist"),
+        (["gema-4-31b", "--vram", "16"], "Did you mean gemma-4-31b"),
+        (["{folder}", "--vram", "0"], "--vram 0 is no size of a card"),
+        (["{folder}", "--card", "rtx-5900"], "no card is called 'rtx-5900'"),
+        (["{folder}", "--card", "radeon-890m"], "Say how much it may take with --vram"),
+        (["{folder}", "--vram", "16", "--context", "0"], "a context of 0 tokens"),
+        (["{folder}", "--vram", "16", "--slots", "-1"], "-1 slots"),
+        (["{folder}", "--vram", "16", "--cache-type-k", "q9"], "no cache type is called 'q9'"),
+        (["{folder}/mamba2.gguf", "--vram", "16"], "does not exist"),
+        (["hf:one/two/three", "--vram", "16"], "no Hub repository"),
+        (["{folder}", "--vram", "a lot"], "Invalid value for '--vram'"),
+        (["--vram", "16"], "SOURCE"),
+    ],
+)
+def test_bad_input_ends_with_a_sentence_and_code_2(folder: Path, arguments: list[str], said: str) -> None:
+    done = quantsweep_fits(*(argument.replace("{folder}", str(folder)) for argument in arguments))
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
