@@ -18,6 +18,7 @@ help:
 	@echo "make llama-cpp     build a real llama-server outside the tree, once"
 	@echo "make bench         print the benchmarks' ratios"
 	@echo "make stand-in      train, convert and quantize the stand-in model anew (needs torch, minutes)"
+	@echo "make fit-truth     ask a real llama.cpp again what models take (LLAMA_SOURCE=... LLAMA_BUILD=...)"
 	@echo "make wheel         build the wheel into dist/"
 	@echo "make lock          pin the requirements anew (needs uv)"
 
@@ -44,6 +45,10 @@ wheel: $(VENV)/dev
 
 llama-cpp: $(VENV)/runtime
 	$(BIN)/python tools/build_llama_cpp.py
+
+# Asks a real llama.cpp anew: LLAMA_SOURCE is its tree, LLAMA_BUILD where it was built (see tools/fit_truth).
+fit-truth: $(VENV)/dev
+	$(BIN)/python -m tools.fit_truth.make_truth $(LLAMA_SOURCE) $(LLAMA_BUILD)
 
 # Torch stays out of .venv: only the stand-in's training needs it.
 LLAMA_QUANTIZE ?= llama-quantize

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.agent import AgentHandle
+    from profiles.types import NodeProfile
 
 OBJECT_STORE_BYTES = 80 * 2**20
 """Ray's minimum, nearly: rows travel in replies, model files never travel."""
 NAMESPACE = "quantsweep"
+PROBE_S = 60.0
+"""How long a node may take to say what it has: starting a worker and asking its engines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,37 @@ class Cluster:
         """Ends an agent's process; its engines end with it."""
         with contextlib.suppress(Exception):  # it is gone already, or its node is
             self._ray.kill(agent)
+
+
+def probe_cluster(address: str) -> tuple[list[NodeProfile], dict[str, str]]:
+    """The profile of every node of the cluster at `address`, and for those that gave none, by host name, why.
+
+    Raises:
+        ClusterError: the cluster cannot be reached or must not be used.
+    """
+    with connect(address) as cluster:
+        import ray
+
+        nodes = cluster.nodes()
+        agents = [cluster.start_agent(node, "probe") for node in nodes]
+        asked = {agent.hello.remote(): node for agent, node in zip(agents, nodes, strict=True)}
+        answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_S)
+        profiles, failures = [], {asked[ref].hostname: f"no answer within {PROBE_S:.0f} s" for ref in silent}
+        for ref in answered:
+            try:
+                profiles.append(ray.get(ref).profile)
+            except ray.exceptions.RayError as error:
+                failures[asked[ref].hostname] = reason_of(error)
+        for agent in agents:
+            cluster.stop_agent(agent)
+        return profiles, failures
+
+
+def reason_of(error: Exception) -> str:
+    """The line of one of Ray's messages that says something to a person."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "Error" in line or "exit" in line.lower()]
+    return (telling[-1] if telling else lines[0] if lines else type(error).__name__)[:300]
 
 
 @contextlib.contextmanager

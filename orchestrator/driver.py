@@ -17,6 +17,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import events as ev
+from orchestrator.cluster import reason_of
 from orchestrator.errors import SweepError
 from orchestrator.nodes import offer_slots, to_cell_order
 from results.store import RunStore, StoreError
@@ -235,7 +236,7 @@ class Driver:
             node.pending, node.asked_s = node.agent.poll.remote(node.seen, POLL_S), self._clock()
             return
         except ray.exceptions.RayError as error:
-            self._lose(node_id, _reason_of(error))
+            self._lose(node_id, reason_of(error))
             return
         if node.silent:
             node.silent = False
@@ -413,10 +414,3 @@ class Driver:
 
 def _plain(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__slots__}
-
-
-def _reason_of(error: Exception) -> str:
-    """The line of Ray's message that says something to a person."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "Error" in line or "exit" in line.lower()]
-    return (telling[-1] if telling else lines[0] if lines else type(error).__name__)[:300]

@@ -102,6 +102,6 @@ def verdict_on(
 
 
 def predicted_bytes(footprints: Footprints, engine_device: str | None) -> int | None:
-    """What the engine is expected to take on all devices together; None where it is not known."""
+    """What a measurement of the engine may show at most, all devices together; None where it is not known."""
     footprint = footprints.get(backend_of(engine_device).value)
-    return footprint.total_bytes if footprint is not None else None
+    return footprint.peak_bytes if footprint is not None else None

@@ -18,16 +18,25 @@ def _printed(renderable: Any) -> str:
     return capture.get().rstrip("\n")
 
 
-def show_nodes(*, as_json: bool) -> str:
-    """The profile of this machine, as a table or as JSON.
+def show_nodes(*, address: str | None, as_json: bool) -> str:
+    """The profile of this machine, or of every machine of the cluster at `address`, as a table or as JSON.
 
     Raises:
         ProfilesError: the override file is not valid.
+        ClusterError: the cluster cannot be reached.
     """
     from profiles.probe import probe_node
     from profiles.show import render_nodes, to_json
 
-    profiles = [probe_node(measure_bandwidth=True)]
+    failures: dict[str, str] = {}
+    if address is None:
+        profiles = [probe_node(measure_bandwidth=True)]
+    else:
+        from orchestrator.cluster import probe_cluster
+
+        profiles, failures = probe_cluster(address)
+    for hostname, reason in failures.items():
+        sys.stderr.write(f"{hostname} did not say what it has: {reason}\n")
     return json.dumps(to_json(profiles), indent=2) if as_json else _printed(render_nodes(profiles))
 
 

@@ -1,7 +1,8 @@
 """The headers of everything a source offers: from local files, or by HTTP Range from the Hub, several at once.
 
 From the Hub the first header is read in doubling steps. Of the others only what can differ is fetched (see
-`quants.splice`): sixty quants cost little more than one. Nothing but headers is fetched.
+`quants.splice`): sixty quants cost little more than one. Nothing but headers is fetched, and nothing at all of a file
+that lies in the cache, so what was downloaded once can be planned for without network.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from quants.errors import GGUFError, HubError, NeedMoreBytes, QuantsError
 from quants.gguf import ArrayMemo, HeaderParser, combine
 from quants.gguf.read import cut_off
+from quants.hub import repo_folder
 from quants.hubclient import HubClient, HubSettings
 from quants.local import MARGIN_BYTES
 from quants.splice import Sibling, read_spliced
@@ -96,6 +98,7 @@ class _RangeReader:
         self._repo = listing.repo or ""
         self._revision = listing.revision or ""
         self._client = client
+        self._snapshot = repo_folder(client.settings.cache_dir, self._repo) / "snapshots" / self._revision
         self._memo = ArrayMemo()
         self._usual_bytes = 0
         self._sibling: Sibling | None = None
@@ -116,7 +119,14 @@ class _RangeReader:
             return CandidateHeader(candidate, None, error, 0)
 
     def _read_file(self, file: ListedFile, shard: int, fetched: list[int]) -> Header:
+        cached = self._snapshot / file.path
+        is_here = cached.is_file() and cached.stat().st_size == file.size_bytes
+
         def read(start: int, end: int) -> bytes:
+            if is_here:
+                with cached.open("rb") as whole:
+                    whole.seek(start)
+                    return whole.read(end - start)
             piece = self._client.read_range(self._repo, self._revision, file.path, start, end)
             fetched[0] += len(piece)
             return piece

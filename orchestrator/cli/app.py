@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.fits import fits
 from orchestrator.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED
 
 app = typer.Typer(
@@ -135,14 +136,21 @@ def exams_check(
     raise typer.Exit(EXIT_DONE if ok else EXIT_FAILURES)
 
 
+app.command()(fits)
+
+
 @app.command()
 def nodes(
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="Every machine of this Ray cluster, HOST:PORT or auto. Default: this machine."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show this machine: devices, memory, engines, tools, and what would spoil a measurement."""
+    """Show machines: devices, memory, engines, tools, and what would spoil a measurement."""
     from orchestrator.node_commands import show_nodes
 
-    typer.echo(show_nodes(as_json=as_json))
+    typer.echo(show_nodes(address=address, as_json=as_json))
 
 
 @app.command()

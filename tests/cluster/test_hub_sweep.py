@@ -72,6 +72,7 @@ def test_a_model_of_the_hub_is_pinned_fetched_once_and_usable_offline(tmp_path: 
             assert "Traceback" not in refused.stderr
     offline = sweep(tmp_path, "tiny-GGUF", "three", **env)
     assert offline.returncode == 0, offline.stderr
+    assert "warning" not in offline.stderr
     never = sweep(tmp_path, "other-GGUF", "four", **env)
     assert never.returncode == 2
     assert "Traceback" not in never.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -116,3 +117,18 @@ def test_an_agent_that_dies_is_replaced(tmp_path: Path, tiny_model: Path, ray_cl
     mine[0].kill()
     finish(process, tmp_path)
     assert len(events(tmp_path, "node_joined")) == 2
+
+
+def test_every_node_of_a_cluster_says_what_it_has(ray_cluster: Callable[[int], Any]) -> None:
+    cluster = ray_cluster(2)
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator", "nodes", "--json", "--address", cluster.address],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    profiles = json.loads(done.stdout)
+    assert len(profiles) == 2
+    assert all(device["memory_total_bytes"] for profile in profiles for device in profile["devices"])

@@ -107,9 +107,9 @@ def test_seed_exam_and_version_are_part_of_the_id(tmp_path: Path) -> None:
         ('exams = ["todo"]', 'exams = ["todo"]\nscoring = "kind"', "scoring: exam 'todo' has no scoring 'kind'"),
         ("[engine]", '[engine]\nkind = "lama-server"', "demo.toml:9: engine.kind:"),
         ("context = 2048", "context = 512", "the context of 512 tokens is too small for model 'small'"),
-        ('"Q2_K"', '"Q2_X"', "demo.toml:14: models[0].quants:"),
-        ("builtin:stand-in", "nowhere.gguf", "demo.toml:13: models[0].source:"),
-        ("builtin:stand-in", "builtin:other", "demo.toml:13: models[0].source:"),
+        ('"Q2_K"', '"Q2_X"', "demo.toml:15: models[0].quants:"),
+        ("builtin:stand-in", "nowhere.gguf", "demo.toml:14: models[0].source:"),
+        ("builtin:stand-in", "builtin:other", "demo.toml:14: models[0].source:"),
         ("context = 2048", "context = 2048\nreasoning_budget = 1000", "leaves nothing after engine.reasoning_budget"),
     ],
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from runners.sandbox import Completed, Limits, Sandbox, SandboxUnavailable, open_sandbox
+from runners.sandbox.cleanup import remove_tree
 from runners.sandbox.python import python_runtime
 
 if TYPE_CHECKING:
@@ -25,10 +26,12 @@ def sandbox(request: pytest.FixtureRequest) -> Sandbox:
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Path:
+def box(tmp_path: Path) -> Iterator[Path]:
+    """The folder a program works in; taken away as a grader does, since pytest's own clean-up stops at deep folders."""
     folder = tmp_path / "box"
     folder.mkdir()
-    return folder
+    yield folder
+    remove_tree(folder)
 
 
 @pytest.fixture
