@@ -104,23 +104,7 @@ def server_columns(served: Served, *, cold: bool) -> dict[str, Any]:
 
 def timing_columns(timing: Timing, reasons: dict[str, str]) -> dict[str, Any]:
     """The timing's figures under their columns; why one is null goes into `reasons`."""
-    names = [
-        "ttft_any_s",
-        "ttft_answer_s",
-        "prompt_tokens",
-        "cached_tokens",
-        "reasoning_tokens",
-        "answer_tokens",
-        "prefill_tps",
-        "decode_tps",
-        "decode_tps_client",
-        "itl_p50_s",
-        "itl_p95_s",
-        "itl_p99_s",
-        "e2e_s",
-        "draft_accept_rate",
-    ]
-    columns = {name: getattr(timing, name) for name in names}
+    columns = {name: getattr(timing, name) for name in _TIMING_COLUMNS}
     reasons.update({name: why for name, why in timing.reasons.items() if name in columns and columns[name] is None})
     return columns
 

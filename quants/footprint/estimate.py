@@ -115,7 +115,7 @@ class Estimator:
                 output_bytes=model.vocab * settings.slots * F32 if device == HOST else 0,
                 mmproj_bytes=self.mmproj.weight_bytes if self.mmproj and device == projector else 0,
                 draft_bytes=_without_engine(draft.get(device)),
-                overhead_bytes=engine_overhead(settings.backend, device),
+                overhead_bytes=engine_overhead(settings.backend, device, vocabulary=model.vocab),
                 uncertainty_bytes=self._uncertainty(model, placement, device, compute.get(device, 0))
                 + (draft[device].uncertainty_bytes if device in draft else 0)
                 + (_IMAGE_RESERVE_BYTES if self.mmproj and device == projector else 0),

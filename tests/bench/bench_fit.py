@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from quants.fit import DeviceSet, Memory, VerdictKind, verdict
-from quants.footprint.overhead import engine_overhead
 from tools.fit_truth.table import MIB, Row, TruthShape, load
 
 if TYPE_CHECKING:
@@ -89,12 +88,14 @@ def judge(name: str, row: Row, got: Footprint, cards: Cost, edge: Cost) -> None:
     """The verdicts on real cards, and on one that is a MiB too small for what the engine takes."""
     settings: FootprintSettings = row.settings
     gpus = [f"gpu{index}" for index in range(settings.gpus)]
+    # What drivers and programs take is no part of the truth: both sides count the reserve that the estimate makes.
+    overhead = {part.device: part.overhead_bytes for part in got.devices}
     needs = {
         device: row.weights.get(device, 0)
         + row.context.get(device, 0)
         + row.compute.get(device, 0)
         + (int(row.output_mib * MIB) if device == "host" else 0)
-        + engine_overhead(settings.backend, device)
+        + overhead.get(device, 0)
         for device in ("host", *gpus)
     }
     limiting = [needs[device] for device in gpus] or [needs["host"]]
