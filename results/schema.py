@@ -136,6 +136,12 @@ events               json          -          Summary of the stream's events: co
 peak_ram_bytes       int           bytes      Highest resident memory of the server's process tree since it was
                                               started, so load included.
 peak_ram_source      string        -          How it was read (`smaps_rollup`, `rss`, ...).
+peak_ram_anon_bytes  int           bytes      Highest anonymous part of it (Pss_Anon): buffers, and what was read
+                                              instead of mapped.
+peak_ram_file_bytes  int           bytes      Highest file part of it (Pss_File): pages of the mapped model and of
+                                              libraries. The two peaks may lie at different moments.
+peak_gtt_bytes       int           bytes      Highest RAM that an integrated AMD GPU had mapped for the server; null
+                                              elsewhere.
 peak_vram_bytes      int           bytes      Highest GPU memory of the server's process tree since it was started;
                                               null without a GPU.
 peak_vram_source     string        -          How it was read; names the fallback where the figure is the device's,

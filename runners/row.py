@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from runners.timing import Timing
 
 DEFAULT_VARIANT = "default"
+# Column to the sampler's name for the figure.
+_PEAKS = {
+    "peak_ram_bytes": "peak_ram_bytes",
+    "peak_ram_anon_bytes": "peak_pss_anon_bytes",
+    "peak_ram_file_bytes": "peak_pss_file_bytes",
+    "peak_gtt_bytes": "peak_gtt_bytes",
+    "peak_vram_bytes": "peak_vram_bytes",
+}
 _TIMING_COLUMNS = (
     "ttft_any_s",
     "ttft_answer_s",
@@ -130,12 +138,13 @@ def sample_columns(load: Samples | None, job: Samples | None, reasons: dict[str,
     """Memory as the peak since the server was started, load included; energy and state over the request alone."""
     windows = [samples for samples in (load, job) if samples is not None]
     columns: dict[str, Any] = {}
-    for name in ("peak_ram_bytes", "peak_vram_bytes"):
+    for column, name in _PEAKS.items():
         known = [samples for samples in windows if getattr(samples, name) is not None]
-        columns[name] = max((getattr(samples, name) for samples in known), default=None)
-        columns[name.replace("_bytes", "_source")] = known[-1].sources.get(name) if known else None
+        columns[column] = max((getattr(samples, name) for samples in known), default=None)
+        if column in {"peak_ram_bytes", "peak_vram_bytes"}:
+            columns[column.replace("_bytes", "_source")] = known[-1].sources.get(name) if known else None
         if not known and windows and name in windows[-1].reasons:
-            reasons[name] = windows[-1].reasons[name]
+            reasons[column] = windows[-1].reasons[name]
     if job is None:
         return columns
     clock_hz = job.clock_core_hz

@@ -254,3 +254,18 @@ def test_what_grading_overlaps_is_in_the_row(tiny_model: Path, leases: list[Leas
     assert {row["job_id"] for row in rows} == {"v1-0", "v1-1", "v1-2"}
     assert any(row["shared_with"] == '["grading"]' for row in rows[1:])
     lease.finish()
+
+
+def test_measured_and_predicted_memory_stand_side_by_side(tiny_model: Path, leases: list[Lease]) -> None:
+    lease = Lease(order_for(tiny_model, predicted_bytes=123))
+    leases.append(lease)
+    lease.cell.assign(JOB)
+    row = row_of(lease.wait_for(RowReady))
+    assert row["predicted_bytes"] == 123
+    assert row["peak_ram_anon_bytes"] > 0
+    assert row["peak_ram_file_bytes"] > 0
+    assert row["peak_ram_source"]
+    assert row["peak_gtt_bytes"] is None
+    assert "peak_gtt_bytes" in json.loads(row["null_reasons"])
+    lease.cell.close()
+    lease.finish()
