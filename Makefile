@@ -38,7 +38,9 @@ format: $(VENV)/dev
 	$(BIN)/ruff format $(SOURCES)
 
 bench: $(VENV)/dev
-	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in tests/bench/bench_*.py; do \
+		echo "== $$file"; $(BIN)/python -m "$$(echo $${file%.py} | tr / .)" || exit 1; \
+	done
 
 wheel: $(VENV)/dev
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .

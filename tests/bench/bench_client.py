@@ -4,7 +4,7 @@ Prints both rates, their ratio and what the client's work costs; client and serv
 one thread, so that on two cores one is left for its HTTP thread and us. A machine with more to do than cores delays
 whatever it likes: look at the load that is printed. Usage:
 
-    python tests/bench/bench_client.py [--requests 10] [--tokens 600] [--threads 1] [--engine embedded] [--model FILE]
+    python -m tests.bench.bench_client [--requests 10] [--tokens 600] [--threads 1] [--engine embedded] [--model FILE]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The sampler against a process that allocates a known amount at a known time: its error, its delay and its cost.
 
-    python tests/bench/bench_sampler.py [--mib 512] [--seconds 10]
+    python -m tests.bench.bench_sampler [--mib 512] [--seconds 10]
 
 Prints, for a real allocating process: the error of the peak; how long after the last page was touched the sampler's own
 thread had seen it, in samples; a spike shorter than a sample; and the CPU time that sampling costs, as a share of one

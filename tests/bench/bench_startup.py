@@ -1,6 +1,6 @@
 """`quantsweep --help` against `python -c pass`, in turn: what the command line costs before it does anything.
 
-Usage: python tests/bench/bench_startup.py [ROUNDS]
+Usage: python -m tests.bench.bench_startup [ROUNDS]
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Prints the ratio of wall times, sweep over loop, from when Ray is up; at most 1.05 is the aim, below 1 with overlapping.
 The two are run in turn, so that a machine whose speed drifts does not favour one. Usage:
 
-    python tests/bench/bench_sweep.py [--jobs 30] [--rounds 3] [--quant Q4_K_M]
+    python -m tests.bench.bench_sweep [--jobs 30] [--rounds 3] [--quant Q4_K_M]
 """
 
 from __future__ import annotations
