@@ -6,6 +6,7 @@ the group `orders` return at once and run in the order they were sent; `poll` wa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ SHUTDOWN_S = 20.0
 class Hello:
     """What an agent says first: its version, its machine, and the rows an earlier agent could not deliver.
 
-    `no_sandbox` says why the node cannot grade, with the command that mends it; None where it can.
+    `no_sandbox` says why the node cannot grade, with the command that mends it; None where it can. `niceness` above 0
+    means that engines give way to other processes.
     """
 
     version: str
@@ -36,6 +38,7 @@ class Hello:
     profile: NodeProfile
     spooled: tuple[RowReady, ...]
     no_sandbox: str | None = None
+    niceness: int = 0
 
 
 def facts_of(profile: NodeProfile) -> NodeFacts:
@@ -101,6 +104,10 @@ class NodeAgent:
         if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
             # Ray hides every card from an actor that reserved none; an engine would inherit that.
             del os.environ["CUDA_VISIBLE_DEVICES"]
+        if os.nice(0) > 0:
+            # Ray starts workers at niceness 15 unless its nodes were told otherwise; only root may take it back.
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, 0, 0)
         self._run_id = run_id
         self._spool = Spool.of_run(run_id)
         self._outbox = _Outbox()
@@ -118,7 +125,7 @@ class NodeAgent:
         spooled = tuple(
             RowReady(row=row, lease_id=None, duration_s=duration_s) for row, duration_s in self._spool.rows()
         )
-        return Hello(version("quantsweep"), os.getpid(), self._profile, spooled, _no_sandbox())
+        return Hello(version("quantsweep"), os.getpid(), self._profile, spooled, _no_sandbox(), os.nice(0))
 
     @ray.method(concurrency_group="orders")
     def start(self, order: CellOrder) -> None:

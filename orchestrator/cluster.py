@@ -68,6 +68,8 @@ def _prepare_environment(address: str | None) -> None:
     # Without this Ray hides the GPUs from an actor that asks it for none; placement is ours.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address is None:
+        # Ray's default is 15: engines and graders would give way to everything else on the machine.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         if not any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
             # A token in the environment keeps Ray from writing one that others can read into the home folder.

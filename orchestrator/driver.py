@@ -259,6 +259,11 @@ class Driver:
             self._refuse(node_id, node, reason)
             return False
         node.profile = hello.profile
+        if hello.niceness > 0:
+            self._progress.say(
+                f"warning: Ray runs its workers on {hello.profile.hostname} at niceness {hello.niceness}, so other "
+                "processes slow the engine down; start the cluster's nodes with RAY_worker_niceness=0"
+            )
         slots, verdicts = offer_slots(node_id, hello.profile, self._plan.cells)
         self._journal.append("node_joined", node_id=node_id, hostname=hello.profile.hostname)
         self._progress.node_joined(node_id, hello.profile)
