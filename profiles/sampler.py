@@ -7,7 +7,7 @@
         ...; sampler.mark("decode")                     # the first token came
         job = sampler.reset("prefill")                  # the first job's figures; the second's window begins
 
-One thread reads every 25 ms in load and prefill and every 200 ms otherwise. A source that proves costly is asked less
+One thread reads every 35 ms in load and prefill and every 200 ms otherwise. A source that proves costly is asked less
 often, so that all of it stays within :data:`CPU_SHARE` of one core.
 """
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 CPU_SHARE = 0.01
 """The most of one core that sampling may take, over any few seconds."""
 
-INTERVALS_S: Mapping[Phase, float] = {"load": 0.025, "prefill": 0.025, "decode": 0.2, "idle": 0.2}
+INTERVALS_S: Mapping[Phase, float] = {"load": 0.035, "prefill": 0.035, "decode": 0.2, "idle": 0.2}
 REFRESH_S = 1.0
 """How often new processes of the tree are looked for: a server starts its helpers once, at the beginning."""
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Phase = Literal["load", "prefill", "decode", "idle"]
-"""What the server is doing; load and prefill are sampled every 25 ms, decode and idle more slowly."""
+"""What the server is doing; load and prefill are sampled every 35 ms, decode and idle more slowly."""
 
 
 @dataclass(frozen=True, slots=True)
