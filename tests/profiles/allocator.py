@@ -32,9 +32,12 @@ def map_file(path: str) -> mmap.mmap:
 
 
 def fork_child() -> None:
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        signal.pause()
+        # The parent may be killed at any moment, and nobody else would end its children.
+        while os.getppid() == parent:
+            time.sleep(0.05)
         os._exit(0)
     children.append(pid)
 
