@@ -73,11 +73,14 @@ def why_not(need: Need, slot: Slot) -> str | None:
 
 def estimate_s(need: Need, slot: Slot) -> float:
     """Seconds to load the cell on `slot` and run its jobs: decoding reads the weights once a token."""
-    load_s = need.file_bytes / ASSUMED_LOAD_BANDWIDTH
-    job_s = need.job_s
-    if job_s is None:
-        job_s = ASSUMED_TOKENS * need.file_bytes / (slot.bandwidth_bytes_per_s or ASSUMED_BANDWIDTH)
-    return load_s + need.jobs * job_s
+    return need.file_bytes / ASSUMED_LOAD_BANDWIDTH + need.jobs * job_estimate_s(need.job_s, need.file_bytes, slot)
+
+
+def job_estimate_s(measured_s: float | None, file_bytes: int, slot: Slot) -> float:
+    """Seconds for one job: as measured, else for an assumed answer whose every token reads the weights once."""
+    if measured_s is not None:
+        return measured_s
+    return ASSUMED_TOKENS * file_bytes / (slot.bandwidth_bytes_per_s or ASSUMED_BANDWIDTH)
 
 
 def candidates(need: Need, slots: Sequence[Slot]) -> list[Slot]:

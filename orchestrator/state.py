@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orchestrator import events as ev
-from orchestrator.placement import Need, Slot, SlotId, choose, why_not, worth_splitting
+from orchestrator.placement import Need, Slot, SlotId, choose, job_estimate_s, why_not, worth_splitting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -306,8 +306,7 @@ class SweepState:
             sharing = sum(other.cell_id == lease.cell_id for other in self._leases.values())
             jobs = len(lease.jobs) + len(cell.waiting) / sharing
             slot = self._slots[lease.slot_id]
-            job_s = cell.job_s or cell.file_bytes * 1000 / (slot.bandwidth_bytes_per_s or 40e9)
-            busy[lease.slot_id] = max(jobs * job_s, 1e-6)
+            busy[lease.slot_id] = max(jobs * job_estimate_s(cell.job_s, cell.file_bytes, slot), 1e-6)
         return [
             Slot(s.slot_id, s.hostname, s.hardware_class, s.bandwidth_bytes_per_s, busy.get(s.slot_id, 0.0))
             for s in self._slots.values()

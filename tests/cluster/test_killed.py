@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SPEC = """\
 name = "killed"
-seeds = "1-4"
+seeds = "1-{seeds}"
 exams = ["todo"]
 [sampling]
 max_tokens = 1024
@@ -63,15 +63,14 @@ def of_this_test(state: str) -> list[psutil.Process]:
 @pytest.mark.fault
 def test_a_sweep_killed_at_random_moments_loses_nothing_and_runs_nothing_twice(tmp_path: Path) -> None:
     spec, out = tmp_path / "killed.toml", tmp_path / "run"
-    spec.write_text(SPEC)
+    spec.write_text(SPEC.format(seeds=4 * KILLS))  # more work than can be done between the kills
     state = os.environ["QUANTSWEEP_STATE"]
     moments = random.Random(20261120)
     for _ in range(KILLS):
         process = run(spec, out)
-        try:
-            process.wait(moments.uniform(1, 12))
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
+        time.sleep(moments.uniform(1, 6.5))
+        assert process.poll() is None, "a kill has to hit a sweep that is alive"
+        os.kill(process.pid, signal.SIGKILL)
         process.communicate()
     process = run(spec, out)
     text, _ = process.communicate(timeout=300)
