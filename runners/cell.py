@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from profiles.types import Device
 
 PROGRESS_EVERY_S = 0.25
+GRADER_CLOSE_S = 15.0
 LOG_TAIL_BYTES = 256 * 1024
 WORDS_ON_CANCEL = "the sweep was stopped"
 
@@ -137,7 +138,7 @@ class CellRun:
         finally:
             self._emit(orders.PhaseChanged(lease_id=self.order.lease_id, phase="unloading"))
             if grader is not None:
-                grader.close()
+                grader.close(GRADER_CLOSE_S)
             self._stop(served)
         self._emit(
             orders.CellEnded(
@@ -152,7 +153,7 @@ class CellRun:
     # --- steps ------------------------------------------------------------------------------------------------
 
     def _phase(self, phase: orders.Phase, job: orders.JobOrder | None = None, **more: Any) -> None:
-        where = {"number": job.number, "total": job.total} if job else {}
+        where: dict[str, Any] = {"number": job.number, "total": job.total} if job else {}
         self._emit(orders.PhaseChanged(lease_id=self.order.lease_id, phase=phase, **where, **more))
 
     def _fetch(self) -> Path:
@@ -252,7 +253,8 @@ class CellRun:
         shared = set(self._neighbours())
         if grader.busy:
             shared.add("grading")
-        columns = row.identity_columns(self.order, job, self._node) | row.server_columns(served, cold=self._cold)
+        identity = row.identity_columns(self.order, job, self._node)
+        columns = identity | row.server_columns(served, cold=self._cold)
         self._cold = False
         request = ChatRequest(
             messages=tuple(Message(role=m["role"], content=m["content"]) for m in exam.messages()),
@@ -286,6 +288,7 @@ class CellRun:
         answer = Answer(
             job=job,
             exam=exam,
+            identity=identity,
             columns=columns,
             reasons=reasons,
             result=result,

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import queue
 import tempfile
+import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runners import row
-from runners.chat import ChatError, ChatResult, GenerationTimeoutError, ServerCrashError
+from runners.chat import ChatError, ChatResult, GenerationTimeoutError
 from runners.errors import RunnersError
 from runners.exams.base import Exam, Grade, Reply
 from runners.orders import JobOrder, RowReady
 from runners.outcomes import Outcome
+from runners.rowcheck import sound
 from runners.sandbox.cleanup import remove_tree
 
 if TYPE_CHECKING:
@@ -24,22 +27,37 @@ if TYPE_CHECKING:
     from runners.sandbox.base import Sandbox
     from runners.spool import Spool
 
+GRADING_S = 1800.0
+"""How long one reply may be graded. Exams end what they run much earlier: beyond this the grader itself hangs."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What came of one request: a result, or a failure that may hold a part of one.
 
-    `columns` is the row so far, `reasons` why some of it is null. `started_s` is `time.monotonic()`.
+    `identity` says which attempt it is, `columns` is the row so far, `reasons` why some of it is null. `started_s` is
+    `time.monotonic()`.
     """
 
     job: JobOrder
     exam: Exam
+    identity: dict[str, Any]
     columns: dict[str, Any]
     reasons: dict[str, str]
     result: ChatResult | None
     failure: ChatError | None
     started: datetime
     started_s: float
+
+
+@dataclass(slots=True)
+class _Task:
+    """An answer on its way through the grader's thread. Whoever takes `claim` hands its row over, and nobody else."""
+
+    answer: Answer
+    graded: Future[None] = field(default_factory=Future)
+    written: Future[None] = field(default_factory=Future)
+    claim: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Grader:
@@ -58,81 +76,153 @@ class Grader:
         spool: Spool,
         emit: Callable[[RowReady], None],
         note_traceback: Callable[[], None],
+        grading_s: float = GRADING_S,
     ) -> None:
         self._sandbox, self._lease_id, self._scoring = sandbox, lease_id, scoring
         self._spool, self._emit, self._note_traceback = spool, emit, note_traceback
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"grade-{lease_id}")
-        self._graded: Future[None] | None = None
-        self._written: Future[None] | None = None
+        self._grading_s = grading_s
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._last: _Task | None = None
+        # A daemon: one that hangs in a sandbox must not keep a process from ending.
+        self._thread = threading.Thread(target=self._work, name=f"grade-{lease_id}", daemon=True)
+        self._thread.start()
 
     @property
     def busy(self) -> bool:
         """Whether a reply is being graded now."""
-        return self._graded is not None and not self._graded.done()
+        return self._last is not None and not self._last.graded.done()
 
     def submit(self, answer: Answer) -> None:
-        """Begins to grade `answer`, after the one before it is graded."""
+        """Begins to grade `answer`, after the one before it is graded; raises as `wait`."""
         self.wait()
-        self._graded = self._thread.submit(self._grade, answer)
-        self._written = self._thread.submit(self._hand_over, answer)
+        self._last = _Task(answer)
+        self._tasks.put(self._last)
 
     def wait(self) -> None:
         """Returns when nothing is being graded.
 
         Raises:
-            RunnersError: an earlier row could not be kept on this node, so no more should be made.
+            RunnersError: an earlier row could not be kept on this node, or the grader hangs; no more should be made.
         """
-        if self._graded is not None:
-            self._graded.result()
-        if self._written is not None and self._written.done():
-            self._written.result()
+        task = self._last
+        if task is None:
+            return
+        try:
+            task.graded.result(self._grading_s)
+        except TimeoutError:
+            self._abandon(task)
+        if task.written.done():
+            task.written.result()
 
     def drain(self) -> None:
         """Returns when every row is handed over; raises as `wait`."""
-        if self._written is not None:
-            self._written.result()
+        if self._last is not None:
+            self.wait()
+            try:
+                self._last.written.result(self._grading_s)
+            except TimeoutError:
+                raise RunnersError(f"a row was not written within {self._grading_s:g} s") from None
 
-    def close(self) -> None:
-        """Ends the thread, when what it has is done."""
-        self._thread.shutdown()
+    def close(self, timeout_s: float) -> bool:
+        """Ends the thread when what it has is done; whether that was within `timeout_s`."""
+        self._tasks.put(None)
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
-    def _grade(self, answer: Answer) -> None:
-        """Completes the answer's columns; a bug in a grader is the infrastructure's failure, never the model's."""
-        failure, result, columns = answer.failure, answer.result, answer.columns
+    def _abandon(self, task: _Task) -> None:
+        """The grader hangs: what it was given is nobody's zero, and is tried again."""
+        if not task.claim.acquire(blocking=False):
+            return  # it came to an end just now
+        reason = f"grading {task.answer.job.exam} did not end within {self._grading_s:g} s"
+        # A copy: the thread that hangs may still write to its own.
+        columns = {**task.answer.columns, **self._ungraded(task.answer, Outcome.GRADER_CRASH, reason)}
+        self._deliver(task.answer, columns)
+        raise RunnersError(f"{reason}, and its thread could not be ended", "Start the sweep again on this machine.")
+
+    # --- in the grader's thread -------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                columns = {**task.answer.columns, **self._grade(task.answer)}
+            except BaseException as error:  # a bug in a grader is never the model's, and never ends this thread
+                crash = self._ungraded(task.answer, Outcome.GRADER_CRASH, self._crash(error))
+                columns = {**task.answer.columns, **crash}
+            if not task.claim.acquire(blocking=False):
+                return  # given up by whoever waited, who has handed a row over
+            task.graded.set_result(None)
+            try:
+                self._deliver(task.answer, columns)
+            except BaseException as error:  # raised again where it can end the lease
+                task.written.set_exception(error)
+            else:
+                task.written.set_result(None)
+
+    def _grade(self, answer: Answer) -> dict[str, Any]:
+        """The columns that say how the attempt ended."""
+        failure, result = answer.failure, answer.result
         if failure is not None or result is None:
             outcome = Outcome(failure.outcome) if failure else Outcome.TRANSPORT
-            columns |= row.unscored_columns(outcome, str(failure), score_max=answer.exam.score_max)
-            if isinstance(failure, ServerCrashError):
-                columns["grader_log"] = failure.log_tail
+            columns = self._ungraded(answer, outcome, str(failure))
+            if tail := getattr(failure, "log_tail", ""):
+                columns["grader_log"] = tail
             elif isinstance(failure, GenerationTimeoutError):
                 columns["grader_log"] = "Not graded: the answer was not finished."
-            return
-        columns |= self._score(answer.exam, answer.job, result)
+            return columns
+        columns = self._score(answer, result)
         if result.context_full and columns["outcome"] == Outcome.MAX_TOKENS:
-            error = f"the answer filled the context of {columns['context']} tokens"
+            error = f"the answer filled the context of {answer.columns['context']} tokens"
             columns |= row.outcome_columns(Outcome.CONTEXT_OVERFLOW, error)
+        return columns
 
-    def _score(self, exam: Exam, job: JobOrder, result: ChatResult) -> dict[str, Any]:
+    def _score(self, answer: Answer, result: ChatResult) -> dict[str, Any]:
         began = time.monotonic()
-        workdir = Path(tempfile.mkdtemp(prefix="quantsweep-grade-"))
+        workdir: Path | None = None
         try:
+            workdir = Path(tempfile.mkdtemp(prefix="quantsweep-grade-"))
             reply = Reply(text=result.text, reasoning=result.reasoning or None, finish_reason=result.finish_reason)
-            grade: Grade = exam.grade(reply, self._sandbox, workdir)
+            grade: Grade = answer.exam.grade(reply, self._sandbox, workdir)
+            return row.grade_columns(grade, self._scoring[answer.job.exam], time.monotonic() - began)
         except RunnersError as error:
-            outcome = Outcome(getattr(error, "outcome", Outcome.GRADER_CRASH))
-            return row.unscored_columns(outcome, str(error), score_max=exam.score_max)
-        except Exception as error:  # see above
+            return self._ungraded(answer, Outcome(getattr(error, "outcome", Outcome.GRADER_CRASH)), str(error))
+        except OSError as error:  # no room, no inodes, no temporary folder: say which
             self._note_traceback()
-            reason = f"the grader failed: {type(error).__name__}: {error}"
-            return row.unscored_columns(Outcome.GRADER_CRASH, reason, score_max=exam.score_max)
+            reason = f"this machine could not grade: {error.strerror or error} ({error.filename or 'no file'})"
+            return self._ungraded(answer, Outcome.GRADER_CRASH, reason)
         finally:
-            remove_tree(workdir)
-        return row.grade_columns(grade, self._scoring[job.exam], time.monotonic() - began)
+            if workdir is not None:
+                self._remove(workdir)
 
-    def _hand_over(self, answer: Answer) -> None:
-        """Spools the row, then says that it is there."""
+    def _remove(self, workdir: Path) -> None:
+        """Removes the folder of a grading; what stays behind is in the log and costs nobody a grade."""
+        try:
+            remove_tree(workdir)
+        except Exception:
+            self._note_traceback()
+
+    def _crash(self, error: BaseException) -> str:
+        self._note_traceback()
+        return f"the grader failed: {type(error).__name__}: {error}"
+
+    def _ungraded(self, answer: Answer, outcome: Outcome, reason: str) -> dict[str, Any]:
+        return row.unscored_columns(outcome, reason, score_max=answer.exam.score_max)
+
+    def _deliver(self, answer: Answer, columns: dict[str, Any]) -> None:
+        """Spools the row, then says that it is there.
+
+        Raises:
+            RunnersError: it could not be spooled. It is told all the same: as long as the driver lives it commits it,
+                and if the driver dies as well the job is only run again.
+        """
         ended = datetime.now(UTC)
-        finished = row.finish(answer.columns, answer.reasons, started=answer.started, ended=ended)
+        finished = row.finish(columns, answer.reasons, started=answer.started, ended=ended)
+        whole = sound(finished, {**answer.identity, "started_at": answer.started.isoformat()})
         duration_s = time.monotonic() - answer.started_s
-        self._spool.put(finished, duration_s)
-        self._emit(RowReady(row=finished, lease_id=self._lease_id, duration_s=duration_s))
+        unkept: RunnersError | None = None
+        try:
+            self._spool.put(whole, duration_s)
+        except RunnersError as error:
+            unkept = error
+        self._emit(RowReady(row=whole, lease_id=self._lease_id, duration_s=duration_s))
+        if unkept is not None:
+            raise unkept

@@ -22,7 +22,7 @@ class CellOrder:
         engine_device: the device by the engine's own name, None for its choice.
         predicted_bytes: what the plan expects the engine to need there.
         overlap_grading: whether the next answer may be generated while one is graded.
-        reloads: how often a server that died may be started again within this lease.
+        reloads: how often in a row a server that died or hung may be started again; a finished answer begins anew.
     """
 
     run_id: str
@@ -57,12 +57,15 @@ class JobOrder:
     total: int
 
 
-Phase = Literal["fetching", "loading", "generating", "grading", "waiting", "unloading"]
+Phase = Literal["fetching", "waiting for device", "loading", "generating", "grading", "waiting", "unloading"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseChanged:
-    """What a lease does now; `number` of `total` jobs of its cell, `fraction` of a download or load if known."""
+    """What a lease does now; `number` of `total` jobs of its cell, `fraction` of a download or load if known.
+
+    `holder` says who has the device that is waited for. It is printable text of bounded length, but another program's.
+    """
 
     lease_id: str
     phase: Phase
@@ -71,6 +74,7 @@ class PhaseChanged:
     fraction: float | None = None
     tokens: int | None = None
     tokens_per_s: float | None = None
+    holder: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +99,8 @@ class CellEnded:
     """The lease is over and no process of it is left.
 
     `how` is `failed` if the cell could not be served: `outcome` and `reason` say why. `log` is the engine's own log
-    (its end, if it is long).
+    (its end, if it is long). `crashed_on` are the jobs that were running when the engine died or hung, in order: a job
+    that is in it again and again, whatever the node, is what kills the engine.
     """
 
     lease_id: str
@@ -103,6 +108,7 @@ class CellEnded:
     outcome: str = ""
     reason: str = ""
     log: str = ""
+    crashed_on: tuple[str, ...] = ()
 
 
 CellEvent = PhaseChanged | ModelLoaded | RowReady | CellEnded

@@ -39,6 +39,7 @@ class Outcome(StrEnum):
     ARTIFACT = "artifact"
     SERVER_START = "server_start"
     SERVER_CRASH = "server_crash"
+    STALLED = "stalled"
     TRANSPORT = "transport"
     SANDBOX_START = "sandbox_start"
     GRADER_CRASH = "grader_crash"
@@ -57,6 +58,7 @@ _INFRASTRUCTURE = frozenset(
         Outcome.ARTIFACT,
         Outcome.SERVER_START,
         Outcome.SERVER_CRASH,
+        Outcome.STALLED,
         Outcome.TRANSPORT,
         Outcome.SANDBOX_START,
         Outcome.GRADER_CRASH,
@@ -83,6 +85,7 @@ _SENTENCES: dict[Outcome, str] = {
     Outcome.ARTIFACT: "the model's file could not be fetched or did not verify",
     Outcome.SERVER_START: "the engine did not become ready",
     Outcome.SERVER_CRASH: "the engine ended while it was serving",
+    Outcome.STALLED: "the engine stopped answering while its process lived",
     Outcome.TRANSPORT: "the connection to the engine broke",
     Outcome.SANDBOX_START: "the sandbox could not be started",
     Outcome.GRADER_CRASH: "the grader itself failed",

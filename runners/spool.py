@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runners.errors import RunnersError
+from runners.process import process_identity
+from runners.rowcheck import problems_of
+
+ROW_BYTES = 64 << 20
+"""More than any row that `runners.rowcheck` lets through takes as JSON (each escaped character up to six bytes)."""
 
 
 def state_dir() -> Path:
@@ -41,25 +47,40 @@ class Spool:
     def put(self, row: dict[str, Any], duration_s: float) -> None:
         """Writes a row so that it survives a crash of this process and of the machine.
 
+        How long an fsync takes on a disk that hangs is out of our reach: nothing can take it back.
+
         Raises:
-            RunnersError: the disk is full or not writable.
+            RunnersError: the disk is full or not writable, or the row is none that JSON can hold.
         """
-        path = self._path(row["job_id"], row["attempt"])
-        temporary = path.with_suffix(".tmp")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("w", encoding="utf-8", errors="surrogatepass") as file:
-                json.dump({"row": row, "duration_s": duration_s}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+            text = json.dumps({"row": row, "duration_s": duration_s}, allow_nan=False)
+            self._write(self._path(row["job_id"], row["attempt"]), text)
+        except (OSError, TypeError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise RunnersError(
-                f"{self.folder}: a finished result cannot be kept on this node: {error.strerror}",
+                f"{self.folder}: a finished result cannot be kept on this node: {reason}",
                 "Free some room there, or set QUANTSWEEP_STATE to a folder with room.",
             ) from None
+
+    def _write(self, path: Path, text: str) -> None:
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        for last in (False, True):
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with temporary.open("w", encoding="utf-8") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            except FileNotFoundError:  # the folder went away in between: `drop` removes an empty one
+                if last:
+                    raise
+            except OSError:
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+                raise
+            else:
+                return
 
     def drop(self, job_id: str, attempt: int) -> None:
         """Removes a row that is committed; fine if it is gone already."""
@@ -69,15 +90,37 @@ class Spool:
             self.folder.rmdir()  # succeeds only when it is empty
 
     def rows(self) -> list[tuple[dict[str, Any], float]]:
-        """What lies here, as (row, seconds it took); a file that is damaged is left out and set aside."""
+        """What lies here, as (row, seconds it took); what is damaged or no complete row is set aside (`.damaged`)."""
         found = []
-        for path in sorted(self.folder.glob("*.json")) if self.folder.is_dir() else []:
+        try:
+            paths = sorted(self.folder.glob("*.json")) if self.folder.is_dir() else []
+        except OSError:  # a folder that cannot be read holds nothing that could be offered
+            return []
+        self._clear_abandoned()
+        for path in paths:
             try:
-                value = json.loads(path.read_text(encoding="utf-8", errors="surrogatepass"))
-                found.append((dict(value["row"]), float(value["duration_s"])))
+                found.append(self._read(path))
             except FileNotFoundError:
                 continue  # dropped meanwhile by another agent on this host
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 with contextlib.suppress(OSError):
                     path.replace(path.with_suffix(".damaged"))
         return found
+
+    def _read(self, path: Path) -> tuple[dict[str, Any], float]:
+        """The row in one file; ValueError and the like where there is none that could be offered."""
+        if path.stat().st_size > ROW_BYTES:
+            raise ValueError("larger than any row")
+        value = json.loads(path.read_text(encoding="utf-8"))
+        row, duration_s = dict(value["row"]), float(value["duration_s"])
+        if problems_of(row) or path != self._path(row["job_id"], row["attempt"]):
+            raise ValueError("no complete row")
+        return row, duration_s if math.isfinite(duration_s) and duration_s >= 0 else 0.0
+
+    def _clear_abandoned(self) -> None:
+        """Removes what processes that were killed had begun to write."""
+        for path in self.folder.glob("*.tmp"):
+            writer = path.stem.rpartition(".")[2]
+            if writer.isdigit() and process_identity(int(writer)) is None:
+                with contextlib.suppress(OSError):
+                    path.unlink()

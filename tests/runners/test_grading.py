@@ -1,0 +1,282 @@
+"""The way of a row from the grader to the driver when the machine, the grader or the spool fails."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from results.schema import validate_row
+from runners.chat import ChatResult
+from runners.errors import RunnersError
+from runners.exams.base import Grade, Item
+from runners.grading import Answer, Grader
+from runners.orders import JobOrder, RowReady
+from runners.outcomes import Outcome
+from runners.spool import Spool
+from tests.runners.test_rowcheck import GRADED, IDENTITY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from runners.exams.base import Exam
+    from runners.sandbox.base import Sandbox
+
+JOB = JobOrder(job_id="v1-a", attempt=1, exam="todo", exam_version="1", seed=7, number=1, total=1)
+FULL = Grade({"strict": 100.0}, 100.0, Outcome.PASSED, (Item("a", 100.0, 100.0, passed=True),), "log", "fence", "box")
+
+
+class FakeExam:
+    """An exam whose grader does what a test says."""
+
+    name, version, score_max, scorings, language = "todo", "1", 100.0, ("strict",), "python"
+
+    def __init__(self, grade: Callable[[Path], Any]) -> None:
+        self._grade = grade
+
+    def grade(self, reply: object, sandbox: object, workdir: Path) -> Any:
+        return self._grade(workdir)
+
+
+class Desk:
+    """A grader with everything around it."""
+
+    def __init__(self, folder: Path, *, grading_s: float = 60.0) -> None:
+        self.spool = Spool(folder)
+        self.told: list[RowReady] = []
+        self.notes = 0
+        self.grader = Grader(
+            cast("Sandbox", None),
+            lease_id="L1",
+            scoring={"todo": "strict"},
+            spool=self.spool,
+            emit=self.told.append,
+            note_traceback=self._note,
+            grading_s=grading_s,
+        )
+
+    def _note(self) -> None:
+        self.notes += 1
+
+    def submit(self, grade: Callable[[Path], Any], job_id: str = "v1-a") -> None:
+        identity = {**IDENTITY, "job_id": job_id}
+        result = ChatResult(
+            text="text", reasoning="", finish_reason="stop", events=(), started_s=0.0, ended_s=1.0, warnings=()
+        )
+        answer = Answer(
+            job=JOB,
+            exam=cast("Exam", FakeExam(grade)),
+            identity=identity,
+            columns={**identity, "reply": "text", "context": 10},
+            reasons={},
+            result=result,
+            failure=None,
+            started=datetime.now(UTC),
+            started_s=time.monotonic(),
+        )
+        self.grader.submit(answer)
+
+    def only_row(self) -> dict[str, Any]:
+        """The one row that was told, which is the one that was spooled, and fits the table."""
+        (ready,) = self.told
+        ((spooled, _),) = self.spool.rows()
+        assert spooled == json.loads(json.dumps(ready.row))
+        validate_row({**spooled, "final": True})
+        return spooled
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path / "spool")
+    yield made
+    assert made.grader.close(10)
+
+
+def test_a_grade_is_spooled_and_told(desk: Desk) -> None:
+    desk.submit(lambda _: FULL)
+    desk.grader.drain()
+    row = desk.only_row()
+    assert (row["outcome"], row["score"], row["reply"]) == ("passed", 100.0, "text")
+
+
+def test_a_temporary_folder_that_is_gone_is_the_machines_failure(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It left a row without an outcome, on which the driver and every later start of it ended."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    desk.submit(lambda _: FULL)
+    desk.grader.drain()
+    row = desk.only_row()
+    assert (row["outcome"], row["outcome_class"], row["score"]) == ("grader_crash", "infrastructure", None)
+    assert "No such file or directory" in row["error"]
+    assert str(tmp_path / "gone") in row["error"]
+    assert row["reply"] == "text"
+
+
+def test_a_grading_folder_that_cannot_be_removed_costs_nobody_the_grade(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path) -> bool:
+        shutil.rmtree(path)
+        raise PermissionError("held by somebody")
+
+    monkeypatch.setattr("runners.grading.remove_tree", broken)
+    desk.submit(lambda _: FULL)
+    desk.grader.drain()
+    assert desk.only_row()["score"] == 100.0
+    assert desk.notes == 1
+
+
+def _raises(error: BaseException) -> Callable[[Path], Any]:
+    def grade(_: Path) -> Any:
+        raise error
+
+    return grade
+
+
+def _grade(**changes: Any) -> Callable[[Path], Any]:
+    values = {name: getattr(FULL, name) for name in Grade.__dataclass_fields__}
+    return lambda _: Grade(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("grade", "named"),
+    [
+        (_raises(ZeroDivisionError("a bug")), "the grader failed: ZeroDivisionError: a bug"),
+        (_raises(SystemExit(3)), "the grader failed: SystemExit: 3"),
+        (_raises(MemoryError()), "the grader failed: MemoryError"),
+        (
+            _raises(OSError(28, "No space left on device", "/tmp/x")),
+            "could not grade: No space left on device (/tmp/x)",
+        ),
+        (_raises(RunnersError("the sandbox is not there")), "the sandbox is not there"),
+        (lambda _: None, "the grader failed: AttributeError"),
+        (_grade(scores={}), "the grader failed: KeyError: 'strict'"),
+        (_grade(scores={"strict": math.nan}), "score was not finite: nan"),
+        (_grade(scores={"strict": math.inf}), "score was not finite: inf"),
+        (_grade(scores={"strict": 101.0}), "score 101.0 is above score_max 100.0"),
+        (_grade(scores={"strict": object()}), "the grader failed: TypeError"),
+        (_grade(outcome="odd"), "the grader failed: AttributeError"),
+        (_grade(items=(1,)), "the grader failed: TypeError"),
+    ],
+)
+def test_whatever_a_grader_does_its_row_is_complete(desk: Desk, grade: Callable[[Path], Any], named: str) -> None:
+    desk.submit(grade)
+    desk.grader.drain()
+    row = desk.only_row()
+    assert (row["outcome"], row["outcome_class"], row["score"]) == ("grader_crash", "infrastructure", None)
+    assert named in row["error"]
+    assert row["reply"] == "text"
+    desk.submit(lambda _: FULL, "v1-b")
+    desk.grader.drain()
+    assert desk.told[-1].row["score"] == 100.0
+
+
+def test_a_log_of_a_hundred_megabytes_is_cut(desk: Desk) -> None:
+    desk.submit(_grade(log="\udcff" + "x" * 100_000_000))
+    desk.grader.drain()
+    row = desk.only_row()
+    assert row["score"] == 100.0
+    assert len(row["grader_log"]) < 1 << 20
+    assert "[quantsweep left out 98," in row["grader_log"]
+
+
+def test_a_row_that_cannot_be_spooled_is_told_all_the_same_and_ends_the_lease(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file where the folder should be")
+    desk = Desk(tmp_path / "spool")
+    desk.submit(lambda _: FULL)
+    with pytest.raises(RunnersError, match="cannot be kept on this node"):
+        desk.grader.drain()
+    assert [ready.row["score"] for ready in desk.told] == [100.0]
+    assert desk.grader.close(10)
+
+
+def test_a_spool_folder_that_is_deleted_meanwhile_is_made_again(desk: Desk) -> None:
+    desk.submit(lambda _: FULL)
+    desk.grader.drain()
+    shutil.rmtree(desk.spool.folder)
+    desk.submit(lambda _: FULL, "v1-b")
+    desk.grader.drain()
+    assert [row["job_id"] for row, _ in desk.spool.rows()] == ["v1-b"]
+
+
+def test_a_grader_that_hangs_is_given_up_and_speaks_no_second_time(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "spool", grading_s=0.3)
+    release = threading.Event()
+
+    def hang(_: Path) -> Grade:
+        release.wait(60)
+        return FULL
+
+    desk.submit(hang)
+    with pytest.raises(RunnersError, match=r"did not end within 0\.3 s"):
+        desk.grader.wait()
+    row = desk.only_row()
+    assert (row["outcome"], row["score"]) == ("grader_crash", None)
+    assert not desk.grader.close(0.1)
+    release.set()
+    assert desk.grader.close(10)
+    assert len(desk.told) == 1
+
+
+# --- the spool itself -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        json.dumps({"row": {"job_id": "v1-a", "attempt": 1}, "duration_s": 1}).encode(),
+        json.dumps({"row": {**GRADED, "outcome": None}, "duration_s": 1}).encode(),
+        json.dumps({"row": {**GRADED, "score": math.nan}, "duration_s": 1}).encode(),
+        json.dumps({"row": {**GRADED, "new_column": 1}, "duration_s": 1}).encode(),
+        json.dumps({"row": {**GRADED, "attempt": 2}, "duration_s": 1}).encode(),
+        json.dumps({"row": [1], "duration_s": 1}).encode(),
+        json.dumps({"row": GRADED, "duration_s": "long"}).encode(),
+    ],
+)
+def test_a_spooled_row_that_is_none_is_set_aside_at_reading(tmp_path: Path, content: bytes) -> None:
+    spool = Spool(tmp_path)
+    spool.put({**GRADED, "job_id": "v1-good"}, 2.0)
+    (tmp_path / "v1-a-1.json").write_bytes(content)
+    assert [row["job_id"] for row, _ in spool.rows()] == ["v1-good"]
+    assert (tmp_path / "v1-a-1.damaged").read_bytes() == content
+
+
+def test_a_spooled_file_beyond_any_row_is_not_even_read(tmp_path: Path) -> None:
+    with (tmp_path / "v1-a-1.json").open("wb") as file:
+        file.truncate(10 << 30)
+    assert Spool(tmp_path).rows() == []
+    assert (tmp_path / "v1-a-1.damaged").exists()
+
+
+def test_what_a_killed_writer_began_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    gone = os.fork()
+    if gone == 0:
+        os._exit(0)
+    os.waitpid(gone, 0)
+    for pid in (gone, os.getpid()):
+        (tmp_path / f"v1-a-1.{pid}.tmp").write_text("half")
+    assert Spool(tmp_path).rows() == []
+    assert [path.name for path in tmp_path.iterdir()] == [f"v1-a-1.{os.getpid()}.tmp"]
+
+
+def test_a_row_that_json_cannot_hold_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    for bad in (math.nan, object()):
+        with pytest.raises(RunnersError, match="cannot be kept on this node"):
+            Spool(tmp_path).put({**GRADED, "score": bad}, 1.0)
+    assert not list(tmp_path.glob("*.json"))
