@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import events as ev
 from orchestrator.cluster import reason_of
 from orchestrator.errors import SweepError
+from orchestrator.file_names import log_name
 from orchestrator.nodes import offer_slots, to_cell_order
+from orchestrator.terminal import block
 from results.store import RunStore, StoreError
 from runners.orders import CellEnded, CellEvent, JobOrder, ModelLoaded, NodeFacts, PhaseChanged, RowReady
 from runners.outcomes import Outcome
@@ -309,7 +311,7 @@ class Driver:
                 self._keep_log(event)
                 self._journal.append("lease_ended", lease_id=event.lease_id, how=event.how, reason=event.reason)
                 if event.how == "failed":
-                    self._progress.say(f"lease {event.lease_id} failed: {event.reason.splitlines()[0]}")
+                    self._progress.say(f"lease {event.lease_id} failed: {event.reason}")
                 self._progress.ended(event.lease_id)
                 self._lease_nodes.pop(event.lease_id, None)
                 self._apply(ev.LeaseEnded(event.lease_id, event.how, event.outcome, event.reason))
@@ -319,12 +321,9 @@ class Driver:
             with suppress(OSError):  # a log is worth having, and not worth losing a sweep for
                 self._folder.logs.mkdir(exist_ok=True)
                 cell_id = self._state.leases().get(event.lease_id, ("", None))[0]
-                name = (
-                    f"{event.lease_id}-{self._cells[cell_id].label.replace(' ', '-')}.log"
-                    if cell_id
-                    else event.lease_id
-                )
-                (self._folder.logs / name).write_text(event.log, encoding="utf-8", errors="replace")
+                label = self._cells[cell_id].label if cell_id else "unknown"
+                path = self._folder.logs / log_name(event.lease_id, label)
+                path.write_text(block(event.log), encoding="utf-8", errors="replace")
 
     # --- deeds ------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,10 @@ Rooms below this one raise their own (`quants.errors.QuantsError`, `runners.erro
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EXIT_DONE = 0
 EXIT_FAILURES = 1
@@ -19,15 +23,19 @@ EXIT_STOPPED = 2
 
 
 class SweepError(Exception):
-    """Ends a command: `message` says what was wrong and where, `hint` what to do."""
+    """Ends a command: `message` says what was wrong and where, `details` more of it, `hint` what to do.
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    Each is one line where it is shown, whatever it holds.
+    """
+
+    def __init__(self, message: str, *, details: Sequence[str] = (), hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.details = tuple(details)
         self.hint = hint
 
     def __str__(self) -> str:
-        return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
+        return "\n  ".join([self.message, *self.details, *([self.hint] if self.hint else [])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,8 @@ class SpecError(SweepError):
     def __init__(self, file: str, problems: list[Problem]) -> None:
         self.file = file
         self.problems = problems
-        super().__init__("\n".join(problem.render(file) for problem in problems))
+        first, *others = (problem.render(file) for problem in problems)
+        super().__init__(first, details=others)
 
 
 class RunFolderError(SweepError):
@@ -69,3 +78,16 @@ def user_errors() -> tuple[type[Exception], ...]:
     from runners.errors import RunnersError
 
     return (SweepError, ProfilesError, QuantsError, StoreError, RunnersError)
+
+
+def lines_of(error: Exception) -> list[str]:
+    """What a person reads of an error, each a line of its own: what was wrong, and behind it what to do."""
+    message = getattr(error, "message", None)
+    if not isinstance(message, str) or not isinstance(error, user_errors()):
+        return [str(error)]
+    from quants.errors import QuantsError
+
+    if isinstance(error, QuantsError):  # it says where, too, and in one sentence
+        return [str(error)]
+    hint = getattr(error, "hint", None)
+    return [message, *getattr(error, "details", ()), *([hint] if hint else [])]

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from orchestrator.terminal import Json
+
+if TYPE_CHECKING:
+    from orchestrator.terminal import Part
 
 
-def list_exams(*, as_json: bool) -> str:
+def list_exams(*, as_json: bool) -> list[Part]:
     """Every exam with its full marks and scorings."""
     from runners.exams import exam_names, get_exam
 
     found = [get_exam(name) for name in exam_names()]
     if as_json:
-        return json.dumps(
-            [
-                {"name": e.name, "version": e.version, "score_max": e.score_max, "scorings": list(e.scorings)}
-                for e in found
-            ],
-            indent=2,
-        )
+        return [
+            Json(
+                [
+                    {"name": e.name, "version": e.version, "score_max": e.score_max, "scorings": list(e.scorings)}
+                    for e in found
+                ]
+            )
+        ]
     width = max(len(exam.name) for exam in found)
-    return "\n".join(
+    return [
         f"{exam.name:{width}}  /{exam.score_max:g}  {exam.language}, version {exam.version}, "
         f"scorings: {', '.join(exam.scorings)}"
         for exam in found
-    )
+    ]
 
 
-def check(name: str, *, as_json: bool) -> tuple[str, bool]:
-    """The proof of the exam's grader as text, and whether it holds.
+def check(name: str, *, as_json: bool) -> tuple[list[Part], bool]:
+    """The proof of the exam's grader, and whether it holds.
 
     Raises:
         RunnersError: there is no such exam, or no sandbox.
@@ -37,4 +43,4 @@ def check(name: str, *, as_json: bool) -> tuple[str, bool]:
     from runners.sandbox import open_sandbox
 
     report = check_exam(name, open_sandbox())
-    return (json.dumps(asdict(report), indent=2) if as_json else "\n".join(report.lines())), report.ok
+    return ([Json(asdict(report))] if as_json else [*report.lines()]), report.ok

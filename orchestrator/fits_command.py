@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, Literal
 
+from orchestrator.terminal import Json
 from quants.fit import GIB, VerdictKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
     from rich.text import Text
 
+    from orchestrator.terminal import Part
     from quants.fitrows import CardVerdict, FitRow, FitsSettings, FitTable
     from quants.targets import Target
 
 MIB: Final = 1024**2
-PLAIN_WIDTH: Final = 100
 _UNLIMITED: Final = 10_000
 _WORDS: Final = {
     VerdictKind.FITS: ("fits", "green"),
@@ -33,10 +32,10 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class FitsOutput:
-    """What the command prints: the answer as `text`; beside it, as `note`, what was fetched and what was left out."""
+    """What the command prints: the answer as `parts`; beside it, as `notes`, what was fetched and what was left out."""
 
-    text: str
-    note: str
+    parts: Sequence[Part]
+    notes: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +63,8 @@ def show_fits(
     from quants.fits import fits
 
     table = fits(sources, choose_targets(vram_gb, cards, here=here), settings)
-    note = notes(table)
-    if as_json:
-        return FitsOutput(json.dumps([row.to_json() for row in table.rows], indent=2), note)
-    from rich.console import Console
-
-    # File names are no markup.
-    console = (
-        Console(markup=False, emoji=False, highlight=False)
-        if sys.stdout.isatty()
-        else Console(width=PLAIN_WIDTH, no_color=True, markup=False, emoji=False, highlight=False)
-    )
-    return FitsOutput(render(table, console), note)
+    parts: list[Part] = [Json([row.to_json() for row in table.rows])] if as_json else render(table)
+    return FitsOutput(parts, notes(table))
 
 
 def choose_targets(vram_gb: Sequence[float], cards: Sequence[str], *, here: bool) -> tuple[Target, ...]:
@@ -99,44 +88,49 @@ def choose_targets(vram_gb: Sequence[float], cards: Sequence[str], *, here: bool
     return unique(targets)
 
 
-def notes(table: FitTable) -> str:
+def notes(table: FitTable) -> list[str]:
     """How much was fetched, and what is not in the table, one line each."""
     total = sum(row.file_bytes for row in table.rows)
     headers = f"{len(table.rows)} header{'s' if len(table.rows) > 1 else ''} read"
     lines = [f"{headers}: {_decimal(table.fetched_bytes)} fetched, for files of {_decimal(total)}"]
-    lines += [_shown(f"left out: {path}: {reason}") for path, reason in table.skipped]
-    lines += [_shown(f"not counted: {path} ({_decimal(size)})") for path, size in table.sidecars]
-    return "\n".join(lines)
+    lines += [f"left out: {path}: {reason}" for path, reason in table.skipped]
+    lines += [f"not counted: {path} ({_decimal(size)})" for path, size in table.sidecars]
+    return lines
 
 
-def render(table: FitTable, console: Console) -> str:
-    """The table as text: as wide as the console, in two parts where one would be too wide."""
-    from rich.console import Group
+def render(table: FitTable) -> list[Part]:
+    """The answer for a person: for each source a heading and a table, in two where one would be too wide."""
+    from rich.text import Text
 
-    parts: list[RenderableType] = []
+    parts: list[Part] = []
     unit, name = _unit(table.rows)
     for source, group in groupby(table.rows, key=lambda row: row.source):
         rows = list(group)
         if parts:
             parts.append("")
-        parts += [_heading(source, rows), *_tables(rows, table.targets, unit, console)]
-    parts += ["", *_legend(table, name)]
-    with console.capture() as capture:
-        console.print(Group(*parts))
-    return capture.get().rstrip("\n")
+        parts += [_heading(source, rows), _Tables(rows, table.targets, unit)]
+    return [*parts, "", *(Text(each) for each in _legend(table, name))]
 
 
-def _tables(rows: Sequence[FitRow], targets: Sequence[Target], unit: int, console: Console) -> list[RenderableType]:
-    """One table, or sizes and verdicts apart where it would not fit."""
-    names = [_Column("quant", [_shown(row.quant) for row in rows], "left")]
-    architectures = [_shown(row.architecture or "?") for row in rows]
-    kinds = [_Column("architecture", architectures, "left")] if len(set(architectures)) > 1 else []
-    sizes, verdicts = _sizes(rows, unit), _verdicts(rows, targets, unit)
-    whole = _table([*names, *kinds, *sizes, *verdicts])
-    unlimited = console.options.update(max_width=_UNLIMITED)
-    if console.measure(whole, options=unlimited).maximum <= console.width:
-        return [whole]
-    return [_table([*names, *kinds, *sizes]), "", _table([*names, *verdicts])]
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """One table of a source's quants, or sizes and verdicts apart where it would not fit the console."""
+
+    rows: Sequence[FitRow]
+    targets: Sequence[Target]
+    unit: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        names = [_Column("quant", [row.quant for row in self.rows], "left")]
+        architectures = [row.architecture or "?" for row in self.rows]
+        kinds = [_Column("architecture", architectures, "left")] if len(set(architectures)) > 1 else []
+        sizes, verdicts = _sizes(self.rows, self.unit), _verdicts(self.rows, self.targets, self.unit)
+        whole = _table([*names, *kinds, *sizes, *verdicts])
+        unlimited = options.update(max_width=_UNLIMITED)
+        if console.measure(whole, options=unlimited).maximum <= options.max_width:
+            yield whole
+        else:
+            yield from (_table([*names, *kinds, *sizes]), "", _table([*names, *verdicts]))
 
 
 def _sizes(rows: Sequence[FitRow], unit: int) -> list[_Column]:
@@ -202,7 +196,7 @@ def _heading(source: str, rows: Sequence[FitRow]) -> Text:
     context = f"{contexts[0]:,}" if len(contexts) == 1 else f"{contexts[0]:,} to {contexts[-1]:,}"
     slots = f" x {row.slots} slots" if row.slots > 1 else ""
     caches = f"cache K {row.cache_type_k}, V {row.cache_type_v}"
-    return Text.assemble((_shown(source), "bold"), _shown(f"  {architecture}{context} tokens{slots}, {caches}"))
+    return Text.assemble((source, "bold"), f"  {architecture}{context} tokens{slots}, {caches}")
 
 
 def _legend(table: FitTable, unit: str) -> list[str]:
@@ -220,12 +214,7 @@ def _legend(table: FitTable, unit: str) -> list[str]:
     ]
     lines += [f"{target.name}: {target.title}" for target in table.targets]
     reasons = {row.reason: row.quant for row in reversed(table.rows) if row.reason}
-    return lines + [_shown(f"{quant}: {reason}") for reason, quant in reversed(reasons.items())]
-
-
-def _shown(text: str) -> str:
-    """Text of a file or its header, without what would steer a terminal."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return lines + [f"{quant}: {reason}" for reason, quant in reversed(reasons.items())]
 
 
 def _unit(rows: Sequence[FitRow]) -> tuple[int, str]:

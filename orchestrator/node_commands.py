@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
-from typing import Any
+from typing import TYPE_CHECKING
+
+from orchestrator import terminal
+
+if TYPE_CHECKING:
+    from orchestrator.terminal import Part
 
 
-def _printed(renderable: Any) -> str:
-    """A rich table as text: coloured and as wide as the terminal, or plain and 100 wide elsewhere."""
-    from rich.console import Console
-
-    console = Console() if sys.stdout.isatty() else Console(width=100, no_color=True)
-    with console.capture() as capture:
-        console.print(renderable)
-    return capture.get().rstrip("\n")
-
-
-def show_nodes(*, address: str | None, as_json: bool) -> str:
+def show_nodes(*, address: str | None, as_json: bool) -> list[Part]:
     """The profile of this machine, or of every machine of the cluster at `address`, as a table or as JSON.
 
     Raises:
@@ -36,11 +29,11 @@ def show_nodes(*, address: str | None, as_json: bool) -> str:
 
         profiles, failures = probe_cluster(address)
     for hostname, reason in failures.items():
-        sys.stderr.write(f"{hostname} did not say what it has: {reason}\n")
-    return json.dumps(to_json(profiles), indent=2) if as_json else _printed(render_nodes(profiles))
+        terminal.stderr().say(f"{hostname} did not say what it has: {reason}")
+    return [terminal.Json(to_json(profiles)) if as_json else render_nodes(profiles)]
 
 
-def show_cards(word: str | None, *, as_json: bool) -> str:
+def show_cards(word: str | None, *, as_json: bool) -> list[Part]:
     """The cards whose name holds `word` (all of them without one).
 
     Raises:
@@ -52,6 +45,4 @@ def show_cards(word: str | None, *, as_json: bool) -> str:
     cards = list(search_cards(word)) if word else list(load_catalogue())
     if not cards and word:
         cards = [find_card(word)]
-    if as_json:
-        return json.dumps([dataclasses.asdict(card) for card in cards], indent=2)
-    return _printed(render_cards(cards))
+    return [terminal.Json([dataclasses.asdict(card) for card in cards]) if as_json else render_cards(cards)]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import TYPE_CHECKING, Any
 
+from orchestrator import terminal
 from orchestrator.fitting import predicted_bytes
 from orchestrator.nodes import engine_is_there, serving_devices, verdicts_for
 from orchestrator.sweep import open_spec
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.plan import Cell, Plan
+    from orchestrator.terminal import Part
     from profiles.types import NodeProfile
 
 
@@ -55,9 +55,8 @@ def _sentence(report: dict[str, Any]) -> str:
     return f"{device_id}: {verdict['verdict']}, {verdict['reason']}"
 
 
-def render_plan(plan: Plan, reports: Sequence[dict[str, Any]]) -> str:
+def render_plan(plan: Plan, reports: Sequence[dict[str, Any]]) -> list[Part]:
     """The plan as a table for a person."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
@@ -67,22 +66,18 @@ def render_plan(plan: Plan, reports: Sequence[dict[str, Any]]) -> str:
         model = report["model"] + (f" ({report['variant']})" if report["variant"] else "")
         size = f"{report['file_bytes'] / 1e6:,.1f} MB"
         table.add_row(model, report["quant"], size, str(report["jobs"]), _sentence(report))
-    console = Console(width=None if sys.stdout.isatty() else 120, file=sys.stdout)
-    with console.capture() as capture:
-        console.print(table)
     exams = ", ".join(f"{exam} ({scoring})" for exam, scoring in plan.scoring.items())
     seeds = sorted({job.seed for job in plan.jobs})
-    lines = [
+    return [
         f"{plan.name}: {len(plan.cells)} cells x {len(plan.jobs) // max(len(plan.cells), 1)} = {len(plan.jobs)} jobs",
         f"exams: {exams}; seeds: {', '.join(map(str, seeds[:12]))}{' ...' if len(seeds) > 12 else ''}",
         "",
-        capture.get().rstrip(),
+        table,
         *(f"warning: {warning}" for warning in plan.warnings),
     ]
-    return "\n".join(lines)
 
 
-def preview(text: str, *, as_json: bool) -> str:
+def preview(text: str, *, as_json: bool) -> list[Part]:
     """The plan of the spec or built-in sweep `text`, with verdicts for this machine.
 
     Raises:
@@ -97,11 +92,11 @@ def preview(text: str, *, as_json: bool) -> str:
         file=source.file,
         text=source.text,
         base_dir=source.base_dir,
-        status=lambda line: sys.stderr.write(f"{line} ...\n"),
+        status=lambda line: terminal.stderr().say(f"{line} ..."),
     )
     profile = probe_node()
     reports = [cell_report(cell, profile, len(plan.jobs_of(cell.cell_id))) for cell in plan.cells]
     if as_json:
         value = {"name": plan.name, "jobs": len(plan.jobs), "cells": reports, "warnings": list(plan.warnings)}
-        return json.dumps(value, indent=2)
+        return [terminal.Json(value)]
     return render_plan(plan, reports)

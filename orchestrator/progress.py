@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.console import RenderableType
 
+    from orchestrator.terminal import Printer
     from profiles.types import NodeProfile
     from runners.orders import ModelLoaded, PhaseChanged
 
@@ -116,10 +116,14 @@ def duration(seconds: float) -> str:
 class _View:
     """Keeps the lanes; subclasses show them."""
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, tally: Tally, out: Printer) -> None:
+        self._tally, self._out = tally, out
         self._lanes: dict[str, _Lane] = {}
         self._hosts: dict[str, str] = {}
+
+    def say(self, text: str) -> None:
+        """Prints the sentence."""
+        self._out.say(text)
 
     def node_joined(self, node_id: str, profile: NodeProfile) -> None:
         """Remembers what the node is called."""
@@ -169,14 +173,6 @@ def score_text(row: dict[str, Any]) -> str:
 class PlainProgress(_View):
     """Lines, for files and pipes: one for each thing that happens, none that is overwritten."""
 
-    def __init__(self, tally: Tally, out: TextIO) -> None:
-        super().__init__(tally)
-        self._out = out
-
-    def say(self, text: str) -> None:
-        """Prints the sentence."""
-        print(text, file=self._out, flush=True)
-
     def node_joined(self, node_id: str, profile: NodeProfile) -> None:
         """Remembers what the node is called."""
         super().node_joined(node_id, profile)
@@ -198,14 +194,6 @@ class PlainProgress(_View):
 class LiveProgress(_View):
     """A table that is redrawn in place: a line a device, and a bar for the whole."""
 
-    def __init__(self, tally: Tally, live: Any) -> None:
-        super().__init__(tally)
-        self._live = live
-
-    def say(self, text: str) -> None:
-        """Prints the sentence."""
-        self._live.console.print(text)
-
     def __rich__(self) -> RenderableType:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
@@ -216,7 +204,7 @@ class LiveProgress(_View):
         for name in ("device", "cell", "phase", "job"):
             table.add_column(name, no_wrap=True, overflow="ellipsis")
         table.add_column("tok/s", justify="right")
-        for lane in self._lanes.values():
+        for lane in list(self._lanes.values()):  # the screen is drawn by a thread of its own
             phase = lane.phase if lane.fraction is None else f"{lane.phase} {lane.fraction:.0%}"
             table.add_row(lane.place, lane.label, phase, lane.job, f"{lane.rate:.0f}" if lane.rate else "")
         whole = Table.grid(padding=(0, 2, 0, 0))
@@ -226,17 +214,12 @@ class LiveProgress(_View):
 
 
 @contextmanager
-def watch(total: int, done: int, out: TextIO = sys.stderr) -> Iterator[Progress]:
+def watch(total: int, done: int, out: Printer) -> Iterator[Progress]:
     """The right view for `out`; the live one is taken off the screen at the end."""
     tally = Tally(total, done)
-    if not out.isatty():
+    if not out.is_terminal:
         yield PlainProgress(tally, out)
         return
-    from rich.console import Console
-    from rich.live import Live
-
-    console = Console(file=out)
-    with Live(console=console, refresh_per_second=4, transient=True) as live:
-        view = LiveProgress(tally, live)
-        live.update(view)
+    view = LiveProgress(tally, out)
+    with out.live(view):
         yield view

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TextIO
 
 from orchestrator.cluster import check_address, connect
 from orchestrator.errors import RunFolderError
@@ -17,6 +15,7 @@ from orchestrator.progress import watch
 from orchestrator.rundir import RunDir
 from orchestrator.spec import SweepSpec, parse_spec, read_spec
 from orchestrator.state import CommittedAttempt, SweepState
+from orchestrator.terminal import Printer, stderr
 from results.store import RunStore, read_run
 
 SWEEPS = Path(__file__).parent / "sweeps"
@@ -42,7 +41,7 @@ class SweepResult:
     done: int
     failed: int
     interrupted: bool = False
-    trouble: str | None = None
+    trouble: Exception | None = None
     unplaced: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -82,7 +81,7 @@ def open_spec(text: str) -> SpecSource:
     )
 
 
-def open_plan(source: SpecSource, folder: RunDir, *, local: bool, out: TextIO) -> tuple[Plan, str]:
+def open_plan(source: SpecSource, folder: RunDir, *, local: bool, out: Printer) -> tuple[Plan, str]:
     """The plan and run id of `folder`: made now for a new run, read for one that was begun.
 
     Raises:
@@ -97,7 +96,7 @@ def open_plan(source: SpecSource, folder: RunDir, *, local: bool, out: TextIO) -
             text=source.text,
             base_dir=source.base_dir,
             local=local,
-            status=lambda text: print(f"{text} ...", file=out, flush=True),
+            status=lambda text: out.say(f"{text} ..."),
         )
         run_id = folder.begin(
             spec_text=source.text, spec_digest=digest, plan_json=plan.to_json(), version=version("quantsweep")
@@ -107,9 +106,9 @@ def open_plan(source: SpecSource, folder: RunDir, *, local: bool, out: TextIO) -
     if identity["spec_digest"] != digest:
         old = parse_spec(folder.spec.read_text(encoding="utf-8"), str(folder.spec))
         lines = differences(old, source.spec)
-        shown = "\n  ".join(lines[:8] + ([f"... and {len(lines) - 8} more"] if len(lines) > 8 else []))
         raise RunFolderError(
-            f"{folder.root}: this run was made from another spec. What differs:\n  {shown}",
+            f"{folder.root}: this run was made from another spec. What differs:",
+            details=lines[:8] + ([f"... and {len(lines) - 8} more"] if len(lines) > 8 else []),
             hint="Give another folder with --out DIR, or start it with the spec that it keeps in spec.toml.",
         )
     try:
@@ -157,7 +156,7 @@ def run_sweep(
     out_dir: Path,
     address: str | None = None,
     retry_failed: bool = False,
-    stream: TextIO = sys.stderr,
+    out: Printer | None = None,
 ) -> SweepResult:
     """Runs what `out_dir` does not have yet of the sweep, and returns how it ended.
 
@@ -166,26 +165,27 @@ def run_sweep(
         out_dir: the run folder; made if it is not there, resumed if it is.
         address: of a Ray cluster; None starts one on this machine.
         retry_failed: also run again what the infrastructure failed, with all its tries.
-        stream: where progress is written.
+        out: where progress is written; standard error by default.
 
     Raises:
         SweepError, StoreError, QuantsError, RunnersError: nothing could be run, with a sentence why.
     """
+    out = out or stderr()
     check_address(address)
     folder = RunDir(out_dir)
     folder.create()
     with folder.locked():
-        plan, run_id = open_plan(source, folder, local=address is None, out=stream)
+        plan, run_id = open_plan(source, folder, local=address is None, out=out)
         for warning in plan.warnings:
-            print(f"warning: {warning}", file=stream)
+            out.say(f"warning: {warning}")
         store = RunStore(folder.root)
         for torn in store.quarantined:
-            print(f"warning: {torn}", file=stream)
+            out.say(f"warning: {torn}")
         state = restore_state(plan, store, folder, retry_failed=retry_failed)
         done_before = state.jobs_done
         what = f"{plan.name}: {len(plan.cells)} cells, {len(plan.jobs)} jobs"
         resumed = f", {done_before} of them done before" if done_before else ""
-        print(f"{what}{resumed}; results in {folder.root}", file=stream, flush=True)
+        out.say(f"{what}{resumed}; results in {folder.root}")
         result = SweepResult(folder.root, jobs=state.jobs_total, done=done_before, failed=0)
         if not state.complete:
             _drive(
@@ -195,7 +195,7 @@ def run_sweep(
                 store=store,
                 state=state,
                 address=address,
-                stream=stream,
+                out=out,
                 result=result,
             )
         result.done = state.jobs_done
@@ -211,17 +211,17 @@ def _drive(
     store: RunStore,
     state: SweepState,
     address: str | None,
-    stream: TextIO,
+    out: Printer,
     result: SweepResult,
 ) -> None:
     from orchestrator.driver import Driver
 
     where = "this machine" if address is None else address
-    print(f"starting Ray on {where} ...", file=stream, flush=True)
+    out.say(f"starting Ray on {where} ...")
     with (
         Journal(folder.journal) as journal,
         connect(address) as cluster,
-        watch(state.jobs_total, state.jobs_done, stream) as progress,
+        watch(state.jobs_total, state.jobs_done, out) as progress,
     ):
         journal.append("driver_started", quantsweep_version=version("quantsweep"))
         report = Driver(
@@ -236,5 +236,5 @@ def _drive(
         ).run()
     labels = {cell.cell_id: cell.label for cell in plan.cells}
     result.interrupted = report.interrupted
-    result.trouble = str(report.trouble) if report.trouble else None
+    result.trouble = report.trouble
     result.unplaced = {labels[cell_id]: reasons for cell_id, reasons in report.unplaced.items()}

@@ -1,13 +1,12 @@
-"""The tables of a run, for people and as JSON: per quant the mean, range, size, memory, TTFT and tokens a second."""
+"""The tables of a run, for people and as JSON: per quant the mean, range, size, memory, TTFT and tokens a second.
+
+Names are kept as they came: whoever prints what is made here makes them harmless to a terminal.
+"""
 
 from __future__ import annotations
 
-import json
-import shutil
-import sys
 from collections import defaultdict
-from dataclasses import asdict
-from io import StringIO
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from results.answer import Answer, answers, place_name
@@ -20,85 +19,86 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from results.reading import Torn
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-PLAIN_WIDTH: Final = 100
-"""Characters a line, where there is no terminal to ask."""
+    from results.reading import Torn
 
 _REASONED: Final = 1.2
 """From this multiple of the TTFT on, the wait for the answer is worth a column."""
 
 
-def show(run_folder: Path, as_json: bool = False, *, width: int | None = None, colour: bool | None = None) -> str:
-    """The tables of the run in `run_folder`, finished or running.
+_NAME_CHARS: Final = 60
+"""Of a name that stands in a table; the middle of a longer one is left out."""
 
-    Args:
-        run_folder: What `quantsweep run --out` wrote.
-        as_json: JSON (docs/columns.md describes it) instead of tables.
-        width: Characters a line; None for the terminal's.
-        colour: Whether to use it; None for where standard output is a terminal.
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run has come to so far.
+
+    Attributes:
+        attempts: rows that are committed.
+        sweeps: the names of the sweeps that they are of.
+        summaries: a line of a table each, the largest quant first.
+        answers: which quant kept the score.
+        remarks: what a reader has to know of the figures.
+        where: the run folder, for a report that is empty.
+    """
+
+    attempts: int
+    sweeps: Sequence[str]
+    summaries: Sequence[QuantSummary]
+    answers: Sequence[Answer]
+    remarks: Sequence[str]
+    where: str = "this run"
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as docs/columns.md describes it."""
+        return {
+            "sweeps": list(self.sweeps),
+            "attempts": self.attempts,
+            "jobs": sum(summary.jobs for summary in self.summaries),
+            "summaries": [asdict(summary) for summary in self.summaries],
+            "answers": [asdict(answer) for answer in self.answers],
+            "notes": list(self.remarks),
+        }
+
+    def parts(self) -> list[RenderableType]:
+        """The report for a person: lines and tables, one below the other; readable without colour."""
+        from rich.text import Text
+
+        notes = [Text(f"Note: {remark}") for remark in self.remarks]
+        if not self.summaries:
+            return [f"No attempt in {self.where} yet: nothing has been committed.", *notes]
+        named = {(answer.model, answer.variant, answer.exam, answer.smallest) for answer in self.answers}
+        parts: list[RenderableType] = []
+        for title, group, label in _grouped(self.summaries):
+            parts += [_Table(title, group, label, named), ""]
+        for answer in self.answers:
+            parts += [Text(answer.sentence, style="bold"), ""]
+        return [*parts, *notes] if notes else parts[:-1]
+
+
+def report(run_folder: Path) -> Report:
+    """The report of the run in `run_folder`, finished or running.
 
     Raises:
         StoreError: There is no run, or a newer quantsweep wrote it.
     """
     reading = read_run(run_folder)
-    terminal = sys.stdout.isatty()
-    if width is None:
-        width = shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns if terminal else PLAIN_WIDTH
-    if reading.table.num_rows == 0 and not as_json:
-        text = f"No attempt in {run_folder} yet: nothing has been committed."
-        return "\n".join([text, *(f"Note: {note}" for note in notes([], reading.torn))])
-    return render(
-        reading.table, as_json=as_json, width=width, colour=terminal if colour is None else colour, torn=reading.torn
-    )
+    return report_of(reading.table, torn=reading.torn, where=str(run_folder))
 
 
-def render(
-    table: Any, *, as_json: bool = False, width: int = PLAIN_WIDTH, colour: bool = False, torn: Sequence[Torn] = ()
-) -> str:
-    """The tables of the attempts in `table` (a `pyarrow.Table`); readable without colour."""
+def report_of(table: Any, *, torn: Sequence[Torn] = (), where: str = "this run") -> Report:
+    """The report of the attempts in `table` (a `pyarrow.Table`)."""
     summaries = summarise(table)
-    found = answers(summaries)
-    remarks = notes(summaries, torn)
-    if as_json:
-        return _as_json(table, summaries, found, remarks)
-    if not summaries:
-        return "No attempt yet: nothing has been committed."
-    return _as_text(summaries, found, remarks, width, colour)
-
-
-def _as_json(table: Any, summaries: Sequence[QuantSummary], found: Sequence[Answer], remarks: Sequence[str]) -> str:
-    content = {
-        "sweeps": sorted(set(table["sweep"].to_pylist())),
-        "attempts": table.num_rows,
-        "jobs": sum(summary.jobs for summary in summaries),
-        "summaries": [asdict(summary) for summary in summaries],
-        "answers": [asdict(answer) for answer in found],
-        "notes": list(remarks),
-    }
-    return json.dumps(content, indent=2, ensure_ascii=False)
-
-
-def _as_text(
-    summaries: Sequence[QuantSummary], found: Sequence[Answer], remarks: Sequence[str], width: int, colour: bool
-) -> str:
-    from rich.console import Console
-
-    named = {(answer.model, answer.variant, answer.exam, answer.smallest) for answer in found}
-    out = StringIO()
-    # No environment of its own: what the caller's terminal is was settled by `show`.
-    console = Console(
-        file=out, width=width, force_terminal=colour, color_system="standard" if colour else None, _environ={}
+    return Report(
+        attempts=table.num_rows,
+        sweeps=sorted(set(table["sweep"].to_pylist())),
+        summaries=summaries,
+        answers=answers(summaries),
+        remarks=notes(summaries, torn),
+        where=where,
     )
-    for title, group, label in _grouped(summaries):
-        console.print(_table(title, group, label, named, width), crop=False, overflow="ignore")
-        console.print()
-    for answer in found:
-        console.print(answer.sentence, style="bold", markup=False, highlight=False)
-        console.print()
-    for remark in remarks:
-        console.print(f"Note: {remark}", markup=False, highlight=False)
-    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
 
 
 def _grouped(
@@ -115,10 +115,16 @@ def _grouped(
     for exam, places in by_exam.items():
         if len(places) > 1 and all(len(group) == 1 for group in places.values()):
             group = [group[0] for group in places.values()]
-            yield _title(exam, group), group, lambda s: f"{place_name(s.model, s.variant)} {s.quant}"
+            yield _title(exam, group), group, lambda s: _name(f"{place_name(s.model, s.variant)} {s.quant}")
             continue
         for place, group in places.items():
-            yield f"{place} on {_title(exam, group)}", group, lambda s: s.quant
+            yield f"{place} on {_title(exam, group)}", group, lambda s: _name(s.quant)
+
+
+def _name(text: str) -> str:
+    """A name short enough for a column; that of a quant is told by its end as often as by its beginning."""
+    half = (_NAME_CHARS - 3) // 2
+    return text if len(text) <= _NAME_CHARS else f"{text[:half]}...{text[-half:]}"
 
 
 def _title(exam: str, group: Sequence[QuantSummary]) -> str:
@@ -127,40 +133,42 @@ def _title(exam: str, group: Sequence[QuantSummary]) -> str:
     return exam + ("" if full is None else f" (/{plain(full)})") + "".join(f", {name} scoring" for name in scorings)
 
 
-def _table(
-    title: str,
-    group: Sequence[QuantSummary],
-    label: Callable[[QuantSummary], str],
-    named: set[tuple[Any, ...]],
-    width: int,
-) -> Any:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One table, with as many columns as the console has room for."""
 
-    labels = [label(summary) for summary in group]
-    columns = [("quant", labels), *_fitting(group, max(map(len, labels)), width)]
-    table = Table(
-        title=Text(title),
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for heading, cells in columns:
-        # Figures are never cut: what does not fit was left out as a whole column.
-        table.add_column(
-            heading,
-            justify="left" if heading == "quant" else "right",
-            no_wrap=True,
-            min_width=max(len(heading), *map(len, cells)),
+    title: str
+    group: Sequence[QuantSummary]
+    label: Callable[[QuantSummary], str]
+    named: set[tuple[Any, ...]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich import box
+        from rich.table import Table
+
+        labels = [self.label(summary) for summary in self.group]
+        columns = [("quant", labels), *_fitting(self.group, max(map(len, labels)), options.max_width)]
+        table = Table(
+            title=self.title,
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+            show_edge=False,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
         )
-    for line, summary in enumerate(group):
-        chosen = (summary.model, summary.variant, summary.exam, summary.quant) in named
-        table.add_row(*(Text(cells[line]) for _, cells in columns), style="green" if chosen else "")
-    return table
+        for heading, cells in columns:
+            # Figures are never cut: what does not fit was left out as a whole column.
+            table.add_column(
+                heading,
+                justify="left" if heading == "quant" else "right",
+                no_wrap=True,
+                min_width=max(len(heading), *map(len, cells)),
+            )
+        for line, summary in enumerate(self.group):
+            chosen = (summary.model, summary.variant, summary.exam, summary.quant) in self.named
+            table.add_row(*(cells[line] for _, cells in columns), style="green" if chosen else "")
+        yield table
 
 
 def _fitting(group: Sequence[QuantSummary], label_width: int, width: int) -> list[tuple[str, list[str]]]:

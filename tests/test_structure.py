@@ -1,4 +1,4 @@
-"""The structure that ARCHITECTURE.md promises: one-way imports, Ray in three modules, a purpose for each module."""
+"""The structure that ARCHITECTURE.md promises: one-way imports, Ray in three modules, one exit to the terminal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+
+from tests.onewayout import ways_out
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("orchestrator", "profiles", "quants", "results", "runners")
@@ -19,6 +21,14 @@ ALLOWED = {
 }
 KNOW_RAY = {"orchestrator/agent.py", "orchestrator/cluster.py", "orchestrator/driver.py"}
 HEAVY = {"ray", "pyarrow", "huggingface_hub", "xllamacpp", "pynvml", "pandas", "polars", "duckdb"}
+EXIT = "orchestrator/terminal/"
+# Programs of their own, whose standard streams are pipes and files of ours and never a terminal.
+PROGRAMS = {
+    "results/describe.py": "docs/columns.md, which is made of our own words",
+    "runners/engines/embedded_child.py": "the engine's log, and a pipe that we read",
+    "runners/sandbox/launcher.py": "pipes that we read",
+    "runners/supervisor.py": "the engine's log",
+}
 MODULES = sorted(path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 
@@ -45,6 +55,40 @@ def test_module_keeps_to_the_structure(module: str) -> None:
     at_import = {name for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom) for name in imported(node)}
     if module != "orchestrator/agent.py":
         assert not at_import & HEAVY, "heavy imports stay inside the functions that need them"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if not module.startswith(EXIT)])
+def test_there_is_one_exit_to_the_terminal(module: str) -> None:
+    """`orchestrator.terminal.stdout()` for answers, `stderr()` for what is said beside them; both take foreign text."""
+    if module not in PROGRAMS:
+        assert not ways_out((ROOT / module).read_text())
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "print('hello')",
+        "import sys; sys.stdout.write(x)",
+        "def f(out=sys.stderr): out.write(x)",
+        "from sys import stderr",
+        "typer.echo(x)",
+        "from typer import secho",
+        "import click; click.echo(x, err=True)",
+        "from rich import print as show",
+        "from rich.console import Console; Console().print(x)",
+        "self._live.console.print(text)",
+        "from rich.live import Live",
+        "logging.basicConfig()",
+        "handler = logging.StreamHandler()",
+        "warnings.warn('look')",
+        "traceback.print_exc()",
+        "os.write(2, b'x')",
+        "open('/dev/tty', 'w').write(x)",
+        "os.system('echo')",
+    ],
+)
+def test_every_other_way_out_is_found(source: str) -> None:
+    assert ways_out(source)
 
 
 def test_the_schema_imports_nothing_of_ours() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 
@@ -12,22 +11,56 @@ def main() -> None:
     Exit codes: 0 done; 1 the sweep had failures; 2 it could not go on (bad input, full disk, interrupted), with a
     sentence that says what to do, and nothing lost.
     """
+    from orchestrator import terminal
+
+    terminal.guard()
+    sys.exit(_run())
+
+
+def _run() -> int:
+    from orchestrator import terminal
     from orchestrator.cli.app import app
-    from orchestrator.errors import EXIT_STOPPED
+    from orchestrator.errors import EXIT_DONE, EXIT_STOPPED, lines_of, user_errors
 
     try:
-        app(prog_name="quantsweep")
-    except KeyboardInterrupt:
-        sys.stderr.write("\nstopped\n")
-        sys.exit(EXIT_STOPPED)
-    except BrokenPipeError:
-        # Whoever read our output has enough of it: `quantsweep show ... | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        code = app(prog_name="quantsweep", standalone_mode=False)
+    except terminal.ReaderGoneError:
+        return EXIT_DONE
     except Exception as error:
-        from orchestrator.errors import user_errors
-
-        if not isinstance(error, user_errors()):
+        if _is_usage_error(error):
+            _explain(error)
+        elif isinstance(error, user_errors()):
+            terminal.stderr().complain(*lines_of(error))
+        else:
             raise
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(EXIT_STOPPED)
+        return EXIT_STOPPED
+    if code == _INTERRUPTED:
+        terminal.stderr().say("", "stopped")
+        return EXIT_STOPPED
+    return code if isinstance(code, int) else EXIT_DONE
+
+
+_INTERRUPTED = 130
+"""What Typer makes of a KeyboardInterrupt."""
+
+
+def _is_usage_error(error: Exception) -> bool:
+    import typer
+
+    # Told by its ancestor's name: Typer has a copy of Click since 0.25, and imported it before.
+    return any(kind.__name__ == "ClickException" and isinstance(error, kind) for kind in typer.BadParameter.__mro__)
+
+
+def _explain(error: Exception) -> None:
+    """What Typer says of a command line that it does not understand; it would print the argument as it is."""
+    from orchestrator import terminal
+
+    err = terminal.stderr()
+    message = str(error.format_message()) if hasattr(error, "format_message") else str(error)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        err.say(*message.splitlines())
+        return
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        err.say(*context.get_usage().splitlines(), f"Try '{context.command_path} --help' for help.")
+    err.complain(message)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from orchestrator import terminal
 from orchestrator.cli.fits import fits
-from orchestrator.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED
+from orchestrator.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, lines_of
 
 app = typer.Typer(
     help="Sweeps over GGUF models: which quant fits, which is good enough, how fast it is, by running what it wrote.",
@@ -26,7 +28,7 @@ def _version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
 
-        typer.echo(f"quantsweep {version('quantsweep')}")
+        terminal.stdout().page(f"quantsweep {version('quantsweep')}")
         raise typer.Exit
 
 
@@ -59,24 +61,28 @@ def run(
     source = open_spec(spec)
     folder = out or Path("runs") / source.spec.name
     result = run_sweep(source, out_dir=folder, address=address, retry_failed=retry_failed)
-    again = f"quantsweep run {spec}" + (f" --out {out}" if out else "") + (f" --address {address}" if address else "")
+    err = terminal.stderr()
+    # Quoted: this is there to be copied into a shell.
+    again = shlex.join(
+        ["quantsweep", "run", spec, *(["--out", str(out)] if out else []), *(["--address", address] if address else [])]
+    )
     for label, reasons in result.unplaced.items():
-        typer.echo(f"not run: {label}: no node can serve it: {'; '.join(reasons) or 'there is no node'}", err=True)
+        err.say(f"not run: {label}: no node can serve it: {'; '.join(reasons) or 'there is no node'}")
     if result.trouble or result.interrupted:
-        typer.echo(f"error: {result.trouble}" if result.trouble else "stopped", err=True)
-        typer.echo(f"{result.done} of {result.jobs} jobs are done and kept. To go on: {again}", err=True)
+        if result.trouble:
+            err.complain(*lines_of(result.trouble))
+        else:
+            err.say("stopped")
+        err.say(f"{result.done} of {result.jobs} jobs are done and kept. To go on: {again}")
         raise typer.Exit(EXIT_STOPPED)
-    from results.tables import show as render
+    from results.tables import report
 
-    typer.echo(render(folder, as_json=False))
-    typer.echo(f"results: {folder / 'attempts'}", err=True)
+    terminal.stdout().page(*report(folder).parts())
+    err.say(f"results: {folder / 'attempts'}")
     if not result.complete:
-        typer.echo(f"{result.done} of {result.jobs} jobs are done. To go on: {again}", err=True)
+        err.say(f"{result.done} of {result.jobs} jobs are done. To go on: {again}")
     if result.failed:
-        typer.echo(
-            f"{result.failed} jobs have no score (the infrastructure failed). To retry: {again} --retry-failed",
-            err=True,
-        )
+        err.say(f"{result.failed} jobs have no score (the infrastructure failed). To retry: {again} --retry-failed")
     raise typer.Exit(EXIT_DONE if result.complete and not result.failed else EXIT_FAILURES)
 
 
@@ -88,7 +94,7 @@ def plan(
     """Show what a sweep would run: cells, jobs, files, and whether this machine can serve them. Runs nothing."""
     from orchestrator.preview import preview
 
-    typer.echo(preview(spec, as_json=as_json))
+    terminal.stdout().page(*preview(spec, as_json=as_json))
 
 
 @app.command()
@@ -99,15 +105,16 @@ def show(
     """Print the tables of a run, while it runs or afterwards."""
     from orchestrator.rundir import RunDir
     from orchestrator.sweep import list_finals
-    from results.tables import show as render
+    from results.tables import report
 
     run_folder = RunDir(folder)
     run_folder.require()
-    typer.echo(render(folder, as_json=as_json))
+    found = report(folder)
+    terminal.stdout().page(*([terminal.Json(found.to_json())] if as_json else found.parts()))
     if (planned := run_folder.jobs_planned()) is not None:
         done = len(list_finals(folder))
         if done < planned:
-            typer.echo(f"{done} of {planned} jobs are done", err=True)
+            terminal.stderr().say(f"{done} of {planned} jobs are done")
 
 
 exams_app = typer.Typer(help="List the exams, or prove a grader.", invoke_without_command=True, no_args_is_help=False)
@@ -120,7 +127,7 @@ def exams(context: typer.Context, as_json: JsonOption = False) -> None:
     if context.invoked_subcommand is None:
         from orchestrator.exam_commands import list_exams
 
-        typer.echo(list_exams(as_json=as_json))
+        terminal.stdout().page(*list_exams(as_json=as_json))
 
 
 @exams_app.command("check")
@@ -131,8 +138,8 @@ def exams_check(
     """Prove a grader: its reference scores full, nothing scores nothing, mutants lose, cheats gain nothing."""
     from orchestrator.exam_commands import check
 
-    text, ok = check(name, as_json=as_json)
-    typer.echo(text)
+    parts, ok = check(name, as_json=as_json)
+    terminal.stdout().page(*parts)
     raise typer.Exit(EXIT_DONE if ok else EXIT_FAILURES)
 
 
@@ -150,7 +157,7 @@ def nodes(
     """Show machines: devices, memory, engines, tools, and what would spoil a measurement."""
     from orchestrator.node_commands import show_nodes
 
-    typer.echo(show_nodes(address=address, as_json=as_json))
+    terminal.stdout().page(*show_nodes(address=address, as_json=as_json))
 
 
 @app.command()
@@ -161,7 +168,7 @@ def cards(
     """List the cards that are known, with their memory and bandwidth."""
     from orchestrator.node_commands import show_cards
 
-    typer.echo(show_cards(word, as_json=as_json))
+    terminal.stdout().page(*show_cards(word, as_json=as_json))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ def fits(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show which quants fit which cards, how much is left, and at what context; only headers are read."""
+    from orchestrator import terminal
     from orchestrator.fits_command import show_fits
     from quants.fitrows import FitsSettings
 
@@ -47,5 +48,6 @@ def fits(
         offload=offload,
     )
     answer = show_fits(sources, vram_gb=vram or (), cards=card or (), here=here, settings=settings, as_json=as_json)
-    typer.echo(answer.text)
-    typer.echo(answer.note, err=as_json)
+    out = terminal.stdout()
+    out.page(*answer.parts)
+    (terminal.stderr() if as_json else out).say(*answer.notes)

@@ -9,7 +9,6 @@ The two are run in turn, so that a machine whose speed drifts does not favour on
 from __future__ import annotations
 
 import argparse
-import io
 import statistics
 import tempfile
 import time
@@ -24,6 +23,7 @@ from orchestrator.progress import PlainProgress, Tally
 from orchestrator.rundir import RunDir
 from orchestrator.spec import parse_spec
 from orchestrator.sweep import restore_state
+from orchestrator.terminal import Printer
 from quants.cache import fetch
 from results.store import RunStore
 from runners.chat import ChatRequest, Message
@@ -100,7 +100,7 @@ def sweep(plan: Plan, folder: Path, cluster: Cluster) -> tuple[float, float]:
             journal=journal,
             state=state,
             cluster=cluster,
-            progress=Watch(Tally(len(plan.jobs), 0), io.StringIO()),
+            progress=Watch(Tally(len(plan.jobs), 0), Printer(None)),
         )
         driver.run()
     ended = time.monotonic()

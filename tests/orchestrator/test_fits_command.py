@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -11,9 +10,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rich.console import Console
 
-from orchestrator.fits_command import PLAIN_WIDTH, choose_targets, notes, render, show_fits
+from orchestrator.fits_command import choose_targets, notes, render, show_fits
+from orchestrator.terminal import Printer
+from orchestrator.terminal.printer import PLAIN_WIDTH
 from profiles.errors import UnknownCardError
 from quants.fitrows import FitsSettings
 from quants.fits import fits
@@ -80,7 +80,9 @@ def quantsweep_fits(*arguments: str | Path | int, **env: str) -> subprocess.Comp
 
 
 def plain(sources: list[Path], *sizes: float, settings: FitsSettings | None = None) -> str:
-    return show_fits([str(source) for source in sources], vram_gb=sizes, settings=settings).text
+    return Printer(None).text_of(
+        *show_fits([str(source) for source in sources], vram_gb=sizes, settings=settings).parts
+    )
 
 
 def test_the_table_reads_as_one_at_a_hundred_columns(quants: Path) -> None:
@@ -142,16 +144,18 @@ def test_what_a_file_says_cannot_steer_a_terminal(tmp_path: Path) -> None:
     write_sparse(tmp_path / "a\x1b[2J\n.gguf", file)
     (tmp_path / "b\x1b[2J.gguf").write_bytes(b"no model at all")
     answer = show_fits([str(tmp_path)], vram_gb=[16])
-    assert "]0;gotcha" in answer.text
-    assert not {"\x1b", "\x07"} & set(answer.text + answer.note)
+    text = Printer(None).text_of(*answer.parts, *answer.notes)
+    assert "]0;gotcha" in text
+    assert not {"\x1b", "\x07"} & set(text)
+    assert not [each for each in text.splitlines() if each.startswith(".gguf")]
 
 
 def test_colour_belongs_in_a_terminal_only(quants: Path) -> None:
     table = fits([str(quants)], [by_size(16), by_size(32)])
-    coloured = render(table, Console(force_terminal=True, color_system="standard", width=120, file=io.StringIO()))
+    coloured = Printer(None).text_of(*render(table), width=120, colour=True)
     assert "\x1b[32mfits " in coloured
     assert "\x1b[31mno " in coloured
-    text = show_fits([str(quants)], vram_gb=[16, 32]).text
+    text = plain([quants], 16, 32)
     assert "\x1b" not in text
     assert re.sub(r"\x1b\[[\d;]*m", "", coloured).split() == text.split()
 
@@ -166,7 +170,7 @@ def test_the_note_counts_bytes_and_names_what_was_left_out(tmp_path: Path) -> No
     write_sparse(tmp_path / "good-Q8_0.gguf", model("llama-3.2-1b", "Q8_0"))
     (tmp_path / "bad-Q4_K_M.gguf").write_bytes(b"no model at all")
     (tmp_path / "mmproj-F16.gguf").write_bytes(gb.small_model(architecture="clip").data())
-    lines = notes(fits([str(tmp_path)], [by_size(16)])).splitlines()
+    lines = notes(fits([str(tmp_path)], [by_size(16)]))
     assert lines[0] == "1 header read: 0 bytes fetched, for files of 1.3 GB"
     assert lines[1].startswith("left out: bad-Q4_K_M.gguf: ")
     assert lines[2].startswith("not counted: mmproj-F16.gguf (")

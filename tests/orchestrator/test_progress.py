@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.progress import LiveProgress, PlainProgress, Tally, duration, watch
+from orchestrator.terminal import Printer
 from profiles.types import Device, NodeProfile
 from runners.orders import ModelLoaded, PhaseChanged
 
@@ -62,7 +63,7 @@ def test_failures_and_retries_are_told_apart() -> None:
 
 def test_plain_lines() -> None:
     out = io.StringIO()
-    view = PlainProgress(Tally(2, 0), out)
+    view = PlainProgress(Tally(2, 0), Printer(out))
     view.node_joined("id", PROFILE)
     view.started("L1", "id", "cpu", "m Q8_0")
     view.committed(row())
@@ -79,7 +80,7 @@ def test_the_live_view_shows_a_line_a_device() -> None:
     from rich.console import Console
 
     console = Console(width=100, file=io.StringIO(), force_terminal=False)
-    view = LiveProgress(Tally(3, 1), live=None)
+    view = LiveProgress(Tally(3, 1), Printer(None))
     view.node_joined("id", PROFILE)
     view.started("L1", "id", "cpu", "m Q8_0")
     view.loaded(ModelLoaded(lease_id="L1", load_s=2.0))
@@ -97,6 +98,6 @@ def test_the_live_view_shows_a_line_a_device() -> None:
 
 def test_a_file_gets_plain_lines() -> None:
     out = io.StringIO()
-    with watch(1, 0, out) as view:
+    with watch(1, 0, Printer(out)) as view:
         view.say("hello")
     assert out.getvalue() == "hello\n"

@@ -5,15 +5,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator.terminal import Json, Printer
 from results import figures
 from results.reading import StoreError, read_run
 from results.store import RunStore
 from results.summary import QuantSummary, summarise
-from results.tables import render, show
+from results.tables import Report, report, report_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from typing import Any
 
     from .conftest import MakeRow
 
@@ -22,6 +24,19 @@ QUANTS: dict[str, tuple[int | None, list[float | None]]] = {
     "Q4_K_M": (980_000, [100, 100, 60, 100, None]),
     "Q2_K": (700_000, [0, 28, 0, 0, 0]),
 }
+
+
+def printed(found: Report, *, as_json: bool = False, width: int | None = None, colour: bool | None = None) -> str:
+    parts = [Json(found.to_json())] if as_json else found.parts()
+    return Printer(None).text_of(*parts, width=width, colour=colour)
+
+
+def show(run_folder: Path, **how: Any) -> str:
+    return printed(report(run_folder), **how)
+
+
+def render(table: Any, **how: Any) -> str:
+    return printed(report_of(table), **how)
 
 
 def summary_of(folder: Path, quant: str) -> QuantSummary:
