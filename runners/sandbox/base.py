@@ -119,8 +119,8 @@ class Sandbox(Protocol):
     """Runs one command at a time, each in an isolation of its own; safe to call from several threads.
 
     Attributes:
-        isolation: What holds the program, as the result row records it: `bubblewrap`, `namespaces+landlock` or
-            `namespaces`.
+        isolation: What holds the program, as the result row records it: `bubblewrap` or `namespaces`, and after it what
+            this machine has besides (`namespaces+landlock+seccomp`).
     """
 
     isolation: str

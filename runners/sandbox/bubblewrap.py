@@ -19,8 +19,9 @@ from runners.sandbox.base import (
     SandboxUnavailable,
     View,
 )
-from runners.sandbox.layout import HOSTNAME, UID, Mount, mounts, proc_read_only
+from runners.sandbox.layout import HOSTNAME, UID, Mount, mounts, proc_hidden, proc_read_only
 from runners.sandbox.rlimits import rlimits
+from runners.sandbox.seccomp import seccomp_filter
 from runners.sandbox.supervise import Ended, holding, supervise
 
 if TYPE_CHECKING:
@@ -45,13 +46,13 @@ class BubblewrapSandbox:
         SandboxUnavailable: `bwrap`, `prlimit` or `setsid` is not installed.
     """
 
-    isolation = "bubblewrap"
-
     def __init__(self) -> None:
         self._bwrap = _tool("bwrap", "bubblewrap")
         self._prlimit = _tool("prlimit", "util-linux")
         self._setsid = _tool("setsid", "util-linux")
         self._options = _options(self._bwrap)
+        self._filter = seccomp_filter()
+        self.isolation = "bubblewrap+seccomp" if self._filter else "bubblewrap"
 
     def run(
         self,
@@ -67,13 +68,17 @@ class BubblewrapSandbox:
         plan = mounts(workdir, view, limits)
         # Through a descriptor: on the command line, what runs inside would read the host's paths from /proc/1/cmdline.
         args_fd = holding("\0".join([*self._set_up(plan), ""]).encode("utf-8", "surrogateescape"))
-        words = [self._bwrap, "--args", str(args_fd), "--json-status-fd"]
+        fds = [args_fd]
+        words = [self._bwrap, "--args", str(args_fd)]
+        if self._filter is not None:
+            fds.append(holding(self._filter))
+            words += ["--seccomp", str(fds[-1])]
         # A session of its own is a scheduling group of its own (autogroup): what runs in it cannot crowd out process 1.
         inside = ["--", self._prlimit, *_prlimit_words(limits), "--", self._setsid, "--", *argv]
         try:
             ended = supervise(
-                lambda status_fd: [*words, str(status_fd), *inside],
-                pass_fds=[args_fd],
+                lambda status_fd: [*words, "--json-status-fd", str(status_fd), *inside],
+                pass_fds=fds,
                 process_1=_process_1,
                 env=env or {},
                 stdin=stdin,
@@ -81,7 +86,8 @@ class BubblewrapSandbox:
                 workdir=workdir,
             )
         finally:
-            os.close(args_fd)
+            for fd in fds:
+                os.close(fd)
         return _completed(ended)
 
     def _set_up(self, plan: Sequence[Mount]) -> Iterator[str]:
@@ -94,13 +100,18 @@ class BubblewrapSandbox:
         for path in proc_read_only():
             # bubblewrap itself leaves /proc/sys writable, and to the host's root that is the host's /proc/sys.
             yield from ("--ro-bind", path, path)
-        yield from ("--dev", "/dev")
+        for path in proc_hidden():
+            yield from ("--ro-bind", "/dev/null", path)
+        # Process 1 is bubblewrap, which anything inside could read and write to: its memory, its environment, the
+        # descriptor that its report goes to.
+        yield from ("--tmpfs", "/proc/1", "--remount-ro", "/proc/1", "--dev", "/dev")
         for mount in plan:
             yield from self._words(mount)
         for mount in plan:
             if mount.kind == "hidden":
                 yield from ("--remount-ro", mount.target)
-        yield from ("--remount-ro", "/", "--chdir", str(BOX))
+        # What bubblewrap puts at /dev is a folder in memory without a limit; /dev/shm in it is ours.
+        yield from ("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(BOX))
 
     def _words(self, mount: Mount) -> Iterator[str]:
         """One line of the layout in bubblewrap's words."""

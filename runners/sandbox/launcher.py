@@ -11,9 +11,9 @@ kernel ends a PID namespace with its process 1:
     +- process 1      new root, no capabilities; reaps, reports how the command ended
        +- the command
 
-CONFIG_FD holds, as marshal writes it, what namespaces.py says: parent, uid, hostname, mounts, proc_read_only, rlimits,
-argv, env, cwd. STATUS_FD gets the lines `landlock ABI`, `started`, then `exit N` or `signal N`; or `error TEXT` where
-the set-up failed.
+CONFIG_FD holds, as marshal writes it, what namespaces.py says: parent, uid, hostname, mounts, proc_read_only,
+proc_hidden, rlimits, seccomp, argv, env, cwd. STATUS_FD gets the lines `landlock ABI`, `started`, then `exit N` or
+`signal N`; or `error TEXT` where the set-up failed.
 """
 
 # ruff: noqa: PTH102, PTH103, PTH112, PTH120, PTH123, PTH211, SIM105
@@ -45,7 +45,8 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
 MS_NOATIME, MS_NODIRATIME, MS_BIND, MS_REC, MS_PRIVATE, MS_RELATIME = 1024, 2048, 4096, 16384, 1 << 18, 1 << 21
 MNT_DETACH = 2
 # <linux/prctl.h>
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 24, 38
+SECCOMP_MODE_FILTER = 2
 # <linux/landlock.h>; these system calls have the same numbers on every architecture
 SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 444, 445, 446
 LANDLOCK_EXECUTE, LANDLOCK_WRITE_FILE, LANDLOCK_READ_FILE, LANDLOCK_READ_DIR = 1, 2, 4, 8
@@ -113,8 +114,8 @@ def enter_namespaces(uid: int) -> None:
         raise SetupError(f"user namespace: {error}") from error
 
 
-def build_root(mounts: list[dict[str, str]], proc_read_only: list[str]) -> None:
-    """Replace the root by one that holds `mounts`, /proc and /dev, everything read-only but what is meant to be not.
+def build_root(config: dict[str, Any]) -> None:
+    """Replace the root by one that holds the mounts, /proc and /dev, everything read-only but what is meant to be not.
 
     The old root has to stay reachable until everything is bound: first an empty tmpfs becomes the root and the host
     its folder /old, then /new does and the host is let go.
@@ -129,9 +130,9 @@ def build_root(mounts: list[dict[str, str]], proc_read_only: list[str]) -> None:
     os.chdir("/")
     mount("tmpfs", "/new", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
     writable = ["/new/proc"]
-    writable += ["/new" + entry["target"] for entry in mounts if place(entry) in ("writable", "tmpfs")]
+    writable += ["/new" + entry["target"] for entry in config["mounts"] if place(entry) in ("writable", "tmpfs")]
     make_devices()
-    make_proc(proc_read_only)
+    make_proc(config["proc_read_only"], config["proc_hidden"])
     make_read_only(writable)
     os.chdir("/new")
     checked(LIBC.pivot_root(b".", b"."), "pivot_root")
@@ -171,7 +172,7 @@ def make_devices() -> None:
         os.symlink(f"/proc/self/fd/{number}", f"/new/dev/{name}")
 
 
-def make_proc(read_only: list[str]) -> None:
+def make_proc(read_only: list[str], hidden: list[str]) -> None:
     """/proc of the new PID namespace; left out where a container forbids a new one (its own is partly covered)."""
     try:
         write_file("/old/proc/sys/user/max_user_namespaces", "0")  # counts for this user namespace only
@@ -184,6 +185,9 @@ def make_proc(read_only: list[str]) -> None:
         return
     for path in read_only:
         mount(f"/new{path}", f"/new{path}", "", MS_BIND | MS_REC)
+    for path in hidden:
+        mount("/old/dev/null", f"/new{path}", "", MS_BIND)
+    mount("tmpfs", "/new/proc/1", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=4k")  # this process: none of theirs
 
 
 def make_read_only(writable: list[str]) -> None:
@@ -249,13 +253,21 @@ def drop_capabilities() -> None:
     checked(LIBC.capset(struct.pack("Ii", 0x20080522, 0), struct.pack("6I", *[0] * 6)), "capset")
 
 
+def filter_calls(program: bytes) -> None:
+    """Refuse the system calls that seccomp.py refuses, to this process and whatever it starts."""
+    held = ctypes.create_string_buffer(program, len(program))
+    filters = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(held))  # struct sock_fprog
+    zero = ctypes.c_ulong(0)
+    checked(LIBC.prctl(PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), filters, zero, zero), "seccomp")
+
+
 def report(config: dict[str, Any], line: str) -> None:
     """One line to the one who started us; the command never has this descriptor."""
     os.write(config["status_fd"], line.encode("utf-8", "replace") + b"\n")
 
 
 def run_command(config: dict[str, Any], abi: int) -> NoReturn:
-    """Become the command: limits, Landlock, no capabilities, default signals."""
+    """Become the command: limits, Landlock, no capabilities, default signals, the filter of system calls."""
     try:
         os.setsid()
         os.chdir(config["cwd"])
@@ -270,6 +282,8 @@ def run_command(config: dict[str, Any], abi: int) -> NoReturn:
             resource.setrlimit(kind, (min(soft, most), most))
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
+        if config["seccomp"]:
+            filter_calls(config["seccomp"])
     except (OSError, SetupError, ValueError) as error:
         report(config, f"error {error}")
         os._exit(1)
@@ -294,7 +308,7 @@ def be_process_1(config: dict[str, Any], alive: int, null: int) -> NoReturn:
         socket.sethostname(config["hostname"])
         raise_loopback()
         abi = landlock_abi()
-        build_root(config["mounts"], config["proc_read_only"])
+        build_root(config)
     except (OSError, SetupError) as error:
         report(config, f"error {error}")
         os._exit(1)

@@ -20,6 +20,8 @@ _OWN_ETC = ("passwd", "group", "hosts", "nsswitch.conf")
 # Parts of /proc with settings of the whole machine. What runs inside has no capabilities, but where quantsweep runs as
 # root it still is the owner of these files, and their owner may write to them (runc keeps them read-only as well).
 _PROC_SETTINGS = ("acpi", "asound", "bus", "driver", "fs", "irq", "scsi", "sys", "sysrq-trigger")
+# Parts of /proc that tell of the host's keys and memory and that no capability guards, or that root may open.
+_PROC_SECRETS = ("kcore", "key-users", "keys", "latency_stats", "sched_debug", "slabinfo", "timer_list")
 _SHM_BYTES = 64 * 1024 * 1024
 
 
@@ -71,6 +73,11 @@ def mounts(workdir: Path, view: View, limits: Limits) -> tuple[Mount, ...]:
 def proc_read_only() -> tuple[str, ...]:
     """The paths in /proc that must be read-only inside."""
     return tuple(path for name in _PROC_SETTINGS if os.path.lexists(path := f"/proc/{name}"))
+
+
+def proc_hidden() -> tuple[str, ...]:
+    """The files in /proc that must not be readable inside."""
+    return tuple(path for name in _PROC_SECRETS if Path(path := f"/proc/{name}").is_file())
 
 
 def _system() -> list[Mount]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runners.sandbox.base import BOX, DEFAULT_LIMITS, SYSTEM_ONLY, Completed, Limits, SandboxFailed, View
-from runners.sandbox.layout import HOSTNAME, UID, mounts, proc_read_only
+from runners.sandbox.layout import HOSTNAME, UID, mounts, proc_hidden, proc_read_only
 from runners.sandbox.rlimits import rlimits
+from runners.sandbox.seccomp import seccomp_filter
 from runners.sandbox.supervise import Ended, holding, supervise
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ _OWN_PROCESSES = 2
 class NamespaceSandbox:
     """Each run in new user, mount, PID, network, IPC, UTS and cgroup namespaces (launcher.py)."""
 
-    isolation = "namespaces"
+    def __init__(self) -> None:
+        self._filter = seccomp_filter()
+        self.isolation = self._called(landlock=False)
 
     def run(
         self,
@@ -44,6 +47,8 @@ class NamespaceSandbox:
             "hostname": HOSTNAME,
             "mounts": [asdict(mount) for mount in mounts(workdir, view, limits)],
             "proc_read_only": list(proc_read_only()),
+            "proc_hidden": list(proc_hidden()),
+            "seccomp": self._filter or b"",
             "rlimits": rlimits(limits, own_processes=_OWN_PROCESSES),
             "argv": list(argv),
             "env": dict(env or {}),
@@ -64,7 +69,12 @@ class NamespaceSandbox:
             )
         finally:
             os.close(config_fd)
-        return _completed(ended, self)
+        if _has_landlock(ended.report):
+            self.isolation = self._called(landlock=True)
+        return _completed(ended)
+
+    def _called(self, *, landlock: bool) -> str:
+        return "+".join(("namespaces", *["landlock"] * landlock, *["seccomp"] * (self._filter is not None)))
 
 
 def _python() -> str:
@@ -73,15 +83,17 @@ def _python() -> str:
     return base
 
 
-def _completed(ended: Ended, sandbox: NamespaceSandbox) -> Completed:
+def _has_landlock(report: bytes) -> bool:
+    return any(line.startswith(b"landlock ") and line != b"landlock 0" for line in report.splitlines())
+
+
+def _completed(ended: Ended) -> Completed:
     """Read the launcher's report."""
     exit_code = signal = None
     started = False
     for line in ended.report.decode("utf-8", "replace").splitlines():
         word, _, rest = line.partition(" ")
-        if word == "landlock" and rest != "0":
-            sandbox.isolation = "namespaces+landlock"
-        elif word == "started":
+        if word == "started":
             started = True
         elif word == "exit":
             exit_code = int(rest)

@@ -3,22 +3,31 @@
 A sandbox dies with its parent by PR_SET_PDEATHSIG, and for the kernel the parent is the *thread* that started it. A
 worker thread that ends would take its sandbox along; this one does not end. It is a thread of our own because those of
 an executor end when the main thread does, with work still to do on others.
+
+Keyrings are a thread's as well: this one takes a new, empty session keyring before each start, so that no sandbox has
+the keys of this login, or those that an earlier one left.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
+import platform
 import queue
 import subprocess
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+from runners.sandbox.seccomp import number_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 Process = subprocess.Popen[bytes]
+
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 
 
 def spawn(argv: Sequence[str], *, env: Mapping[str, str], stdin: int, pass_fds: Sequence[int]) -> Process:
@@ -58,10 +67,18 @@ class _Spawner:
     def _work(self) -> None:
         while True:
             start, answer = self._asked.get()
+            _take_new_session_keyring()
             try:
                 answer.set_result(start())
             except BaseException as error:  # the thread must go on; the one who asked gets it
                 answer.set_exception(error)
+
+
+def _take_new_session_keyring() -> None:
+    """For this thread. A kernel without keys, or a container that forbids them, has none to protect."""
+    number = number_of("keyctl", platform.machine())
+    if number is not None:
+        ctypes.CDLL(None).syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 @functools.lru_cache(maxsize=1)

@@ -115,7 +115,7 @@ def main() -> None:
         "calls": [name for name, action in CALLS.items() if can(action)],
         "processes": len([path for path in Path("/proc").iterdir() if path.name.isdigit()]),
         "root": sorted(path.name for path in Path("/").iterdir()),
-        "process 1": Path("/proc/1/cmdline").read_text() + readable("/proc/1/environ"),
+        "process 1": readable("/proc/1/cmdline") + readable("/proc/1/environ") + readable("/proc/1/status"),
         "interfaces": [name for _, name in socket.if_nameindex()],
         "loopback": can(loopback),
         "no new privileges": "NoNewPrivs:\t1" in STATUS,

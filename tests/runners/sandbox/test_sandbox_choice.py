@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from runners.sandbox import SandboxFailed, SandboxUnavailable, bubblewrap, choose, namespaces, open_sandbox
+from runners.sandbox import Sandbox, SandboxFailed, SandboxUnavailable, bubblewrap, choose, namespaces, open_sandbox
 from runners.sandbox.advice import install_command, namespace_command
 from runners.sandbox.base import Completed, Limits, View
 from runners.sandbox.layout import Mount, mounts
 from runners.sandbox.rlimits import rlimits
+from runners.sandbox.seccomp import seccomp_filter
 from runners.sandbox.supervise import Ended
 
 ROOT = Path(__file__).parents[3]
@@ -162,19 +163,25 @@ def ended(report: bytes, **changes: Any) -> Ended:
 
 
 def test_report_of_the_launcher() -> None:
-    sandbox = namespaces.NamespaceSandbox()
     read = namespaces._completed
-    assert read(ended(b"landlock 0\nstarted\nexit 3\n"), sandbox).exit_code == 3
-    assert sandbox.isolation == "namespaces"
-    assert read(ended(b"landlock 7\nstarted\nsignal 11\n"), sandbox).signal == 11
-    assert sandbox.isolation == "namespaces+landlock"
-    assert read(ended(b"landlock 7\nstarted\n", limit="time_limit"), sandbox).status == "time_limit"
-    assert read(ended(b"landlock 7\nstarted\n"), sandbox).status == "signal"
+    assert read(ended(b"landlock 0\nstarted\nexit 3\n")).exit_code == 3
+    assert read(ended(b"landlock 7\nstarted\nsignal 11\n")).signal == 11
+    assert read(ended(b"landlock 7\nstarted\n", limit="time_limit")).status == "time_limit"
+    assert read(ended(b"landlock 7\nstarted\n")).status == "signal"
     with pytest.raises(SandboxFailed, match="could not be set up: mount /new: Permission denied"):
-        read(ended(b"error mount /new: Permission denied\n"), sandbox)
+        read(ended(b"error mount /new: Permission denied\n"))
     with pytest.raises(SandboxFailed, match="ended before the command was started") as caught:
-        read(ended(b""), sandbox)
+        read(ended(b""))
     assert caught.value.hint == "said"
+    assert namespaces._has_landlock(b"landlock 7\nstarted\n")
+    assert not namespaces._has_landlock(b"landlock 0\nstarted\n")
+
+
+def test_isolation_names_all_that_holds(sandbox: Sandbox, box: Path) -> None:
+    """The row must not claim a wall that this machine does not have."""
+    sandbox.run(["/bin/true"], workdir=box)
+    assert ("seccomp" in sandbox.isolation.split("+")) == (seccomp_filter() is not None)
+    assert sandbox.isolation.split("+")[0] in ("bubblewrap", "namespaces")
 
 
 def test_report_of_bubblewrap() -> None:
