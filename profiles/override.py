@@ -5,6 +5,7 @@ is obeyed); none is needed. For example:
 
     llama_server = "/opt/llama.cpp/bin/llama-server"
     models_dir = "/mnt/models"
+    pass_on = ["LD_PRELOAD"]             # variables that engines are to see, beside those of profiles/environment.py
 
     [device.cpu]
     leave_free = "4 GiB"
@@ -44,8 +45,9 @@ UNITS: dict[str, int] = {
     **{f"{prefix}iB": 2 ** (10 * power) for power, prefix in enumerate("KMGT", 1)},
 }
 QUANTITY = re.compile(r"^(\d+(?:\.\d+)?)\s*([kKMGT]?i?B)$")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 DEVICE_KEYS = ("leave_free", "leave_alone", "memory", "bandwidth")
-FILE_KEYS = ("llama_server", "models_dir", "device")
+FILE_KEYS = ("llama_server", "models_dir", "pass_on", "device")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Override:
     models_dir: str | None = None
     devices: Mapping[str, DeviceOverride] = field(default_factory=dict)
     path: Path | None = None
+    pass_on: frozenset[str] = frozenset()
 
 
 def default_path() -> Path:
@@ -165,7 +168,10 @@ def _parse(data: Mapping[str, Any], path: Path) -> Override:
     server, folder = (_text(data, key, path) for key in ("llama_server", "models_dir"))
     if server is not None and not (Path(server).is_file() and os.access(server, os.X_OK)):
         raise OverrideError(f"{path}: llama_server: {server} is no program that can be run")
-    return Override(server, folder, devices, path)
+    names = data.get("pass_on", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) and NAME.fullmatch(name) for name in names):
+        raise OverrideError(f"{path}: pass_on has to be a list of names of variables, such as ['LD_PRELOAD']")
+    return Override(server, folder, devices, path, frozenset(names))
 
 
 def _only(table: Mapping[str, Any], keys: tuple[str, ...], path: Path, where: str) -> None:

@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from profiles.environment import child_environment
 from quants.errors import QuantsError
 from quants.footprint import DeviceFootprint, Estimator, Footprint, FootprintSettings
 from quants.footprint.overhead import engine_overhead
@@ -171,7 +172,16 @@ def _asked(program: Path, _changed_ns: int) -> tuple[str, str]:
     texts = []
     for flag in ("--version", "--help"):
         try:
-            answer = subprocess.run([program, flag], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+            answer = subprocess.run(
+                [program, flag],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_TIMEOUT_S,
+                check=False,
+                env=child_environment(),
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise DryLoadError(f"{program} does not run: {error}", "Check the build") from error
         texts.append(answer.stdout + answer.stderr)
@@ -193,14 +203,21 @@ def _ask(program: Path) -> tuple[str, str]:
 def _run(program: Path, arguments: list[str], files: Sequence[HeaderFile]) -> str:
     """The planner's output for a sparse copy of the files."""
     # Crashes are reported by exit status; a debugger attached to each would only cost seconds.
-    environment = os.environ | {"GGML_NO_BACKTRACE": "1"}
+    environment = child_environment(GGML_NO_BACKTRACE="1")
     with tempfile.TemporaryDirectory(prefix="quantsweep-dryload-") as folder:
         paths = [_sparse(Path(folder), file) for file in files]
         argv = [str(program), "-m", str(paths[0]), *arguments]
         for _ in range(_TRIES):
             try:
                 answer = subprocess.run(
-                    argv, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=_TIMEOUT_S,
+                    check=False,
+                    env=environment,
                 )
             except (OSError, subprocess.TimeoutExpired) as error:
                 raise DryLoadError(f"{program} did not answer: {error}", "Use the estimate instead") from error

@@ -20,6 +20,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from profiles.environment import child_environment
 from runners.errors import RunnersError
 
 if TYPE_CHECKING:
@@ -101,13 +102,13 @@ class ServerProcess:
         environment: Mapping[str, str] | None = None,
         grace_s: float = 5.0,
     ) -> ServerProcess:
-        """Start `argv` with its output in `log_path` (made anew) and `environment` (None: ours).
+        """Start `argv` with its output in `log_path` (made anew) and `environment` (None: what ours may see).
 
         `grace_s` is how long it may take to end by itself when stopped. Raises `ProcessStartError`.
         """
         log_path.parent.mkdir(parents=True, exist_ok=True)
         token = uuid.uuid4().hex
-        variables = {**(os.environ if environment is None else environment), TOKEN_VARIABLE: token}
+        variables = {**(child_environment() if environment is None else environment), TOKEN_VARIABLE: token}
         with log_path.open("wb") as log:
             supervisor = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(_SUPERVISOR), str(os.getpid()), str(grace_s), *argv],

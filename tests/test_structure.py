@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.onewayout import ways_out
+from tests.onewayout import children, ways_out
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("orchestrator", "profiles", "quants", "results", "runners")
@@ -89,6 +89,25 @@ def test_there_is_one_exit_to_the_terminal(module: str) -> None:
 )
 def test_every_other_way_out_is_found(source: str) -> None:
     assert ways_out(source)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_child_inherits_a_stream_or_the_environment(module: str) -> None:
+    """`profiles.environment.child_environment()` is what a child may see; the environment is full of secrets."""
+    assert not children((ROOT / module).read_text())
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "subprocess.run(['ls'], env=e)",
+        "subprocess.Popen(a, stdout=1, stderr=2)",
+        "os.popen('ls')",
+        "partial(subprocess.run, a)",
+    ],
+)
+def test_a_child_that_inherits_is_found(source: str) -> None:
+    assert children(source)
 
 
 def test_the_schema_imports_nothing_of_ours() -> None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from profiles.environment import child_environment
 from runners.chat import (
     CancelledError,
     ChatError,
@@ -43,14 +43,14 @@ _TAIL_LINES = 20
 _WARM_UP_PROMPT = "Count from one to fifty in words, with a comma after each. " * 4
 _WARM_UP_TOKENS = 8
 _WARM_UP_TIMEOUT_S = 300.0
-# A variable of these would change the server's settings behind the spec's back.
-_FOREIGN_PREFIXES = ("LLAMA_ARG_", "LLAMA_LOG_", "LLAMA_API_KEY")
 
 
 def server_environment(**more: str) -> dict[str, str]:
-    """Our environment for a server: without llama.cpp's own variables, GPUs numbered as the driver numbers them."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_PREFIXES)}
-    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **kept, **more}
+    """The environment of a server: GPUs numbered as the driver numbers them, and none of llama.cpp's own variables.
+
+    LLAMA_ARG_* would change the server's settings behind the spec's back.
+    """
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **child_environment(), **more}
 
 
 def request_body(request: ChatRequest, *, model: str) -> dict[str, Any]:

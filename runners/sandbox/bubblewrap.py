@@ -145,7 +145,15 @@ def _tool(name: str, package: str) -> str:
 @cache
 def _options(bwrap: str) -> frozenset[str]:
     """The options that this version knows; Debian 11 and Ubuntu 22.04 lack some."""
-    text = subprocess.run([bwrap, "--help"], capture_output=True, text=True, check=False, timeout=10).stdout
+    text = subprocess.run(
+        [bwrap, "--help"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=10,
+        env={},
+    ).stdout
     return frozenset(word for word in text.split() if word.startswith("--"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -25,5 +26,12 @@ def remove_tree(path: Path) -> bool:
         remove = ["rm", "-rf", "--one-file-system", "--"]
         for command in (remove, ["chmod", "-R", "u+rwx", "--"], remove):
             if path.exists():
-                subprocess.run([*command, str(path)], check=False, capture_output=True, timeout=_TIMEOUT_S)
+                subprocess.run(
+                    [*command, str(path)],
+                    check=False,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    timeout=_TIMEOUT_S,
+                    env={"PATH": os.environ.get("PATH", os.defpath)},
+                )
     return not path.exists()

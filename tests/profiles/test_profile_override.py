@@ -83,7 +83,7 @@ def test_an_entry_about_no_device_is_named(tmp_path: Path) -> None:
     [
         ("device = ", "is no valid TOML"),
         ("llama_sever = 'x'", "unknown key 'llama_sever'; did you mean 'llama_server'?"),
-        ("zzz = 1", "there are: llama_server, models_dir, device"),
+        ("zzz = 1", "there are: llama_server, models_dir, pass_on, device"),
         ("device = 3", "tables, such as [device.nvidia-0]"),
         ("[device.cpu]\nleave_fre = '1 GiB'", "did you mean 'leave_free'?"),
         ("[device.cpu]\nleave_free = 4", "a quantity with its unit, such as '1.5 GiB', not 4"),
