@@ -23,7 +23,14 @@ from runners.engines.base import (
     LoadError,
     Served,
 )
-from runners.engines.llama_cpp import bring_up, cancelled_error, load_error, server_environment, timeout_error
+from runners.engines.llama_cpp import (
+    bring_up,
+    cancelled_error,
+    load_error,
+    new_key,
+    server_environment,
+    timeout_error,
+)
 from runners.process import ProcessStartError, ServerProcess
 
 if TYPE_CHECKING:
@@ -98,7 +105,8 @@ class EmbeddedEngine:
             raise LoadError("the embedded engine takes no extra_args", hint=hint, reason="bad_settings")
         alias = f"quantsweep-{uuid.uuid4().hex}"
         argv = [sys.executable, "-P", str(_CHILD), json.dumps(_child_settings(model, settings, alias, device))]
-        environment = server_environment(**_visible_devices(device))
+        key = new_key()
+        environment = server_environment(key, **_visible_devices(device))
         try:
             process = ServerProcess.start(argv, log_path=log_path, environment=environment)
         except ProcessStartError as error:
@@ -115,6 +123,7 @@ class EmbeddedEngine:
             kind=KIND,
             base_url=base_url,
             alias=alias,
+            key=key,
             engine_build=there.build,
             settings=settings,
             cancelled=cancelled,

@@ -2,7 +2,8 @@
 
 Run by path, so that it needs nothing of ours on its import path: `python -P embedded_child.py JSON`, where JSON holds
 the settings `serve` reads; or `--devices`, which prints the devices xllamacpp can use as JSON. Where it listens goes to
-the descriptor that QUANTSWEEP_STATUS_FD names, as one JSON line, once the model is loaded.
+the descriptor that QUANTSWEEP_STATUS_FD names, as one JSON line, once the model is loaded. It answers those who have
+the key in LLAMA_API_KEY.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ def _parameters(settings: dict[str, Any]) -> Any:
     parameters.model_alias = {settings["alias"]}
     parameters.hostnames = ["127.0.0.1"]
     parameters.port = 0
+    # Not among the settings: those stand on the command line, which every user of the machine can read.
+    parameters.api_keys = [os.environ["LLAMA_API_KEY"]]
     parameters.offline = True
     parameters.verbosity = 4  # from here on llama.cpp logs the sizes of its buffers
     parameters.fit_params = False  # it would change the settings to make the model fit

@@ -3,6 +3,9 @@
 Bringing one up is always the same: wait for /health, see that it is ours and not a stranger on the same port, ask it
 what it has, warm it up, read its buffers from the log. If any of it fails, the process is gone when the error arrives.
 
+A server of ours answers whoever has the key that was made for this start, and nobody else of this machine's users. It
+reaches the server by its environment, so no list of processes shows it.
+
 The prompt cache is off for the server and again in every request: a cell sends the same prompt for every seed, and a
 cached prompt makes prefill look infinite (shared by all but the first seed).
 """
@@ -11,7 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import secrets
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from profiles.environment import child_environment
@@ -39,18 +44,25 @@ if TYPE_CHECKING:
 
 _DEATH_NOTICE_S = 2.0
 _TAIL_LINES = 20
+KEY_VARIABLE = "LLAMA_API_KEY"
 # Long enough for the batched kernels, short enough for a large model on a CPU.
 _WARM_UP_PROMPT = "Count from one to fifty in words, with a comma after each. " * 4
 _WARM_UP_TOKENS = 8
 _WARM_UP_TIMEOUT_S = 300.0
 
 
-def server_environment(**more: str) -> dict[str, str]:
-    """The environment of a server: GPUs numbered as the driver numbers them, and none of llama.cpp's own variables.
+def server_environment(key: str | None = None, **more: str) -> dict[str, str]:
+    """The environment of a server: GPUs numbered as the driver numbers them, and of llama.cpp's own variables `key`.
 
     LLAMA_ARG_* would change the server's settings behind the spec's back.
     """
-    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **child_environment(), **more}
+    ours = {} if key is None else {KEY_VARIABLE: key}
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **child_environment(), **ours, **more}
+
+
+def new_key() -> str:
+    """A key for one start of one server. llama.cpp logs the last four characters of its key; these say nothing."""
+    return f"{secrets.token_urlsafe(32)}-key"
 
 
 def request_body(request: ChatRequest, *, model: str) -> dict[str, Any]:
@@ -74,7 +86,9 @@ def request_body(request: ChatRequest, *, model: str) -> dict[str, Any]:
 class LlamaCppServed:
     """A loaded model behind llama.cpp's HTTP server. Follows `runners.engines.base.Served`."""
 
-    def __init__(self, process: ServerProcess, *, kind: str, base_url: str, alias: str, engine_build: str) -> None:
+    def __init__(
+        self, process: ServerProcess, *, kind: str, base_url: str, alias: str, key: str, engine_build: str
+    ) -> None:
         self.base_url: str | None = base_url
         self.pid: int | None = process.pid
         self.load_s = 0.0
@@ -87,6 +101,7 @@ class LlamaCppServed:
         self._kind = kind
         self._url = base_url
         self._alias = alias
+        self._key = key
         self._stopping = False
 
     def chat(
@@ -101,7 +116,14 @@ class LlamaCppServed:
             raise self._gone(None)
         body = request_body(request, model=self._alias)
         try:
-            result = stream_chat(self._url, body, timeout_s=request.timeout_s, cancelled=cancelled, on_event=on_event)
+            result = stream_chat(
+                self._url,
+                body,
+                timeout_s=request.timeout_s,
+                cancelled=cancelled,
+                on_event=on_event,
+                key=self._key,
+            )
         except TransportError as error:
             # The kernel closes a dying process's sockets before it reports the death.
             if self._stopping or self._process.wait(_DEATH_NOTICE_S):
@@ -146,23 +168,25 @@ def bring_up(
     kind: str,
     base_url: str,
     alias: str,
+    key: str,
     engine_build: str,
     settings: EngineSettings,
     cancelled: threading.Event | None,
 ) -> LlamaCppServed | None:
-    """Wait until `process` answers at `base_url`, and make a served model of it.
+    """Wait until `process` answers at `base_url`, to `key` alone, and make a served model of it.
 
     None: somebody else answers there (two programs were given the same port). Raises `LoadError`. Whoever does not
     get a served model finds the process stopped.
     """
-    served = LlamaCppServed(process, kind=kind, base_url=base_url, alias=alias, engine_build=engine_build)
+    served = LlamaCppServed(process, kind=kind, base_url=base_url, alias=alias, key=key, engine_build=engine_build)
     try:
         ready_s = _wait_ready(process, kind, base_url, settings.load_timeout_s, cancelled)
-        if not _is_ours(base_url, alias):
+        if not _is_ours(base_url, alias, key):
             process.stop()
             return None
+        _require_lock(process, kind, base_url)
         served.load_s = ready_s - process.spawned_s
-        served.context = _context(base_url) or settings.context
+        served.context = _context(base_url, key) or settings.context
         served.warm_up = _warm_up(served, cancelled)
         served.buffers = parse_buffers(read_log(process.log_path))
     except BaseException:
@@ -213,18 +237,36 @@ def _wait_ready(
         pause_s = min(0.1, max(0.004, (time.monotonic() - process.spawned_s) * 0.02))
 
 
-def _is_ours(base_url: str, alias: str) -> bool:
+def _require_lock(process: ServerProcess, kind: str, base_url: str) -> None:
+    """Raise `LoadError` unless the server refuses who comes without the key.
+
+    Older builds list models and properties to everybody, so it is a completion that is asked for; an empty one, which
+    a server without a lock refuses for another reason.
+    """
+    status = 0
+    with contextlib.suppress(OSError):
+        status, _ = get_json(base_url, "/v1/chat/completions", body="{}", timeout_s=30.0)
+    if status == HTTPStatus.UNAUTHORIZED:
+        return
+    if not process.is_alive():
+        raise load_error(process, kind)
+    message = f"{kind} answers every user of this machine: it asks for no key"
+    hint = f"use a newer build of llama.cpp: one that knows {KEY_VARIABLE}"
+    raise LoadError(message, hint=hint, log_tail=process.tail(_TAIL_LINES))
+
+
+def _is_ours(base_url: str, alias: str, key: str) -> bool:
     try:
-        _, models = get_json(base_url, "/v1/models")
+        _, models = get_json(base_url, "/v1/models", key=key)
         return alias in {entry.get("id") for entry in models["data"]}
     except (OSError, KeyError, TypeError, AttributeError):
         return False
 
 
-def _context(base_url: str) -> int | None:
+def _context(base_url: str, key: str) -> int | None:
     """Tokens of context for each slot, as the server says."""
     try:
-        _, properties = get_json(base_url, "/props")
+        _, properties = get_json(base_url, "/props", key=key)
         return int(properties["default_generation_settings"]["n_ctx"])
     except (OSError, KeyError, TypeError, ValueError):
         return None

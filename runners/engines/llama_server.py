@@ -17,7 +17,7 @@ from runners.engines.base import (
     LoadError,
     Served,
 )
-from runners.engines.llama_cpp import bring_up, server_environment
+from runners.engines.llama_cpp import bring_up, new_key, server_environment
 from runners.engines.llama_flags import command_line
 from runners.engines.llama_log import port_was_taken
 from runners.engines.llama_program import Program, examine
@@ -132,10 +132,11 @@ def _attempt(
 ) -> Served | None:
     """One start; None if another program got the port first."""
     port = _free_port()
+    key = new_key()
     alias = f"quantsweep-{uuid.uuid4().hex}"
     argv = command_line(program, model, settings, port=port, alias=alias, device=device)
     try:
-        process = ServerProcess.start(argv, log_path=log_path, environment=server_environment())
+        process = ServerProcess.start(argv, log_path=log_path, environment=server_environment(key))
     except ProcessStartError as error:
         raise EngineUnavailableError(error.message, error.hint) from None
     if on_spawn is not None:
@@ -146,6 +147,7 @@ def _attempt(
             kind=KIND,
             base_url=f"http://127.0.0.1:{port}",
             alias=alias,
+            key=key,
             engine_build=program.build,
             settings=settings,
             cancelled=cancelled,

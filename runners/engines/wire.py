@@ -85,19 +85,28 @@ def _connection(base_url: str, timeout_s: float) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=timeout_s)
 
 
-def get_json(base_url: str, path: str, *, timeout_s: float = 5.0) -> tuple[int, Any]:
-    """The status of a GET and its body as JSON (None if it is none). Raises `OSError` if there was no answer."""
+def _headers(key: str | None) -> dict[str, str]:
+    return {"Content-Type": "application/json"} | ({} if key is None else {"Authorization": f"Bearer {key}"})
+
+
+def get_json(
+    base_url: str, path: str, *, key: str | None = None, body: str | None = None, timeout_s: float = 5.0
+) -> tuple[int, Any]:
+    """The status of a GET (a POST of `body`, if there is one) and its answer as JSON (None if it is none).
+
+    `key` is the server's, None to ask without one. Raises `OSError` if there was no answer.
+    """
     connection = _connection(base_url, timeout_s)
     try:
-        connection.request("GET", path)
+        connection.request("GET" if body is None else "POST", path, body, _headers(key))
         response = connection.getresponse()
-        body = response.read()
+        answer = response.read()
     except http.client.HTTPException as error:
         raise OSError(f"{base_url}{path}: {type(error).__name__}") from error
     finally:
         connection.close()
     try:
-        return response.status, json.loads(body)
+        return response.status, json.loads(answer)
     except ValueError:
         return response.status, None
 
@@ -110,13 +119,14 @@ def stream_chat(
     cancelled: threading.Event | None = None,
     on_event: OnEvent | None = None,
     path: str = "/v1/chat/completions",
+    key: str | None = None,
 ) -> ChatResult:
     """POST `body` and read the stream to its end. Raises a `ChatError`, with what had arrived, if it ends otherwise."""
     started_s = time.monotonic()
     reply = ReplyBuilder(started_s=started_s, on_event=on_event)
     connection = _connection(base_url, min(_CONNECT_TIMEOUT_S, timeout_s))
     try:
-        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        connection.request("POST", path, json.dumps(body), _headers(key))
         reader = _TimedReader(connection.sock, started_s + timeout_s, cancelled)
         _read_stream(reader, reply)
     except ServerSaidError as error:

@@ -8,6 +8,7 @@ What is real: loading, the protocol, streaming, timings, errors, the log. What i
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import stat
 import sys
@@ -84,6 +85,7 @@ def _parameters(given: argparse.Namespace) -> Any:
     parameters.model_alias = {given.alias}
     parameters.hostnames = [given.host]
     parameters.port = int(given.port)
+    parameters.api_keys = [key] if (key := os.environ.get("LLAMA_API_KEY")) else []
     parameters.verbosity = int(given.verbosity or 3)
     parameters.fit_params = given.fit != "off"
     parameters.cache_prompt = not given.no_cache_prompt

@@ -309,6 +309,17 @@ class TestPorts:
             first.stop()
 
 
+def test_a_build_that_asks_for_no_key_is_not_used(llama_server: Path, tiny_model: Path, tmp_path: Path) -> None:
+    program = tmp_path / "llama-server"
+    program.write_text(f'#!/bin/sh\nunset LLAMA_API_KEY\nexec "{llama_server}" "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    engine = get_engine("llama-server", binary=str(program))
+    with pytest.raises(LoadError, match="answers every user of this machine") as caught:
+        engine.load(tiny_model, EngineSettings(context=256, threads=1), log_path=tmp_path / "log")
+    assert "newer build" in caught.value.hint
+    assert not list(tmp_path.glob("*.server.json"))
+
+
 class TestRegistry:
     def test_kinds(self) -> None:
         assert engine_kinds() == ["embedded", "llama-server"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -24,6 +25,8 @@ from runners.chat import (
     ServerCrashError,
 )
 from runners.engines.base import EngineInfo, EngineSettings, LoadError, Served
+from runners.engines.llama_cpp import new_key
+from runners.engines.wire import get_json
 from runners.outcomes import Outcome
 from runners.timing import measure
 
@@ -77,6 +80,43 @@ def test_it_listens_on_loopback_only(served: Served) -> None:
     assert served.pid is not None
     listening = [c for c in psutil.Process(served.pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
     assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
+
+
+def key_of(served: Served) -> str:
+    key = served._key  # type: ignore[attr-defined]  # no part of the protocol: only the server's own client needs it
+    assert isinstance(key, str)
+    return key
+
+
+@pytest.mark.parametrize("key", [None, "", "guessed", "guessed-key"])
+def test_nobody_without_the_key_is_served(served: Served, key: str | None) -> None:
+    """Any user of the machine can connect to a port on loopback."""
+    assert served.base_url is not None
+    body = json.dumps({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1})
+    paths = ["/v1/chat/completions", "/completion", "/tokenize", "/props", "/slots"]
+    for path in paths:
+        status, _ = get_json(served.base_url, path, key=key, body=None if path in {"/props", "/slots"} else body)
+        assert status == 401, path
+    assert get_json(served.base_url, paths[0], key=key_of(served), body=body)[0] == 200
+
+
+def test_no_list_of_processes_and_no_log_tells_the_key(served: Served) -> None:
+    key = key_of(served)
+    assert len(key) > 40
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            assert key not in " ".join(process.cmdline())
+    assert served.log_path is not None
+    log = served.log_path.read_text(encoding="utf-8", errors="replace")
+    assert key not in log
+    assert "api_keys: ****-key" in log  # all that llama.cpp ever logs of it
+    for part in range(len(key) - 10):
+        assert key[part : part + 6] not in log
+    assert key not in repr(vars(served)).replace(f"'_key': '{key}'", "")
+
+
+def test_every_start_has_a_key_of_its_own() -> None:
+    assert len({new_key() for _ in range(100)}) == 100
 
 
 def test_a_reply_is_streamed_and_measured(served: Served) -> None:
@@ -347,7 +387,8 @@ class TestModelsThatDoNotLoad:
 def test_the_server_speaks_what_the_reference_says(served: Served) -> None:
     """What our parsing takes for granted, seen on the wire: a first chunk with a role only, counts on each chunk."""
     body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 3, "stream": True, "timings_per_token": True}
-    request = urllib.request.Request(f"{served.base_url}/v1/chat/completions", json.dumps(body).encode())
+    key = {"Authorization": f"Bearer {key_of(served)}"}
+    request = urllib.request.Request(f"{served.base_url}/v1/chat/completions", json.dumps(body).encode(), key)
     with urllib.request.urlopen(request) as response:
         lines = [line for line in response.read().split(b"\n") if line]
     assert lines[-1] == b"data: [DONE]"
