@@ -55,7 +55,10 @@ class LeaseReady:
 
 @dataclass(frozen=True, slots=True)
 class AttemptOffered:
-    """A node has a complete row. It may come from a spool that outlived an earlier driver: then `lease_id` is None."""
+    """A node has a complete row. It may come from a spool that outlived an earlier driver: then `lease_id` is None.
+
+    `hostname` and `device_id` say where it was made, `reason` what failed where it is a failure.
+    """
 
     job_id: str
     attempt: int
@@ -64,6 +67,9 @@ class AttemptOffered:
     duration_s: float
     hardware_class: str
     lease_id: str | None = None
+    hostname: str = ""
+    device_id: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +83,29 @@ class LeaseEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class QuarantineOver:
+    """The time of a `Quarantine` has passed: the slot may be tried again."""
+
+    hostname: str
+    device_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequested:
     """A person, or a disk that is full, wants the sweep to end; what is finished is kept."""
 
 
-Event = NodeJoined | NodeSilent | NodeBack | NodeLost | LeaseReady | AttemptOffered | LeaseEnded | StopRequested
+Event = (
+    NodeJoined
+    | NodeSilent
+    | NodeBack
+    | NodeLost
+    | LeaseReady
+    | AttemptOffered
+    | LeaseEnded
+    | QuarantineOver
+    | StopRequested
+)
 
 # --- instructions: what the driver is to do -------------------------------------------------------------------
 
@@ -130,14 +154,54 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class CommitUnrun:
-    """Write a final row for a job that could not be run: its model never loaded, as often as it was tried."""
+    """Write a final row for a job that could not be run; the place is where that was tried last."""
 
     job_id: str
     attempt: int
     outcome: str
     reason: str
-    node_id: str
+    hostname: str
     device_id: str
 
 
-Instruction = StartLease | AssignJob | CloseLease | CancelLease | Commit | CommitUnrun
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The row that was offered is in the store already: the node need not keep it."""
+
+    job_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """Remember this failure over a restart of the driver: it has no row.
+
+    Attributes:
+        kind: `cell`: the cell could not be served at the place; `cell_loss`, `job_loss`: the node was lost, and this
+            ran there alone; `suspect`: the node was lost, and this job was one of several.
+        subject: the cell's or the job's id.
+        hostname: of the place.
+        device_id: of the place.
+        reason: a sentence.
+        outcome: how it ended, for `cell`.
+    """
+
+    kind: Literal["cell", "cell_loss", "job_loss", "suspect"]
+    subject: str
+    hostname: str
+    device_id: str
+    reason: str
+    outcome: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Nothing is started on the slot for `seconds`; then `QuarantineOver` is due. `reason` is its last failure."""
+
+    hostname: str
+    device_id: str
+    seconds: float
+    reason: str
+
+
+Instruction = StartLease | AssignJob | CloseLease | CancelLease | Commit | CommitUnrun | Drop | Blame | Quarantine

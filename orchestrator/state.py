@@ -1,77 +1,35 @@
 """The state machine of a sweep: events in, instructions out, no I/O, no clock, no Ray.
 
-Invariants, checked by `tests/orchestrator/test_state.py` over random histories:
+Invariants, checked by `tests/orchestrator/test_state.py` over random histories (`SweepState.validate`):
 
-- a job has one final row: once it is `done`, no second final `Commit` for it is ever issued;
-- an attempt number is given out once, also across restarts;
+- a job has one final row: once it is done, a second final `Commit` is issued only where the first was a failure of the
+  infrastructure and this one is not;
+- an attempt number is given out once, also across restarts, and a row that is kept is never counted again;
 - a slot has one lease; a lease is for one cell; a job is assigned to one lease at a time;
-- when no more events can come, every job is done or its cell is in `unplaced()`, with a reason a slot.
+- when no more events can come, every job is done or its cell is in `unplaced()`, with a reason a slot; and a job that
+  some slot could have run is not given up (`orchestrator.blame` has the rules).
+
+An event costs the same however many jobs there are: see `orchestrator.schedule`.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from orchestrator import blame
 from orchestrator import events as ev
-from orchestrator.placement import Need, Slot, SlotId, choose, job_estimate_s, why_not, worth_splitting
+from orchestrator.leases import LeaseBook
+from orchestrator.placement import why_not
+from orchestrator.records import Cell, Health, Job, Station, Where
+from orchestrator.restore import INFRASTRUCTURE, Restorer
+from orchestrator.schedule import Schedule, open_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
-    from quants.fit import Verdict
-
-PREFETCH = 2
-"""Jobs that a lease holds: the one that runs, and the next, so that no server waits for the driver."""
-INFRASTRUCTURE = "infrastructure"
-
-
-@dataclass(slots=True)
-class _Job:
-    job_id: str
-    cell_id: str
-    attempts: int = 0  # the highest attempt number given out
-    failures: int = 0  # attempts that ended with the infrastructure's failure
-    lease_id: str | None = None
-    done: bool = False
-
-
-@dataclass(slots=True)
-class _Cell:
-    cell_id: str
-    file_bytes: int
-    waiting: deque[str] = field(default_factory=deque)
-    load_failures: int = 0
-    failed_slots: set[SlotId] = field(default_factory=set)
-    hardware_class: str | None = None
-    job_seconds: float = 0.0
-    jobs_timed: int = 0
-    load_s: float | None = None
-
-    @property
-    def job_s(self) -> float | None:
-        return self.job_seconds / self.jobs_timed if self.jobs_timed else None
-
-
-@dataclass(slots=True)
-class _Lease:
-    lease_id: str
-    cell_id: str
-    slot_id: SlotId
-    jobs: list[str] = field(default_factory=list)
-    ready: bool = False
-    closing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class CommittedAttempt:
-    """A row that is in the store: what the state needs to know of it."""
-
-    job_id: str
-    attempt: int
-    final: bool
-    used_a_try: bool
+    from orchestrator.placement import SlotId
+    from orchestrator.records import Lease, Place
+    from orchestrator.restore import CommittedAttempt
 
 
 class SweepState:
@@ -80,36 +38,36 @@ class SweepState:
     def __init__(self, cells: Iterable[tuple[str, int]], jobs: Iterable[tuple[str, str]], *, retries: int) -> None:
         """`cells` are (cell_id, file_bytes), `jobs` are (job_id, cell_id), both in the order of the plan."""
         self._retries = retries
-        self._cells = {cell_id: _Cell(cell_id, file_bytes) for cell_id, file_bytes in cells}
-        self._jobs = {job_id: _Job(job_id, cell_id) for job_id, cell_id in jobs}
-        self._slots: dict[SlotId, Slot] = {}
-        self._verdicts: dict[str, dict[SlotId, Verdict]] = {cell_id: {} for cell_id in self._cells}
-        self._silent: set[str] = set()
-        self._leases: dict[str, _Lease] = {}
-        self._lease_number = 0
+        self._cells = {cell_id: Cell(cell_id, file_bytes) for cell_id, file_bytes in cells}
+        self._jobs = {job_id: Job(job_id, cell_id) for job_id, cell_id in jobs}
+        self._health: dict[Place, Health] = {}
+        self._schedule = Schedule(self._cells, self._jobs, retries=retries)
+        self._book = LeaseBook(self._cells, self._jobs, self._schedule, retries=retries)
+        self._idle: dict[SlotId, None] = {}  # slots that fell free in this event
+        self._done = 0
         self._stopping = False
         for job in self._jobs.values():
-            self._cells[job.cell_id].waiting.append(job.job_id)
+            cell = self._cells[job.cell_id]
+            cell.waiting.append(job.job_id)
+            cell.open += 1
+            self._schedule.unserved[cell.cell_id] = None
+            self._schedule.parked[cell.cell_id] = None
 
-    # --- restoring --------------------------------------------------------------------------------------------
+    def restore(
+        self, committed: Iterable[CommittedAttempt], journal: Iterable[Mapping[str, object]], *, forgive: bool = False
+    ) -> None:
+        """Brings the state to where an earlier driver left it: the store says what is done, the journal what else was.
 
-    def restore(self, committed: Sequence[CommittedAttempt], journal: Iterable[Mapping[str, object]]) -> None:
-        """Folds what an earlier driver left: the store says what is done, the journal which numbers were given out."""
+        `forgive` forgets every failure: jobs and cells that are not done get all their tries again.
+        """
+        restorer = Restorer(self._cells, self._jobs, forgive=forgive)
         for row in committed:
-            if (job := self._jobs.get(row.job_id)) is None:
-                continue
-            job.attempts = max(job.attempts, row.attempt)
-            job.failures += row.used_a_try
-            if row.final:
-                self._finish(job)
+            if (finished := restorer.take_row(row)) is not None:
+                self._finish(finished, failed=row.outcome_class == INFRASTRUCTURE)
         for line in journal:
-            lease = line.get("lease_id")
-            if isinstance(lease, str) and lease.startswith("L"):
-                self._lease_number = max(self._lease_number, int(lease[1:]))
-            assigned = self._jobs.get(str(line.get("job_id")))
-            if assigned is not None and line["event"] in {"assigned", "failed_unrun"}:
-                attempt = line.get("attempt")
-                assigned.attempts = max(assigned.attempts, attempt if isinstance(attempt, int) else 0)
+            restorer.take_line(line)
+        restorer.finish()
+        self._book.last_number = restorer.last_lease
 
     # --- questions --------------------------------------------------------------------------------------------
 
@@ -121,17 +79,17 @@ class SweepState:
     @property
     def jobs_done(self) -> int:
         """How many have their final row."""
-        return sum(job.done for job in self._jobs.values())
+        return self._done
 
     @property
     def complete(self) -> bool:
         """Whether every job has its final row."""
-        return all(job.done for job in self._jobs.values())
+        return self._done == len(self._jobs)
 
     @property
     def idle(self) -> bool:
-        """Whether no lease is alive: nothing more happens unless a node joins."""
-        return not self._leases
+        """Whether no lease is alive: nothing more happens unless a node joins, or a quarantine ends."""
+        return not self._book.leases
 
     @property
     def stopping(self) -> bool:
@@ -140,18 +98,39 @@ class SweepState:
 
     def leases(self) -> dict[str, tuple[str, SlotId]]:
         """The leases that are alive: lease id to cell id and slot."""
-        return {lease.lease_id: (lease.cell_id, lease.slot_id) for lease in self._leases.values()}
+        return {lease.lease_id: (lease.cell_id, lease.station.slot_id) for lease in self._book.leases.values()}
+
+    def leases_on(self, node_id: str) -> list[str]:
+        """The leases that are alive on a node."""
+        return [lease.lease_id for lease in self._book.leases.values() if lease.station.node_id == node_id]
+
+    def waits_for_quarantine(self) -> bool:
+        """Whether a slot in quarantine may serve what is left once that is over."""
+        return any(
+            station.health.quarantined and not station.silent
+            for cell_id in self._schedule.parked
+            for station in blame.slots_with_tries(self._cells[cell_id], self._retries)
+        )
 
     def unplaced(self) -> dict[str, list[str]]:
         """The cells that wait and that no known slot can serve, with a sentence for each slot."""
         found = {}
-        for cell in self._cells.values():
-            if cell.waiting and not any(lease.cell_id == cell.cell_id for lease in self._leases.values()):
-                need = self._need(cell)
-                reasons = [why_not(need, slot) for slot in self._slots.values()]
-                if all(reasons):
-                    found[cell.cell_id] = [reason for reason in reasons if reason]
+        for cell_id in self._schedule.parked:
+            cell = self._cells[cell_id]
+            if cell.open and not self._schedule.candidates(cell):
+                found[cell_id] = [self._why_not(cell, station) for station in self._schedule.stations.values()]
         return found
+
+    def _why_not(self, cell: Cell, station: Station) -> str:
+        where = "/".join(station.place)
+        if (reason := why_not(cell.verdicts.get(station.slot_id), station.slot)) is not None:
+            return reason
+        if not blame.tries_left(cell, station, self._retries):
+            times, reason = cell.tries[station.place], cell.reasons[station.place][1]
+            return f"{where}: could not be served there {times} times: {reason}"
+        if station.health.quarantined:
+            return f"{where}: in quarantine: {station.health.reason}"
+        return f"{where}: does not answer" if station.silent else f"{where}: its jobs failed there"
 
     # --- events -----------------------------------------------------------------------------------------------
 
@@ -159,187 +138,306 @@ class SweepState:
         """Takes in what happened; returns what the driver is to do now, in order."""
         out: list[ev.Instruction] = []
         match event:
+            case ev.AttemptOffered():
+                self._offer(event, out)
+            case ev.LeaseReady():
+                self._ready(event, out)
+            case ev.LeaseEnded():
+                self._end(event, out)
             case ev.NodeJoined():
                 self._join(event)
             case ev.NodeSilent():
-                self._silent.add(event.node_id)
+                self._silence(event.node_id, out)
             case ev.NodeBack():
-                self._silent.discard(event.node_id)
+                self._hear_again(event.node_id, out)
             case ev.NodeLost():
                 self._lose(event, out)
-            case ev.LeaseReady():
-                if (lease := self._leases.get(event.lease_id)) is not None:
-                    lease.ready = True
-                    self._cells[lease.cell_id].load_s = event.load_s
-            case ev.AttemptOffered():
-                self._offer(event, out)
-            case ev.LeaseEnded():
-                self._end(event, out)
+            case ev.QuarantineOver():
+                self._release_slot((event.hostname, event.device_id))
             case ev.StopRequested():
                 self._stopping = True
-                out += [ev.CancelLease(lease_id) for lease_id in self._leases]
+                for lease in self._book.leases.values():
+                    lease.closing = True
+                    out.append(ev.CancelLease(lease.lease_id))
         if not self._stopping:
-            self._feed(out)
-            self._schedule(out)
+            self._serve(out)
+        self._idle.clear()
         return out
+
+    # --- nodes ------------------------------------------------------------------------------------------------
 
     def _join(self, event: ev.NodeJoined) -> None:
         for slot in event.slots:
-            self._slots[slot.slot_id] = slot
+            place = slot.hostname, slot.slot_id[1]
+            self._schedule.add(Station(slot, place, self._health.setdefault(place, Health())))
+            self._idle[slot.slot_id] = None
         for cell_id, by_device in event.verdicts.items():
+            cell = self._cells[cell_id]
             for device_id, verdict in by_device.items():
-                self._verdicts[cell_id][event.node_id, device_id] = verdict
+                slot_id = event.node_id, device_id
+                cell.verdicts[slot_id] = verdict
+                if (
+                    slot_id in self._schedule.stations
+                    and why_not(verdict, self._schedule.stations[slot_id].slot) is None
+                ):
+                    cell.able[slot_id] = self._schedule.stations[slot_id]
+        self._schedule.changed()
+
+    def _feed_node(self, node_id: str, out: list[ev.Instruction]) -> None:
+        for station in self._stations_of(node_id):
+            if station.lease is not None:
+                self._book.feed(station.lease, out)
+
+    def _stations_of(self, node_id: str) -> list[Station]:
+        return [station for station in self._schedule.stations.values() if station.node_id == node_id]
+
+    def _silence(self, node_id: str, out: list[ev.Instruction]) -> None:
+        for station in self._stations_of(node_id):
+            station.silent = True
+            self._schedule.disperse(station)
+        self._settle_parked(out)
+        self._schedule.changed()
+
+    def _hear_again(self, node_id: str, out: list[ev.Instruction]) -> None:
+        for station in self._stations_of(node_id):
+            station.silent = False
+            if station.lease is None:
+                self._idle[station.slot_id] = None
+            else:
+                self._book.feed(station.lease, out)
+        self._schedule.changed()
 
     def _lose(self, event: ev.NodeLost, out: list[ev.Instruction]) -> None:
-        self._silent.discard(event.node_id)
-        for slot_id in [slot_id for slot_id in self._slots if slot_id[0] == event.node_id]:
-            del self._slots[slot_id]
-            for verdicts in self._verdicts.values():
-                verdicts.pop(slot_id, None)
-        for lease in [lease for lease in self._leases.values() if lease.slot_id[0] == event.node_id]:
-            del self._leases[lease.lease_id]
-            # Only the job that ran is suspected of the loss. It gets no row while it may be tried again: its
-            # finished row may lie in the node's spool, and is taken when the node comes back.
-            running = self._jobs[lease.jobs[0]] if lease.ready and lease.jobs else None
-            self._release(lease)
-            if running is not None and not running.done:
-                running.failures += 1
-                if running.failures > self._retries:
-                    reason = f"its node was lost {running.failures} times: {event.reason}"
-                    self._give_up(running, "node_lost", reason, lease.slot_id, out)
+        stations = self._stations_of(event.node_id)
+        leases = [station.lease for station in stations if station.lease is not None]
+        running = [(self._jobs[lease.jobs[0]], lease.station.place) for lease in leases if lease.ready and lease.jobs]
+        running = [(job, place) for job, place in running if job.where is Where.LEASED]
+        loading = [lease for lease in leases if not lease.ready]
+        for lease in leases:
+            lease.station.lease = None
+            self._book.drop(lease)
+        for station in stations:
+            self._schedule.remove(station)
+        suspect = self._book.suspects.pop(event.node_id, None)
+        if any(job.job_id == suspect for job, _ in running):
+            running, loading = [(job, place) for job, place in running if job.job_id == suspect], []
+        alone = len(running) + len(loading) == 1
+        for lease in loading:
+            self._blame_load(lease, event.reason, out, alone=alone)
+        for job, place in running:
+            self._blame_loss(job, place, event.reason, out, alone=alone)
+        for lease in leases:
+            self._book.put_back(lease)
+            self._settle(self._cells[lease.cell_id], out)
+        self._settle_parked(out)
+        self._schedule.changed()
+
+    def _blame_load(self, lease: Lease, reason: str, out: list[ev.Instruction], *, alone: bool) -> None:
+        cell, place = self._cells[lease.cell_id], lease.station.place
+        reason = f"the node was lost while it loaded: {reason}"
+        blame.not_served(cell, place, lease.station.health, "node_lost", reason)
+        cell.losses += alone
+        out.append(ev.Blame("cell_loss" if alone else "cell", cell.cell_id, *place, reason, "node_lost"))
+
+    def _blame_loss(self, job: Job, place: Place, reason: str, out: list[ev.Instruction], *, alone: bool) -> None:
+        """Takes in that a node was lost while the job ran there.
+
+        The job gets no row while it may be tried again: its finished row may lie in the node's spool, and is taken
+        when the node comes back.
+        """
+        record = job.record()
+        record.suspected += 1
+        if not alone:
+            out.append(ev.Blame("suspect", job.job_id, *place, reason))
+            return
+        record.losses += 1
+        blame.failed(job, place, None, None, reason)
+        out.append(ev.Blame("job_loss", job.job_id, *place, reason))
+        if blame.is_given_up(job, self._cells[job.cell_id], self._retries):
+            reason = f"its node was lost {record.losses} times while it ran: {reason}"
+            self._give_up(job, "node_lost", reason, place, out)
+
+    def _release_slot(self, place: Place) -> None:
+        if (health := self._health.get(place)) is None:
+            return
+        health.quarantined = False
+        for station in self._schedule.stations.values():
+            if station.health is health and station.lease is None:
+                self._idle[station.slot_id] = None
+        self._schedule.changed()
+
+    def _check_health(self, station: Station, out: list[ev.Instruction]) -> None:
+        if not blame.should_quarantine(station.health):
+            return
+        seconds = blame.quarantine(station.health)
+        out.append(ev.Quarantine(*station.place, seconds, station.health.reason))
+        for other in self._schedule.stations.values():
+            if other.health is station.health:
+                self._schedule.disperse(other)
+        if station.lease is not None:
+            self._book.cancel(station.lease, out)
+
+    # --- leases -----------------------------------------------------------------------------------------------
+
+    def _ready(self, event: ev.LeaseReady, out: list[ev.Instruction]) -> None:
+        if (lease := self._book.leases.get(event.lease_id)) is not None:
+            lease.ready = True
+            cell = self._cells[lease.cell_id]
+            cell.load_s = event.load_s
+            self._offer_share(cell, out)
+
+    def _offer_share(self, cell: Cell, out: list[ev.Instruction]) -> None:
+        """Gives an idle slot of the same class to a cell that is being served, if that pays."""
+        if self._stopping or cell.open <= len(cell.leases):
+            return
+        for station in self._schedule.stations.values():
+            if station.lease is None and station.usable and self._schedule.is_worth_sharing(cell, station):
+                self._book.start(cell, station, out)
+
+    def _end(self, event: ev.LeaseEnded, out: list[ev.Instruction]) -> None:
+        lease = self._book.leases.get(event.lease_id)
+        if lease is None:
+            return
+        cell, station = self._cells[lease.cell_id], lease.station
+        if self._book.suspects.get(station.node_id) in lease.jobs:
+            del self._book.suspects[station.node_id]
+        station.lease = None
+        self._book.drop(lease)
+        self._book.put_back(lease)
+        if event.how == "failed":
+            blame.not_served(cell, station.place, station.health, event.outcome, event.reason)
+            out.append(ev.Blame("cell", cell.cell_id, *station.place, event.reason, event.outcome))
+            self._check_health(station, out)
+        self._settle(cell, out)
+        if station.slot_id in self._schedule.stations:
+            self._idle[station.slot_id] = None
+        self._feed_node(station.node_id, out)
+        self._schedule.changed()
+
+    def _settle(self, cell: Cell, out: list[ev.Instruction]) -> None:
+        """Finds a place for a cell whose lease is over, or gives it up where every slot has had its tries."""
+        if cell.leases or not cell.open:
+            self._schedule.insert(cell)
+            return
+        if cell.losses > self._retries or self._schedule.has_no_tries_left(cell):
+            place, (outcome, reason) = list(cell.reasons.items())[-1]
+            for job in open_jobs(cell, self._jobs):
+                self._give_up(job, outcome, reason, place, out)
+            self._schedule.insert(cell)
+            return
+        self._schedule.insert(cell)
+
+    def _settle_parked(self, out: list[ev.Instruction]) -> None:
+        for cell_id in list(self._schedule.parked):
+            cell = self._cells[cell_id]
+            if cell.tries:
+                self._settle(cell, out)
+
+    def _cancel(self, lease: Lease, out: list[ev.Instruction]) -> None:
+        if not lease.closing:
+            lease.closing = True
+            out.append(ev.CancelLease(lease.lease_id))
+
+    # --- rows -------------------------------------------------------------------------------------------------
 
     def _offer(self, event: ev.AttemptOffered, out: list[ev.Instruction]) -> None:
         job = self._jobs[event.job_id]
         cell = self._cells[job.cell_id]
-        job.attempts = max(job.attempts, event.attempt)
-        lease = self._leases.get(event.lease_id or "")
-        if lease is not None and job.job_id in lease.jobs:
-            lease.jobs.remove(job.job_id)
-            job.lease_id = None
-        if event.outcome_class != INFRASTRUCTURE:
-            cell.hardware_class = cell.hardware_class or event.hardware_class
-            cell.job_seconds += event.duration_s
-            cell.jobs_timed += 1
-        if job.done:
-            out.append(ev.Commit(event.job_id, event.attempt, final=False))
+        lease = self._book.leases.get(event.lease_id or "")
+        was_suspect = lease is not None and self._book.take(lease, job)
+        if job.kept >> event.attempt & 1:
+            out.append(ev.Drop(event.job_id, event.attempt))
+            self._after_row(cell, lease, out, feed_all=was_suspect)
             return
-        job.failures += event.outcome_class == INFRASTRUCTURE
-        if event.outcome_class != INFRASTRUCTURE or job.failures > self._retries:
+        job.attempts = max(job.attempts, event.attempt)
+        job.kept |= 1 << event.attempt
+        is_failure = event.outcome_class == INFRASTRUCTURE
+        if job.where is Where.DONE:
+            mends = job.failed_final and not is_failure
+            job.failed_final = job.failed_final and not mends
+            out.append(ev.Commit(event.job_id, event.attempt, final=mends))
+        elif is_failure:
+            self._take_failure(event, job, lease, out)
+        else:
             out.append(ev.Commit(event.job_id, event.attempt, final=True))
             self._finish(job)
-            return
-        out.append(ev.Commit(event.job_id, event.attempt, final=False))
-        if job.lease_id is None and job.job_id not in cell.waiting:
-            cell.waiting.append(job.job_id)
+        if not is_failure:
+            self._take_success(event, job, cell, lease)
+            if cell.jobs_timed & (cell.jobs_timed - 1) == 0:  # the mean has moved: a second server may pay now
+                self._offer_share(cell, out)
+        self._after_row(cell, lease, out, feed_all=was_suspect)
 
-    def _end(self, event: ev.LeaseEnded, out: list[ev.Instruction]) -> None:
-        lease = self._leases.pop(event.lease_id, None)
-        if lease is None:
+    def _take_success(self, event: ev.AttemptOffered, job: Job, cell: Cell, lease: Lease | None) -> None:
+        cell.hardware_class = cell.hardware_class or event.hardware_class
+        cell.job_seconds += event.duration_s
+        cell.jobs_timed += 1
+        cell.losses = 0
+        blame.went_well(job, cell, lease)
+
+    def _take_failure(self, event: ev.AttemptOffered, job: Job, lease: Lease | None, out: list[ev.Instruction]) -> None:
+        cell = self._cells[job.cell_id]
+        place = lease.station.place if lease is not None else (event.hostname, event.device_id)
+        blame.failed(job, place, lease.station.health if lease is not None else None, lease, event.reason)
+        final = blame.is_given_up(job, cell, self._retries)
+        out.append(ev.Commit(event.job_id, event.attempt, final=final))
+        if final:
+            self._finish(job, failed=True)
+        elif job.where is Where.WAITING:
+            job.where = Where.RETRY  # its id in `waiting` is passed over from now on
+            cell.retry[job.job_id] = None
+        if lease is None or lease.closing or self._stopping:
             return
-        self._release(lease)
-        if event.how != "failed":
+        if blame.lease_is_sick(lease):
+            blame.not_served(cell, place, lease.station.health, event.outcome, event.reason)
+            out.append(ev.Blame("cell", cell.cell_id, *place, event.reason, event.outcome))
+            self._book.cancel(lease, out)
+        self._check_health(lease.station, out)
+
+    def _after_row(self, cell: Cell, lease: Lease | None, out: list[ev.Instruction], *, feed_all: bool) -> None:
+        if self._stopping:
             return
-        cell = self._cells[lease.cell_id]
-        cell.load_failures += 1
-        cell.failed_slots.add(lease.slot_id)
-        if cell.load_failures > self._retries:
-            for job_id in list(cell.waiting):
-                self._give_up(self._jobs[job_id], event.outcome, event.reason, lease.slot_id, out)
+        if lease is not None and feed_all:
+            self._feed_node(lease.station.node_id, out)
+        elif lease is not None:
+            self._book.feed(lease, out)
+        if lease is None or cell.retry:
+            for other in list(cell.leases.values()):
+                self._book.feed(other, out)
+        if not cell.leases and cell.open and cell.queued_on is None:
+            self._settle(cell, out)
+
+    def _finish(self, job: Job, *, failed: bool = False) -> None:
+        if job.where is Where.DONE:
+            return
+        cell = self._cells[job.cell_id]
+        if job.where in (Where.WAITING, Where.RETRY):
+            cell.open -= 1
+            cell.retry.pop(job.job_id, None)
+        job.where, job.failed_final = Where.DONE, failed
+        self._done += 1
+        if not cell.open and not cell.leases:
+            self._schedule.insert(cell)  # nothing is left of it: out of every queue
+
+    def _give_up(self, job: Job, outcome: str, reason: str, place: Place, out: list[ev.Instruction]) -> None:
+        job.attempts += 1
+        job.kept |= 1 << job.attempts
+        out.append(ev.CommitUnrun(job.job_id, job.attempts, outcome, reason, *place))
+        self._finish(job, failed=True)
 
     # --- what follows -----------------------------------------------------------------------------------------
 
-    def _finish(self, job: _Job) -> None:
-        job.done = True
-        cell = self._cells[job.cell_id]
-        if job.job_id in cell.waiting:
-            cell.waiting.remove(job.job_id)
-
-    def _give_up(self, job: _Job, outcome: str, reason: str, slot_id: SlotId, out: list[ev.Instruction]) -> None:
-        job.attempts += 1
-        out.append(ev.CommitUnrun(job.job_id, job.attempts, outcome, reason, *slot_id))
-        self._finish(job)
-
-    def _release(self, lease: _Lease) -> None:
-        """Puts the jobs of a lease that is over back in front of those that wait."""
-        cell = self._cells[lease.cell_id]
-        for job_id in reversed(lease.jobs):
-            job = self._jobs[job_id]
-            job.lease_id = None
-            if not job.done:
-                cell.waiting.appendleft(job_id)
-        lease.jobs.clear()
-
-    def _feed(self, out: list[ev.Instruction]) -> None:
-        """Keeps every lease supplied; closes those whose cell has nothing left."""
-        for lease in self._leases.values():
-            if lease.closing or lease.slot_id[0] in self._silent:
+    def _serve(self, out: list[ev.Instruction]) -> None:
+        """Starts what the schedule has for the slots that fell free."""
+        schedule = self._schedule
+        if schedule.is_due() or (schedule.unserved and not self._book.leases):
+            schedule.make_anew()
+            self._idle.update(dict.fromkeys(schedule.stations))
+        elif self._idle:
+            schedule.insert_parked()
+        self._idle.update(schedule.take_offered())
+        for slot_id in self._idle:
+            station = schedule.stations.get(slot_id)
+            if station is None or station.lease is not None or not station.usable:
                 continue
-            waiting = self._cells[lease.cell_id].waiting
-            while waiting and len(lease.jobs) < PREFETCH:
-                job = self._jobs[waiting.popleft()]
-                job.attempts += 1
-                job.lease_id = lease.lease_id
-                lease.jobs.append(job.job_id)
-                out.append(ev.AssignJob(lease.lease_id, job.job_id, job.attempts))
-            if not waiting:
-                lease.closing = True
-                out.append(ev.CloseLease(lease.lease_id))
-
-    def _need(self, cell: _Cell) -> Need:
-        verdicts = self._verdicts[cell.cell_id]
-        # A device on which the cell would not load is tried again only if there is no other.
-        fresh = {slot_id: verdict for slot_id, verdict in verdicts.items() if slot_id not in cell.failed_slots}
-        return Need(
-            cell.cell_id,
-            jobs=len(cell.waiting),
-            file_bytes=cell.file_bytes,
-            verdicts=fresh or verdicts,
-            hardware_class=cell.hardware_class,
-            job_s=cell.job_s,
-        )
-
-    def _slots_now(self) -> list[Slot]:
-        """The slots of nodes that answer, each with the time until it is free."""
-        busy = {}
-        for lease in self._leases.values():
-            cell = self._cells[lease.cell_id]
-            sharing = sum(other.cell_id == lease.cell_id for other in self._leases.values())
-            jobs = len(lease.jobs) + len(cell.waiting) / sharing
-            slot = self._slots[lease.slot_id]
-            busy[lease.slot_id] = max(jobs * job_estimate_s(cell.job_s, cell.file_bytes, slot), 1e-6)
-        return [
-            Slot(s.slot_id, s.hostname, s.hardware_class, s.bandwidth_bytes_per_s, busy.get(s.slot_id, 0.0))
-            for s in self._slots.values()
-            if s.slot_id[0] not in self._silent
-        ]
-
-    def _schedule(self, out: list[ev.Instruction]) -> None:
-        served = {lease.cell_id for lease in self._leases.values()}
-        needs = [self._need(cell) for cell in self._cells.values() if cell.waiting and cell.cell_id not in served]
-        slots = self._slots_now()
-        for assignment in choose(needs, slots):
-            self._start(assignment.cell_id, assignment.slot_id, out)
-        self._split([slot for slot in self._slots_now() if slot.busy_s == 0], out)
-        self._feed(out)
-
-    def _split(self, free: list[Slot], out: list[ev.Instruction]) -> None:
-        """Gives idle slots to cells that are being served, where a second server of the same class pays."""
-        for slot in free:
-            for cell in self._cells.values():
-                leases = [lease for lease in self._leases.values() if lease.cell_id == cell.cell_id]
-                if (
-                    leases
-                    and slot.hardware_class == cell.hardware_class
-                    and why_not(self._need(cell), slot) is None
-                    and worth_splitting(
-                        waiting=len(cell.waiting), leases=len(leases), job_s=cell.job_s, load_s=cell.load_s
-                    )
-                ):
-                    self._start(cell.cell_id, slot.slot_id, out)
-                    break
-
-    def _start(self, cell_id: str, slot_id: SlotId, out: list[ev.Instruction]) -> None:
-        self._lease_number += 1
-        lease = _Lease(f"L{self._lease_number}", cell_id, slot_id)
-        self._leases[lease.lease_id] = lease
-        out.append(ev.StartLease(lease.lease_id, cell_id, *slot_id))
+            if (cell := schedule.next_for(station)) is not None:
+                self._book.start(cell, station, out)

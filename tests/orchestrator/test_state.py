@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
-
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from orchestrator import events as ev
 from orchestrator.placement import Slot
-from orchestrator.state import PREFETCH, CommittedAttempt, SweepState
+from orchestrator.restore import CommittedAttempt
+from orchestrator.state import SweepState
 from quants.fit import Verdict, VerdictKind
 
 OK = Verdict(VerdictKind.FITS, "fits")
@@ -68,7 +63,8 @@ def test_an_infrastructure_failure_is_kept_and_tried_again_as_often_as_allowed()
 def test_a_lost_node_gives_its_jobs_back_with_new_attempt_numbers() -> None:
     state = state_of(jobs=1)
     state.apply(join("a"))
-    assert state.apply(ev.NodeLost("a", "gone")) == []
+    state.apply(ev.LeaseReady("L1", 1.0))
+    assert [type(i) for i in state.apply(ev.NodeLost("a", "gone"))] == [ev.Blame], "no row: it may lie in a spool"
     assert ev.AssignJob("L2", "c0j0", 2) in state.apply(join("b"))
 
 
@@ -143,7 +139,7 @@ def test_an_idle_slot_of_the_same_class_shares_a_long_cell() -> None:
 def test_restoring_skips_what_is_done_and_never_reuses_an_attempt_number() -> None:
     state = state_of(jobs=3)
     state.restore(
-        [CommittedAttempt("c0j0", 1, final=True, used_a_try=True)],
+        [CommittedAttempt("c0j0", 1, final=True, outcome_class="model")],
         [
             {"event": "lease_started", "lease_id": "L7"},
             {"event": "assigned", "job_id": "c0j0", "attempt": 1, "lease_id": "L7"},
@@ -157,149 +153,162 @@ def test_restoring_skips_what_is_done_and_never_reuses_an_attempt_number() -> No
     ]
 
 
-@dataclass
-class World:
-    """A driver and its nodes played by hand: carries out instructions, and remembers what a disk would."""
-
-    cells: int
-    jobs: int
-    retries: int
-    state: SweepState = field(init=False)
-    alive: set[str] = field(default_factory=set)
-    leases: dict[str, tuple[str, list[tuple[str, int]]]] = field(default_factory=dict)
-    closing: set[str] = field(default_factory=set)
-    rows: dict[tuple[str, int], bool] = field(default_factory=dict)
-    tries: Counter[str] = field(default_factory=Counter)
-    journal: list[dict[str, object]] = field(default_factory=list)
-    spool: list[ev.AttemptOffered] = field(default_factory=list)
-    given: set[tuple[str, int]] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        """The driver is killed: leases die with it, the store and the journal stay."""
-        self.state = state_of(self.cells, self.jobs, self.retries)
-        done = {job for (job, _), final in self.rows.items() if final}
-        rows = [CommittedAttempt(job, n, job in done, used_a_try=True) for job, n in self.rows]
-        self.state.restore(rows, self.journal)
-        self.leases.clear()
-        self.closing.clear()
-        for node in sorted(self.alive):
-            self.tell(join(node, self.cells))
-
-    def tell(self, event: ev.Event) -> None:
-        for order in self.state.apply(event):
-            match order:
-                case ev.StartLease():
-                    assert order.node_id in self.alive
-                    places = {node for node, _ in self.leases.values()}
-                    assert order.node_id not in places, "one lease a slot"
-                    self.leases[order.lease_id] = (order.node_id, [])
-                    self.journal.append({"event": "lease_started", "lease_id": order.lease_id})
-                case ev.AssignJob():
-                    assert (order.job_id, order.attempt) not in self.given, "a number is given out once"
-                    self.given.add((order.job_id, order.attempt))
-                    running = [job for _, jobs in self.leases.values() for job, _ in jobs]
-                    assert order.job_id not in running, "one lease a job"
-                    assert order.lease_id not in self.closing
-                    self.leases[order.lease_id][1].append((order.job_id, order.attempt))
-                    assert len(self.leases[order.lease_id][1]) <= PREFETCH
-                    self.journal.append({"event": "assigned", "job_id": order.job_id, "attempt": order.attempt})
-                case ev.CloseLease():
-                    self.closing.add(order.lease_id)
-                case ev.Commit():
-                    self.keep(order.job_id, order.attempt, final=order.final)
-                case ev.CommitUnrun():
-                    self.journal.append({"event": "failed_unrun", "job_id": order.job_id, "attempt": order.attempt})
-                    self.keep(order.job_id, order.attempt, final=True)
-
-    def keep(self, job: str, attempt: int, *, final: bool) -> None:
-        assert (job, attempt) not in self.rows
-        assert not (final and any(f for (j, _), f in self.rows.items() if j == job)), "one final row a job"
-        self.rows[job, attempt] = final
-
-    def finish(self, lease: str, outcome: str, *, deliver: bool = True) -> None:
-        """The first job of a lease ends; its row arrives, or stays in the spool of a node that is cut off."""
-        node, jobs = self.leases[lease]
-        if jobs:
-            job, attempt = jobs.pop(0)
-            row = offer(job, attempt, lease, outcome)
-            if deliver:
-                self.tell(row)
-            else:
-                self.spool.append(offer(job, attempt, None, outcome))
-                self.lose(node)
-                return
-        if lease in self.closing and not self.leases[lease][1]:
-            del self.leases[lease]
-            self.tell(ev.LeaseEnded(lease, "done"))
-
-    def lose(self, node: str) -> None:
-        self.alive.discard(node)
-        self.leases = {key: value for key, value in self.leases.items() if value[0] != node}
-        self.tell(ev.NodeLost(node, "power cut"))
-
-    def deliver_spool(self) -> None:
-        pending, self.spool = self.spool, []
-        for row in pending:
-            if (row.job_id, row.attempt) not in self.rows:
-                self.tell(row)
+def test_a_row_that_is_kept_already_is_dropped_and_counts_for_nothing() -> None:
+    state = state_of(jobs=1, retries=1)
+    state.restore([CommittedAttempt("c0j0", 1, final=False, outcome_class="infrastructure")], [])
+    assert state.apply(offer("c0j0", 1, outcome="server_crash")) == [ev.Drop("c0j0", 1)]
+    assert not state.complete, "one failure is one failure, however often its row is offered"
 
 
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(
-            ["join", "lose", "pass", "fail", "cut_off", "load_fails", "restart", "spool", "silent", "back"]
-        ),
-        st.integers(0, 3),
-    ),
-    max_size=60,
-)
+def test_a_result_that_comes_late_stands_instead_of_a_failure() -> None:
+    state = state_of(jobs=1, retries=0)
+    state.restore([CommittedAttempt("c0j0", 2, final=True, outcome_class="infrastructure")], [])
+    assert state.apply(offer("c0j0", 1)) == [ev.Commit("c0j0", 1, final=True)]
+    assert state.apply(offer("c0j0", 3)) == [ev.Commit("c0j0", 3, final=False)]
 
 
-@settings(max_examples=300, deadline=None)
-@given(cells=st.integers(1, 4), jobs=st.integers(1, 5), retries=st.integers(0, 2), steps=STEPS)
-def test_every_history_ends_with_each_job_final_exactly_once(
-    cells: int, jobs: int, retries: int, steps: list[tuple[str, int]]
-) -> None:
-    world = World(cells, jobs, retries)
-    for what, which in steps:
-        node = f"n{which}"
-        leases = sorted(world.leases)
-        lease = leases[which % len(leases)] if leases else None
-        match what:
-            case "join" if node not in world.alive:
-                world.alive.add(node)
-                world.tell(join(node, cells))
-            case "lose" if node in world.alive:
-                world.lose(node)
-            case "silent" if node in world.alive:
-                world.tell(ev.NodeSilent(node))
-            case "back" if node in world.alive:
-                world.tell(ev.NodeBack(node))
-            case "restart":
-                world.restart()
-            case "spool":
-                world.deliver_spool()
-            case "pass" | "fail" | "cut_off" if lease is not None:
-                world.tell(ev.LeaseReady(lease, 1.0))
-                world.finish(lease, "server_crash" if what == "fail" else "passed", deliver=what != "cut_off")
-            case "load_fails" if lease is not None:
-                del world.leases[lease]
-                world.tell(ev.LeaseEnded(lease, "failed", "server_start", "no memory"))
-    # Then the weather turns fine: a node that works, everybody answers, every spool is delivered.
-    for node in sorted(world.alive):
-        world.tell(ev.NodeBack(node))
-    if "last" not in world.alive:
-        world.alive.add("last")
-        world.tell(join("last", cells))
-    world.deliver_spool()
-    for _ in range(cells * jobs * (retries + 3) * 4):
-        for lease in sorted(world.leases):
-            if lease in world.leases:
-                world.finish(lease, "passed")
-    assert world.state.complete
-    finals = Counter(job for (job, _), final in world.rows.items() if final)
-    assert finals == Counter({f"c{c}j{j}": 1 for c in range(cells) for j in range(jobs)})
-    assert world.state.idle
+def test_one_failed_load_on_the_only_slot_that_fits_does_not_strand_a_cell() -> None:
+    state = state_of(jobs=1)
+    state.apply(join("small", verdict=TOO_BIG))
+    state.apply(join("big"))
+    out = state.apply(ev.LeaseEnded("L1", "failed", "server_start", "out of memory"))
+    assert ev.StartLease("L2", "c0", "big", "cpu") in out
+    for lease in ("L2", "L3"):
+        out = state.apply(ev.LeaseEnded(lease, "failed", "server_start", "out of memory"))
+    assert [i for i in out if isinstance(i, ev.CommitUnrun)] == [
+        ev.CommitUnrun("c0j0", 4, "server_start", "out of memory", "big", "cpu")
+    ]
+
+
+def test_bad_nodes_do_not_use_up_the_tries_of_a_good_one() -> None:
+    state = state_of(jobs=2, retries=1)
+    for node in ("bad1", "bad2", "bad3", "bad4", "good"):
+        state.apply(join(node))
+    for _ in range(9):
+        (lease, (_, (node, _))) = next(iter(state.leases().items()))
+        if node == "good":
+            break
+        state.apply(ev.LeaseEnded(lease, "failed", "server_start", "no such device"))
+    assert node == "good"
+
+
+def test_a_slot_on_which_several_cells_fail_is_quarantined_longer_each_time_and_decays() -> None:
+    state = state_of(cells=3, jobs=1)
+    state.apply(join("n", 3))
+    seconds = []
+    for _ in range(4):
+        for lease in state.leases():
+            out = state.apply(ev.LeaseEnded(lease, "failed", "server_start", "driver error"))
+            for quarantine in (i for i in out if isinstance(i, ev.Quarantine)):
+                assert not state.leases(), "nothing starts there meanwhile"
+                assert state.waits_for_quarantine()
+                seconds.append(quarantine.seconds)
+                state.apply(ev.QuarantineOver(quarantine.hostname, quarantine.device_id))
+    assert seconds == sorted(set(seconds))
+    assert len(seconds) == 3
+    ((lease, (cell, _)),) = state.leases().items()
+    state.apply(ev.LeaseReady(lease, 1.0))
+    state.apply(offer(f"{cell}j0", 5, lease))
+    health = next(iter(state._health.values()))
+    assert (health.level, health.failed_cells) == (1, set())
+
+
+def test_a_job_that_fails_where_others_go_well_is_given_up_and_its_slot_goes_on() -> None:
+    state = state_of(jobs=20)
+    state.apply(join())
+    state.apply(ev.LeaseReady("L1", 1.0))
+    poison, final = "c0j5", []
+    for _ in range(60):
+        for lease in list(state._book.leases.values()):
+            job = lease.jobs[0] if lease.jobs else None
+            if job is None:
+                state.apply(ev.LeaseEnded(lease.lease_id, "done"))
+                continue
+            attempt = state._jobs[job].attempts
+            out = state.apply(offer(job, attempt, lease.lease_id, "server_crash" if job == poison else "passed"))
+            assert not [i for i in out if isinstance(i, ev.Quarantine | ev.CancelLease)]
+            final += [i for i in out if isinstance(i, ev.Commit) and i.final and i.job_id == poison]
+    assert state.complete
+    assert final == [ev.Commit(poison, 3, final=True)]
+
+
+def test_a_long_cell_outlives_many_crashes_of_its_engine() -> None:
+    state = state_of(jobs=300)
+    state.apply(join())
+    state.apply(ev.LeaseReady("L1", 1.0))
+    done = 0
+    while state.leases() and done < 2000:
+        lease = next(iter(state._book.leases.values()))
+        if not lease.jobs:
+            state.apply(ev.LeaseEnded(lease.lease_id, "done"))
+            continue
+        job, done = lease.jobs[0], done + 1
+        crashed = done % 20 == 0
+        state.apply(offer(job, state._jobs[job].attempts, lease.lease_id, "server_crash" if crashed else "passed"))
+    assert state.complete
+    assert not [job for job in state._jobs.values() if job.failed_final]
+
+
+def two_devices(node: str, cells: int) -> ev.NodeJoined:
+    slots = tuple(Slot((node, device), node, "hw") for device in ("gpu0", "gpu1"))
+    return ev.NodeJoined(node, slots, {f"c{c}": {"gpu0": OK, "gpu1": OK} for c in range(cells)})
+
+
+def test_a_lost_node_blames_nobody_as_long_as_several_may_have_done_it() -> None:
+    state = state_of(cells=2, jobs=4)
+    for _ in range(6):
+        state.apply(two_devices("n", 2))
+        for lease in list(state.leases()):
+            state.apply(ev.LeaseReady(lease, 1.0))
+        running = {lease.jobs[0] for lease in state._book.leases.values() if lease.jobs}
+        suspects = {job for job in running if state._jobs[job].failures is not None}
+        assert len(suspects) <= 1, "of suspects one at a time runs"
+        out = state.apply(ev.NodeLost("n", "power cut"))
+        charged = {i.subject for i in out if isinstance(i, ev.Blame) and i.kind == "job_loss"}
+        assert charged == suspects
+
+
+def test_a_cell_that_takes_its_node_along_while_it_loads_is_given_up() -> None:
+    state = state_of(jobs=1)
+    rows = []
+    for _ in range(5):
+        state.apply(join())
+        rows += [i for i in state.apply(ev.NodeLost("n", "out of memory")) if isinstance(i, ev.CommitUnrun)]
+    assert [(row.job_id, row.outcome) for row in rows] == [("c0j0", "node_lost")]
+
+
+def test_what_failed_before_a_restart_still_counts_after_it() -> None:
+    state = state_of(jobs=1)
+    state.apply(join())
+    journal: list[dict[str, object]] = []
+    for lease in ("L1", "L2"):
+        orders = state.apply(ev.LeaseEnded(lease, "failed", "server_start", "bad magic"))
+        journal += [
+            {"event": "blamed", **{name: getattr(order, name) for name in order.__slots__}}
+            for order in orders
+            if isinstance(order, ev.Blame)
+        ]
+    again = state_of(jobs=1)
+    again.restore([], journal)
+    again.apply(join())
+    out = again.apply(ev.LeaseEnded("L1", "failed", "server_start", "bad magic"))
+    assert [type(i) for i in out] == [ev.Blame, ev.CommitUnrun]
+    forgiven = state_of(jobs=1)
+    forgiven.restore([], journal, forgive=True)
+    forgiven.apply(join())
+    out = forgiven.apply(ev.LeaseEnded("L1", "failed", "server_start", "bad magic"))
+    assert [type(i) for i in out][:2] == [ev.Blame, ev.StartLease]
+
+
+def test_a_cell_keeps_its_hardware_class_over_a_restart() -> None:
+    state = state_of(jobs=2)
+    row = CommittedAttempt("c0j0", 1, final=True, outcome_class="model", hardware_class="hw-b")
+    state.restore([row], [])
+    state.apply(join("a", hardware="hw-a"))
+    state = state_of(jobs=2)
+    state.restore([row], [])
+    state.apply(ev.NodeJoined("x", (), {}))
+    both = ev.NodeJoined(
+        "n", (Slot(("n", "a"), "n", "hw-a", 1e12), Slot(("n", "b"), "n", "hw-b")), {"c0": {"a": OK, "b": OK}}
+    )
+    assert ev.StartLease("L1", "c0", "n", "b") in state.apply(both)

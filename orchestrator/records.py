@@ -1,0 +1,166 @@
+"""What the state machine remembers of jobs, cells, leases and slots; plain records, changed by `SweepState` alone."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.placement import Slot, SlotId
+    from quants.fit import Verdict
+
+Place = tuple[str, str]
+"""Host name and device id: what stays the same when a node, or the whole cluster, is started again."""
+
+
+class Where(IntEnum):
+    """Where a job is."""
+
+    WAITING = 0  # it never failed
+    RETRY = 1  # it waits, and has failed or is suspected before
+    LEASED = 2
+    DONE = 3
+
+
+@dataclass(slots=True, eq=False)
+class Failures:
+    """What went wrong with a job so far.
+
+    Attributes:
+        count: attempts that failed and are the job's own, as far as is known.
+        vouched: those of them on slots on which the job before had gone well: the slot is hardly to blame.
+        losses: those of them in which the whole node was lost.
+        suspected: how often a node was lost while this job was one of several that ran there.
+        places: where it failed, and how often.
+    """
+
+    count: int = 0
+    vouched: int = 0
+    losses: int = 0
+    suspected: int = 0
+    places: dict[Place, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One job. `kept` has bit n set where attempt n is in the store; `attempts` is the highest number given out."""
+
+    job_id: str
+    cell_id: str
+    where: Where = Where.WAITING
+    attempts: int = 0
+    kept: int = 0
+    failed_final: bool = False
+    lease_id: str | None = None
+    failures: Failures | None = None
+
+    def record(self) -> Failures:
+        """Its failures, begun now if it had none."""
+        if self.failures is None:
+            self.failures = Failures()
+        return self.failures
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """A cell on a slot. `failed_jobs` are those that failed in it since the last one that went well."""
+
+    lease_id: str
+    cell_id: str
+    station: Station
+    jobs: list[str] = field(default_factory=list)
+    failed_jobs: set[str] = field(default_factory=set)
+    ready: bool = False
+    closing: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Cell:
+    """One cell.
+
+    Attributes:
+        waiting: jobs that never failed, in order; may hold ids that are no longer `WAITING`, which are passed over.
+        retry: jobs that wait and failed before, in order.
+        open: how many jobs wait, in both.
+        verdicts: by slot, for every slot where its engine is.
+        able: the slots that it fits.
+        tries: failed loads by place since a job of it went well there; a `retries + 1`-th ends the tries there.
+        reasons: outcome and sentence of the last failed load by place.
+        losses: nodes that were lost while they loaded it and nothing else.
+        queued_on: the slot in whose queue it stands, None outside of any.
+        queued_s: what it was estimated to take there.
+    """
+
+    cell_id: str
+    file_bytes: int
+    waiting: deque[str] = field(default_factory=deque)
+    retry: dict[str, None] = field(default_factory=dict)
+    open: int = 0
+    leases: dict[str, Lease] = field(default_factory=dict)
+    verdicts: dict[SlotId, Verdict] = field(default_factory=dict)
+    able: dict[SlotId, Station] = field(default_factory=dict)
+    tries: dict[Place, int] = field(default_factory=dict)
+    reasons: dict[Place, tuple[str, str]] = field(default_factory=dict)
+    losses: int = 0
+    hardware_class: str | None = None
+    job_seconds: float = 0.0
+    jobs_timed: int = 0
+    load_s: float | None = None
+    queued_on: SlotId | None = None
+    queued_s: float = 0.0
+
+    @property
+    def job_s(self) -> float | None:
+        """Mean seconds a job, None before one was timed."""
+        return self.job_seconds / self.jobs_timed if self.jobs_timed else None
+
+
+@dataclass(slots=True, eq=False)
+class Health:
+    """How a place did lately.
+
+    Attributes:
+        ok: whether the last job that ended there went well.
+        failed_jobs: jobs that failed there since one went well, with their cells.
+        failed_cells: cells that could not be served there since a job went well.
+        level: how often it was quarantined in a row; each job that goes well halves it.
+        quarantined: whether nothing is started there for now.
+        reason: the sentence of its last failure.
+    """
+
+    ok: bool = False
+    failed_jobs: dict[str, str] = field(default_factory=dict)
+    failed_cells: set[str] = field(default_factory=set)
+    level: int = 0
+    quarantined: bool = False
+    reason: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Station:
+    """A slot that is there, what it serves and which cells stand in line for it (`queued_s`: their estimated time)."""
+
+    slot: Slot
+    place: Place
+    health: Health
+    lease: Lease | None = None
+    queue: deque[str] = field(default_factory=deque)
+    queued_s: float = 0.0
+    silent: bool = False
+
+    @property
+    def slot_id(self) -> SlotId:
+        """Node id and device id."""
+        return self.slot.slot_id
+
+    @property
+    def node_id(self) -> str:
+        """The node it belongs to."""
+        return self.slot.slot_id[0]
+
+    @property
+    def usable(self) -> bool:
+        """Whether something may be started there now."""
+        return not self.silent and not self.health.quarantined

@@ -1,0 +1,88 @@
+"""Folds what an earlier driver left, the store's rows and the journal's lines, into the records of a new one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator import blame
+from orchestrator.records import Where
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.records import Cell, Job
+
+INFRASTRUCTURE = "infrastructure"
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedAttempt:
+    """A row that is in the store: what the state needs to know of it."""
+
+    job_id: str
+    attempt: int
+    final: bool
+    outcome_class: str
+    hostname: str = ""
+    device_id: str = ""
+    hardware_class: str | None = None
+
+
+class Restorer:
+    """Brings records to where an earlier driver left them. `forgive` forgets every failure: what is not done gets all
+    its tries again.
+    """
+
+    def __init__(self, cells: Mapping[str, Cell], jobs: Mapping[str, Job], *, forgive: bool) -> None:
+        self._cells, self._jobs, self._forgive = cells, jobs, forgive
+        self.last_lease = 0
+
+    def take_row(self, row: CommittedAttempt) -> Job | None:
+        """Takes in a row of the store; the job that is finished with it, if one is."""
+        if (job := self._jobs.get(row.job_id)) is None:
+            return None
+        job.attempts = max(job.attempts, row.attempt)
+        job.kept |= 1 << row.attempt
+        if row.outcome_class != INFRASTRUCTURE:
+            cell = self._cells[job.cell_id]
+            cell.hardware_class = cell.hardware_class or row.hardware_class
+            return job if row.final else None
+        if self._forgive:
+            return None
+        blame.failed(job, (row.hostname, row.device_id), None, None, "")
+        return job if row.final else None
+
+    def take_line(self, line: Mapping[str, object]) -> None:
+        """Takes in a line of the journal: numbers that were given out, failures that have no row."""
+        lease = line.get("lease_id")
+        if isinstance(lease, str) and lease.startswith("L") and lease[1:].isdecimal():
+            self.last_lease = max(self.last_lease, int(lease[1:]))
+        job = self._jobs.get(str(line.get("job_id")))
+        if job is not None and line["event"] in {"assigned", "failed_unrun"}:
+            attempt = line.get("attempt")
+            job.attempts = max(job.attempts, attempt if isinstance(attempt, int) else 0)
+        elif job is not None and line["event"] == "committed" and line.get("outcome_class") != INFRASTRUCTURE:
+            self._cells[job.cell_id].tries.clear()
+        elif line["event"] == "blamed" and not self._forgive:
+            self._take_blame(line)
+
+    def _take_blame(self, line: Mapping[str, object]) -> None:
+        place = str(line.get("hostname")), str(line.get("device_id"))
+        kind, subject = line.get("kind"), str(line.get("subject"))
+        cell, job = self._cells.get(subject), self._jobs.get(subject)
+        if cell is not None:
+            blame.not_served(cell, place, None, str(line.get("outcome")), str(line.get("reason")))
+            cell.losses += kind == "cell_loss"
+        elif job is not None and job.where is not Where.DONE:
+            job.record().suspected += 1
+            if kind == "job_loss":
+                job.record().losses += 1
+                blame.failed(job, place, None, None, "")
+
+    def finish(self) -> None:
+        """Puts the jobs that wait and have failed before where they belong."""
+        for job in self._jobs.values():
+            if job.where is Where.WAITING and job.failures is not None:
+                job.where = Where.RETRY  # its id among those that never failed is passed over
+                self._cells[job.cell_id].retry[job.job_id] = None

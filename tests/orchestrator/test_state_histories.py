@@ -1,0 +1,95 @@
+"""What holds in every history: nodes that come, go, hang and fall silent, devices and jobs that are bad, restarts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator import schedule
+from tests.orchestrator.sweepworld import Nature, World, fine_weather
+
+if TYPE_CHECKING:
+    from tests.orchestrator.sweepworld import Device
+
+DEVICES = {"n0": ("gpu0",), "n1": ("gpu0", "gpu1"), "n2": ("gpu0", "gpu1"), "n3": ("cpu",), "last": ("gpu0",)}
+ALL: list[Device] = [(node, device) for node, devices in DEVICES.items() for device in devices]
+SOME = [device for device in ALL if device[0] != "last"]
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [
+                *("join", "join", "lose", "silent", "back", "restart", "spool", "again", "calm"),
+                *("pass", "pass", "pass", "fault", "cut_off", "load_fails"),
+            ]
+        ),
+        st.integers(0, 7),
+    ),
+    max_size=70,
+)
+
+
+@st.composite
+def natures(draw: st.DrawFn, jobs: int = 5) -> Nature:
+    cells = [f"c{c}" for c in range(draw(st.integers(1, 4)))]
+    fits = {
+        cell: {device: device[0] == "last" or draw(st.sampled_from([True, True, False])) for device in ALL}
+        for cell in cells
+    }
+    names = [f"{cell}j{j}" for cell in cells for j in range(jobs)]
+    bad_jobs = st.frozensets(st.sampled_from(names), max_size=2)
+    bad_devices = st.frozensets(st.sampled_from(SOME), max_size=4)
+    return Nature(fits, draw(bad_devices), draw(bad_devices), draw(bad_jobs), draw(bad_jobs))
+
+
+def play(world: World, steps: list[tuple[str, int]]) -> None:
+    for what, which in steps:
+        node = f"n{which % 4}"
+        leases = sorted(lease for lease, held in world.leases.items() if held.device[0] not in world.silent)
+        lease = leases[which % len(leases)] if leases else None
+        match what:
+            case "join":
+                world.join(node)
+            case "lose":
+                world.lose(node)
+            case "silent":
+                world.fall_silent(node)
+            case "back":
+                world.answer_again(node)
+            case "restart":
+                world.restart()
+            case "spool":
+                world.deliver_spool()
+            case "again":
+                world.offer_again(which)
+            case "calm":
+                world.calm()
+            case "pass" | "fault" if lease is not None:
+                world.progress(lease, fault=what == "fault")
+            case "cut_off" if lease is not None and not world.leases[lease].cancelled:
+                world.cut_off(lease)
+            case "load_fails" if lease is not None and not world.leases[lease].ready:
+                world.fail_to_load(lease)
+
+
+@settings(max_examples=400, deadline=None)
+@given(nature=natures(), retries=st.integers(0, 2), steps=STEPS, anew=st.sampled_from([1000, 0.01]))
+def test_every_history_ends_with_each_job_final_exactly_once_and_run_wherever_it_could_be(
+    nature: Nature, retries: int, steps: list[tuple[str, int]], anew: float
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schedule, "ANEW_PER_CHANGE", anew)  # 0.01: as in a sweep of thousands of cells, hardly ever
+        world = World(nature, jobs=5, retries=retries, devices=DEVICES)
+        play(world, steps)
+        fine_weather(world)
+    assert world.state.complete
+    assert world.state.idle
+    finals = Counter(job for (job, _), (final, _) in world.rows.items() if final)
+    assert finals == Counter(world.job_ids()), "each job has one final row"
+    failed = {job for (job, _), (final, kind) in world.rows.items() if final and kind == "infrastructure"}
+    assert failed <= world.given_up
+    assert world.nature.poison - failed == frozenset(), "a job that crashes everywhere is not called a success"
