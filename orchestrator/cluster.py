@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import ClusterError
+from orchestrator.members import AgentLostError, AgentUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from orchestrator.agent import AgentHandle
     from profiles.types import NodeProfile
@@ -101,6 +102,27 @@ class Cluster:
 
         pinned = NodeAffinitySchedulingStrategy(node_id=node.node_id, soft=False)
         return agent_class().options(scheduling_strategy=pinned).remote(run_id)
+
+    def answered(self, references: Sequence[Any], timeout_s: float) -> list[Any]:
+        """Those of the calls to agents that have an answer; waits up to `timeout_s` seconds for the first."""
+        if not self._ray.wait(list(references), num_returns=1, timeout=timeout_s)[0]:
+            return []
+        answered: list[Any] = self._ray.wait(list(references), num_returns=len(references), timeout=0)[0]
+        return answered
+
+    def reply(self, reference: Any) -> Any:
+        """What a call that was answered brought.
+
+        Raises:
+            AgentUnavailableError: the agent may be alive or not.
+            AgentLostError: it is gone.
+        """
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.ActorUnavailableError as error:
+            raise AgentUnavailableError(reason_of(error)) from None
+        except self._ray.exceptions.RayError as error:
+            raise AgentLostError(reason_of(error)) from None
 
     def stop_agent(self, agent: AgentHandle) -> None:
         """Ends an agent's process; its engines end with it."""

@@ -1,6 +1,6 @@
 """The driver: one single-threaded loop that turns what agents say into events, and instructions into deeds.
 
-    poll replies, node list, signals -> events -> SweepState.apply -> instructions -> leases, commits, journal
+    poll replies, node list, timers, signals -> events -> SweepState.apply -> instructions -> leases, commits, journal
 
 Nothing durable lives here or in Ray: the store has the rows, the journal has the history, and a driver killed at any
 point is replaced by starting the same command again.
@@ -10,72 +10,49 @@ from __future__ import annotations
 
 import signal
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import events as ev
-from orchestrator.cluster import reason_of
+from orchestrator.commits import Commits, plain
 from orchestrator.errors import SweepError
 from orchestrator.file_names import log_name
+from orchestrator.members import Members
 from orchestrator.nodes import offer_slots, to_cell_order
 from orchestrator.terminal import block
-from results.store import RunStore, StoreError
-from runners.orders import CellEnded, CellEvent, JobOrder, ModelLoaded, NodeFacts, PhaseChanged, RowReady
-from runners.outcomes import Outcome
-from runners.row import unrun_row
+from results.store import StoreError
+from runners.orders import CellEnded, CellEvent, ModelLoaded, PhaseChanged, RowReady
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from orchestrator.agent import AgentHandle, Hello
-    from orchestrator.cluster import Cluster, RayNode
+    from orchestrator.agent import Hello
     from orchestrator.journal import Journal
-    from orchestrator.plan import Job, Plan
+    from orchestrator.members import AgentCluster, Member, News
+    from orchestrator.plan import Plan
     from orchestrator.progress import Progress
     from orchestrator.rundir import RunDir
     from orchestrator.state import SweepState
-    from profiles.types import NodeProfile
+    from results.store import RunStore
 
-POLL_S = 1.0
-"""How long an agent's poll waits for news."""
 TICK_S = 0.5
 """How long the loop waits for anything; a signal is seen this late at most."""
-MEMBERSHIP_S = 1.0
-"""How often Ray is asked which nodes are alive."""
-SILENT_S = 10.0
-"""A poll that takes this much longer than it should: the node is not leased until it answers."""
 GRACE_S = 60.0
 """How long a sweep waits for a node that could serve what is left."""
-AGENT_RESTARTS = 3
-"""How often the agent of a node that lives may die before the node is left alone."""
 STOP_S = 30.0
-"""How long a sweep that stops waits for its leases to end cleanly."""
-
-
-@dataclass(slots=True)
-class _Node:
-    """A node and its agent. `pending` is the call that is under way: its hello, then poll after poll."""
-
-    ray_node: RayNode
-    agent: AgentHandle
-    pending: Any
-    asked_s: float
-    profile: NodeProfile | None = None
-    seen: int = 0
-    silent: bool = False
+"""How long a sweep that stops waits for its leases to end cleanly, and then for its agents to end."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(slots=True)
 class DriverReport:
-    """How a run ended. `refused` says why a node takes no part, `unplaced` why a cell was not run."""
+    """How a run ended. `unplaced` says why a cell was not run."""
 
     interrupted: bool = False
     trouble: SweepError | StoreError | None = None
     unplaced: dict[str, list[str]] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
 
 
 class Driver:
@@ -90,25 +67,28 @@ class Driver:
         store: RunStore,
         journal: Journal,
         state: SweepState,
-        cluster: Cluster,
+        cluster: AgentCluster,
         progress: Progress,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan, self._run_id, self._folder = plan, run_id, folder
-        self._store, self._journal, self._state = store, journal, state
+        self._journal, self._state = journal, state
         self._cluster, self._progress, self._clock = cluster, progress, clock
-        self._jobs = {job.job_id: job for job in plan.jobs}
-        self._cells = {cell.cell_id: cell for cell in plan.cells}
-        self._numbers = {
-            job.job_id: number for cell in plan.cells for number, job in enumerate(plan.jobs_of(cell.cell_id), 1)
-        }
-        self._nodes: dict[str, _Node] = {}
-        self._deaths: dict[str, int] = {}
-        self._offered: dict[tuple[str, int], tuple[dict[str, Any], str]] = {}
+        self._members = Members(cluster, run_id, progress.say, clock)
+        self._commits = Commits(
+            plan,
+            run_id=run_id,
+            folder=folder,
+            store=store,
+            journal=journal,
+            progress=progress,
+            acknowledge=self._acknowledge,
+        )
         self._lease_nodes: dict[str, str] = {}
-        self._membership_due_s = 0.0
+        self._quarantines: list[tuple[float, ev.QuarantineOver]] = []
         self._hopeless_since_s: float | None = None
         self._stop_deadline_s: float | None = None
+        self._cluster_is_gone = False
         self._signals = 0
         self.report = DriverReport()
 
@@ -116,30 +96,28 @@ class Driver:
 
     def run(self) -> DriverReport:
         """Returns when every job has its final row, or the run cannot or shall not go on."""
-        import ray
+        with self._signals_counted():
+            try:
+                while not self._over():
+                    self._look_around()
+                    for news in self._members.news(TICK_S):
+                        self._receive(news)
+            finally:
+                if not self._cluster_is_gone:
+                    self._members.dismiss(STOP_S)
+        self.report.unplaced = {} if self.report.interrupted else self._state.unplaced()
+        return self.report
 
-        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    @contextmanager
+    def _signals_counted(self) -> Iterator[None]:
+        """Signals end the run in order; the third one at once. What was ignored before (nohup) stays ignored."""
+        watched = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        previous = {number: signal.signal(number, self._on_signal) for number in watched}
         try:
-            while not self._over():
-                self._watch_membership()
-                waiting = {node.pending: node_id for node_id, node in self._nodes.items()}
-                if not waiting:
-                    time.sleep(TICK_S / 10)
-                    continue
-                refs = list(waiting)
-                if ray.wait(refs, num_returns=1, timeout=TICK_S)[0]:
-                    refs, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
-                else:
-                    refs = []
-                for ref in refs:
-                    self._receive(waiting[ref], ref)
-                self._watch_silence()
+            yield
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-            self._dismiss()
-        self.report.unplaced = {} if self.report.interrupted else self._state.unplaced()
-        return self.report
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self._signals += 1
@@ -147,6 +125,8 @@ class Driver:
             raise KeyboardInterrupt
 
     def _over(self) -> bool:
+        if self._cluster_is_gone:
+            return True
         if self._signals and not self._state.stopping:
             self.report.interrupted = True
             self._progress.say("stopping: finished results are kept, engines are being ended")
@@ -159,132 +139,123 @@ class Driver:
 
     def _hopeless(self) -> bool:
         """Whether nothing runs, nothing can, and no node that could has come for a while."""
-        joining = any(node.profile is None for node in self._nodes.values())
-        if not self._state.idle or joining or not self._membership_due_s:
+        coming = self._members.any_coming or self._state.waits_for_quarantine()
+        if not self._state.idle or coming or not self._members.was_asked:
             self._hopeless_since_s = None
             return False
         now = self._clock()
+        waits = 0.0 if self._cluster.local else GRACE_S
         if self._hopeless_since_s is None:
             self._hopeless_since_s = now
-            if not self._cluster.local:
-                self._progress.say(f"no node can serve what is left; waiting {GRACE_S:.0f} s for one")
-        return now - self._hopeless_since_s >= (0 if self._cluster.local and self._nodes else GRACE_S)
+            if waits:
+                self._progress.say(f"no node can serve what is left; waiting {waits:.0f} s for one")
+        return now - self._hopeless_since_s >= waits
 
     def _stop(self) -> None:
         self._stop_deadline_s = self._clock() + STOP_S
         self._apply(ev.StopRequested())
 
+    def _fail(self, trouble: SweepError | StoreError) -> None:
+        """Ends the run for a reason that a person has to see; the first one counts."""
+        if self.report.trouble is None:
+            self.report.trouble = trouble
+            self._stop()
+
     # --- nodes ------------------------------------------------------------------------------------------------
 
-    def _watch_membership(self) -> None:
+    def _look_around(self) -> None:
+        """Who came, who is gone, who does not answer, and whose quarantine is over."""
+        if not self._state.stopping:
+            try:
+                for news in self._members.look():
+                    self._receive(news)
+            except SweepError as gone:
+                self._cluster_is_gone = True
+                self.report.trouble = self.report.trouble or gone
+                return
+        for news in self._members.overdue():
+            self._receive(news)
+        for member in self._members.silent():
+            self._fall_silent(member)
         now = self._clock()
-        if now < self._membership_due_s or self._state.stopping:
-            return
-        self._membership_due_s = now + MEMBERSHIP_S
-        alive = {node.node_id: node for node in self._cluster.nodes()}
-        for node_id in [node_id for node_id in self._nodes if node_id not in alive]:
-            self._lose(node_id, "Ray says that the node is dead")
-        for node_id, node in alive.items():
-            if node_id not in self._nodes and self._deaths.get(node_id, 0) <= AGENT_RESTARTS:
-                if node_id in self.report.refused:
-                    continue
-                agent = self._cluster.start_agent(node, self._run_id)
-                self._nodes[node_id] = _Node(node, agent, agent.hello.remote(), now)
+        due = [over for due_s, over in self._quarantines if due_s <= now]
+        self._quarantines = [(due_s, over) for due_s, over in self._quarantines if due_s > now]
+        for over in due:
+            self._progress.say(f"{over.hostname}/{over.device_id}: its quarantine is over; it is tried again")
+            self._apply(over)
 
-    def _watch_silence(self) -> None:
-        now = self._clock()
-        for node_id, node in self._nodes.items():
-            if node.profile is not None and not node.silent and now - node.asked_s > POLL_S + SILENT_S:
-                node.silent = True
-                self._progress.say(f"{node.ray_node.hostname} does not answer; nothing new goes there")
-                self._apply(ev.NodeSilent(node_id))
+    def _fall_silent(self, member: Member) -> None:
+        self._progress.say(f"{member.node.hostname} does not answer; nothing new goes there")
+        self._apply(ev.NodeSilent(member.node_id))
 
-    def _lose(self, node_id: str, reason: str) -> None:
-        node = self._nodes.pop(node_id, None)
-        if node is None:
-            return
-        self._deaths[node_id] = self._deaths.get(node_id, 0) + 1
-        self._cluster.stop_agent(node.agent)
-        self._journal.append("node_lost", node_id=node_id, reason=reason)
-        self._progress.node_lost(node_id)
-        self._progress.say(f"{node.ray_node.hostname} is lost: {reason}")
-        self._apply(ev.NodeLost(node_id, reason))
-
-    def _dismiss(self) -> None:
-        """Ends every agent, and waits as long as it takes them to end their engines."""
-        import ray
-
-        farewells = [node.agent.shutdown.remote() for node in self._nodes.values()]
-        with suppress(Exception):  # what is gone needs no farewell
-            ray.wait(farewells, num_returns=len(farewells), timeout=STOP_S)
-        for node in self._nodes.values():
-            self._cluster.stop_agent(node.agent)
+    def _lose(self, member: Member, reason: str) -> None:
+        self._journal.append("node_lost", node_id=member.node_id, hostname=member.node.hostname, reason=reason)
+        self._progress.node_lost(member.node_id)
+        self._progress.say(f"{member.node.hostname} is lost: {reason}")
+        self._members.forget(member)
+        self._apply(ev.NodeLost(member.node_id, reason))
 
     # --- what agents say --------------------------------------------------------------------------------------
 
-    def _receive(self, node_id: str, ref: Any) -> None:
-        import ray
-
-        node = self._nodes.get(node_id)
-        if node is None or node.pending is not ref:
+    def _receive(self, news: News) -> None:
+        member = news.member
+        if self._members.get(member.node_id) is not member:
             return
-        try:
-            reply = ray.get(ref)
-        except ray.exceptions.ActorUnavailableError:
+        if news.lost is not None:
+            self._lose(member, news.lost)
+            return
+        if news.reply is None:
             # It may or may not be alive: ask again, lease nothing to it meanwhile.
-            if not node.silent:
-                node.silent = True
-                self._apply(ev.NodeSilent(node_id))
-            node.pending, node.asked_s = node.agent.poll.remote(node.seen, POLL_S), self._clock()
+            if not member.silent and member.profile is not None:
+                member.silent = True
+                self._fall_silent(member)
+            if member.profile is None:
+                self._lose(member, "its agent could not be reached")
+            else:
+                waited_since_s = member.asked_s
+                self._members.ask(member)
+                member.asked_s = waited_since_s
             return
-        except ray.exceptions.RayError as error:
-            self._lose(node_id, reason_of(error))
-            return
-        if node.silent:
-            node.silent = False
-            self._apply(ev.NodeBack(node_id))
-        if node.profile is None:
-            if not self._welcome(node_id, node, reply):
+        if member.silent:
+            member.silent = False
+            self._apply(ev.NodeBack(member.node_id))
+        if member.profile is None:
+            if not self._welcome(member, news.reply):
                 return
         else:
-            for number, event in reply:
-                node.seen = number
-                self._hear(node_id, event)
-        if node_id in self._nodes:
-            node.pending, node.asked_s = node.agent.poll.remote(node.seen, POLL_S), self._clock()
+            for number, event in news.reply:
+                member.seen = number
+                self._hear(member, event)
+        self._members.ask(member)
 
-    def _welcome(self, node_id: str, node: _Node, hello: Hello) -> bool:
+    def _welcome(self, member: Member, hello: Hello) -> bool:
         reason = hello.no_sandbox
         if hello.version != version("quantsweep"):
             reason = f"it has quantsweep {hello.version}, this is {version('quantsweep')}"
         if reason is not None:
-            self._refuse(node_id, node, reason)
+            self._refuse(member, reason)
             return False
-        node.profile = hello.profile
+        member.profile = hello.profile
         if hello.niceness > 0:
             self._progress.say(
                 f"warning: Ray runs its workers on {hello.profile.hostname} at niceness {hello.niceness}, so other "
                 "processes slow the engine down; start the cluster's nodes with RAY_worker_niceness=0"
             )
-        slots, verdicts = offer_slots(node_id, hello.profile, self._plan.cells)
-        self._journal.append("node_joined", node_id=node_id, hostname=hello.profile.hostname)
-        self._progress.node_joined(node_id, hello.profile)
+        slots, verdicts = offer_slots(member.node_id, hello.profile, self._plan.cells)
+        self._journal.append("node_joined", node_id=member.node_id, hostname=hello.profile.hostname)
+        self._progress.node_joined(member.node_id, hello.profile)
         for spooled in hello.spooled:
-            self._hear(node_id, spooled)
-        self._apply(ev.NodeJoined(node_id, slots, verdicts))
+            self._hear(member, spooled)
+        self._apply(ev.NodeJoined(member.node_id, slots, verdicts))
         return True
 
-    def _refuse(self, node_id: str, node: _Node, reason: str) -> None:
+    def _refuse(self, member: Member, reason: str) -> None:
         """Leaves a node out; when it is this machine and there is no other, that is the end of the run."""
-        self.report.refused[node_id] = reason
-        self._progress.say(f"{node.ray_node.hostname} takes no part: {reason}")
-        self._cluster.stop_agent(node.agent)
-        del self._nodes[node_id]
+        self._members.refuse(member, reason)
         if self._cluster.local:
-            self.report.trouble = SweepError(f"nothing can be graded on this machine: {reason}")
-            self._stop()
+            self._fail(SweepError(f"nothing can be graded on this machine: {reason}"))
 
-    def _hear(self, node_id: str, event: CellEvent) -> None:
+    def _hear(self, member: Member, event: CellEvent) -> None:
         match event:
             case PhaseChanged():
                 self._progress.phase(event)
@@ -292,38 +263,29 @@ class Driver:
                 self._progress.loaded(event)
                 self._apply(ev.LeaseReady(event.lease_id, event.load_s))
             case RowReady():
-                row = event.row
-                if row["job_id"] not in self._jobs:
-                    return
-                self._offered[row["job_id"], row["attempt"]] = (row, node_id)
-                self._apply(
-                    ev.AttemptOffered(
-                        job_id=row["job_id"],
-                        attempt=row["attempt"],
-                        outcome=row["outcome"],
-                        outcome_class=row["outcome_class"],
-                        duration_s=event.duration_s,
-                        hardware_class=row["hardware_class"],
-                        lease_id=event.lease_id,
-                    )
-                )
+                hostname = member.profile.hostname if member.profile else member.node.hostname
+                offered = self._commits.take(event, node_id=member.node_id, hostname=hostname)
+                if offered is not None:
+                    if offered.outcome_class != "infrastructure":
+                        self._members.went_well(member.node_id)
+                    self._apply(offered)
             case CellEnded():
-                self._keep_log(event)
-                self._journal.append("lease_ended", lease_id=event.lease_id, how=event.how, reason=event.reason)
-                if event.how == "failed":
-                    self._progress.say(f"lease {event.lease_id} failed: {event.reason}")
-                self._progress.ended(event.lease_id)
-                self._lease_nodes.pop(event.lease_id, None)
-                self._apply(ev.LeaseEnded(event.lease_id, event.how, event.outcome, event.reason))
+                self._end_lease(event)
 
-    def _keep_log(self, event: CellEnded) -> None:
+    def _end_lease(self, event: CellEnded) -> None:
+        cell_id = self._state.leases().get(event.lease_id, ("", None))[0]
+        label = self._commits.cells[cell_id].label if cell_id else "unknown"
         if event.log:
             with suppress(OSError):  # a log is worth having, and not worth losing a sweep for
                 self._folder.logs.mkdir(exist_ok=True)
-                cell_id = self._state.leases().get(event.lease_id, ("", None))[0]
-                label = self._cells[cell_id].label if cell_id else "unknown"
                 path = self._folder.logs / log_name(event.lease_id, label)
                 path.write_text(block(event.log), encoding="utf-8", errors="replace")
+        self._journal.append("lease_ended", lease_id=event.lease_id, how=event.how, reason=event.reason)
+        if event.how == "failed":
+            self._progress.say(f"lease {event.lease_id} failed: {event.reason}")
+        self._progress.ended(event.lease_id)
+        self._lease_nodes.pop(event.lease_id, None)
+        self._apply(ev.LeaseEnded(event.lease_id, event.how, event.outcome, event.reason))
 
     # --- deeds ------------------------------------------------------------------------------------------------
 
@@ -332,16 +294,17 @@ class Driver:
             try:
                 self._do(instruction)
             except (StoreError, SweepError) as trouble:
-                if self.report.trouble is None:
-                    self.report.trouble = trouble
-                    self._stop()
+                self._fail(trouble)
 
     def _do(self, instruction: ev.Instruction) -> None:
         match instruction:
             case ev.StartLease():
                 self._start(instruction)
             case ev.AssignJob():
-                self._assign(instruction)
+                self._journal.append("assigned", **plain(instruction))
+                if (agent := self._agent_of(instruction.lease_id)) is not None:
+                    order = self._commits.job_order(instruction.job_id, instruction.attempt)
+                    agent.assign.remote(instruction.lease_id, order)
             case ev.CloseLease():
                 if (agent := self._agent_of(instruction.lease_id)) is not None:
                     agent.close.remote(instruction.lease_id)
@@ -349,72 +312,38 @@ class Driver:
                 if (agent := self._agent_of(instruction.lease_id)) is not None:
                     agent.cancel.remote(instruction.lease_id)
             case ev.Commit():
-                self._commit(instruction)
+                self._commits.commit(instruction)
             case ev.CommitUnrun():
-                self._commit_unrun(instruction)
+                self._commits.commit_unrun(instruction)
+            case ev.Drop():
+                self._commits.drop(instruction)
+            case ev.Blame():
+                self._journal.append("blamed", **plain(instruction))
+            case ev.Quarantine():
+                self._quarantine(instruction)
 
-    def _agent_of(self, lease_id: str) -> AgentHandle | None:
-        node = self._nodes.get(self._lease_nodes.get(lease_id, ""))
-        return None if node is None else node.agent
+    def _agent_of(self, lease_id: str) -> Any:
+        member = self._members.get(self._lease_nodes.get(lease_id, ""))
+        return None if member is None else member.agent
+
+    def _acknowledge(self, node_id: str, job_id: str, attempt: int) -> None:
+        if (member := self._members.get(node_id)) is not None:
+            member.agent.committed.remote(job_id, attempt)
 
     def _start(self, lease: ev.StartLease) -> None:
-        node = self._nodes[lease.node_id]
-        if node.profile is None:
-            raise LookupError(lease.node_id)
-        cell = self._cells[lease.cell_id]
-        order = to_cell_order(self._plan, cell, lease, run_id=self._run_id, profile=node.profile)
-        self._journal.append("lease_started", **_plain(lease))
+        member = self._members.get(lease.node_id)
+        if member is None or member.profile is None:
+            return  # lost in this very moment: the news of that is the next event
+        cell = self._commits.cells[lease.cell_id]
+        order = to_cell_order(self._plan, cell, lease, run_id=self._run_id, profile=member.profile)
+        self._journal.append("lease_started", **plain(lease))
         self._lease_nodes[lease.lease_id] = lease.node_id
         self._progress.started(lease.lease_id, lease.node_id, lease.device_id, cell.label)
-        node.agent.start.remote(order)
+        member.agent.start.remote(order)
 
-    def _assign(self, order: ev.AssignJob) -> None:
-        job = self._jobs[order.job_id]
-        self._journal.append("assigned", **_plain(order))
-        if (agent := self._agent_of(order.lease_id)) is not None:
-            agent.assign.remote(order.lease_id, self._job_order(job, order.attempt))
-
-    def _job_order(self, job: Job, attempt: int) -> JobOrder:
-        return JobOrder(
-            job_id=job.job_id,
-            attempt=attempt,
-            exam=job.exam,
-            exam_version=job.exam_version,
-            seed=job.seed,
-            number=self._numbers[job.job_id],
-            total=len(self._plan.jobs_of(job.cell_id)),
+    def _quarantine(self, order: ev.Quarantine) -> None:
+        self._quarantines.append((self._clock() + order.seconds, ev.QuarantineOver(order.hostname, order.device_id)))
+        self._progress.say(
+            f"{order.hostname}/{order.device_id}: several cells failed there one after the other; nothing is started "
+            f"there for {order.seconds:.0f} s. The last failure: {order.reason}"
         )
-
-    def _commit(self, order: ev.Commit) -> None:
-        row, node_id = self._offered[order.job_id, order.attempt]
-        self._write({**row, "final": order.final}, order)
-        del self._offered[order.job_id, order.attempt]
-        if (node := self._nodes.get(node_id)) is not None:
-            node.agent.committed.remote(order.job_id, order.attempt)
-
-    def _commit_unrun(self, order: ev.CommitUnrun) -> None:
-        job = self._jobs[order.job_id]
-        cell = self._cells[job.cell_id]
-        node = self._nodes.get(order.node_id)
-        profile = node.profile if node else None
-        lease = ev.StartLease("", cell.cell_id, order.node_id, order.device_id)
-        cell_order = to_cell_order(self._plan, cell, lease, run_id=self._run_id, profile=profile)
-        row = unrun_row(
-            cell_order,
-            self._job_order(job, order.attempt),
-            NodeFacts(hostname=profile.hostname if profile else order.node_id[:12]),
-            outcome=Outcome(order.outcome),
-            error=order.reason,
-            at=datetime.now(UTC),
-        )
-        self._journal.append("failed_unrun", **_plain(order))
-        self._write({**row, "final": True}, ev.Commit(order.job_id, order.attempt, final=True))
-
-    def _write(self, row: dict[str, Any], order: ev.Commit) -> None:
-        is_new = self._store.commit(row)
-        self._journal.append("committed", durable=True, **_plain(order), outcome=row["outcome"], new=is_new)
-        self._progress.committed(row)
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in value.__slots__}

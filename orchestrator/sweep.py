@@ -12,9 +12,10 @@ from orchestrator.expand import expand
 from orchestrator.journal import Journal, read_journal
 from orchestrator.plan import Plan, differences, spec_digest
 from orchestrator.progress import watch
+from orchestrator.restore import CommittedAttempt
 from orchestrator.rundir import RunDir
 from orchestrator.spec import SweepSpec, parse_spec, read_spec
-from orchestrator.state import CommittedAttempt, SweepState
+from orchestrator.state import SweepState
 from orchestrator.terminal import Printer, stderr
 from results.store import RunStore, read_run
 
@@ -130,23 +131,28 @@ def list_finals(folder: Path) -> list[str]:
 def restore_state(plan: Plan, store: RunStore, folder: RunDir, *, retry_failed: bool = False) -> SweepState:
     """The state that the store and the journal of an earlier start add up to.
 
-    With `retry_failed` the jobs whose final row is an infrastructure failure count as not run.
+    With `retry_failed` the jobs whose final row is an infrastructure failure count as not run, and all failures are
+    forgotten.
     """
     state = SweepState(
         [(cell.cell_id, cell.artifact.file_bytes) for cell in plan.cells],
         [(job.job_id, job.cell_id) for job in plan.jobs],
         retries=plan.limits.retries,
     )
-    finals = store.finals()
-    committed = []
-    for job_id, attempt in store.committed():
-        # A job without a final row has rows of infrastructure failures only, each of which used up a try.
-        how = finals.get(job_id, "infrastructure")
-        if retry_failed and how == "infrastructure":
-            committed.append(CommittedAttempt(job_id, attempt, final=False, used_a_try=False))
-        else:
-            committed.append(CommittedAttempt(job_id, attempt, final=job_id in finals, used_a_try=True))
-    state.restore(committed, read_journal(folder.journal))
+    names = ["job_id", "attempt", "final", "outcome_class", "node", "device", "hardware_class"]
+    rows = (
+        CommittedAttempt(
+            row["job_id"],
+            row["attempt"],
+            final=row["final"],
+            outcome_class=row["outcome_class"],
+            hostname=row["node"] or "",
+            device_id=row["device"] or "",
+            hardware_class=row["hardware_class"],
+        )
+        for row in store.table().select(names).to_pylist()
+    )
+    state.restore(rows, read_journal(folder.journal), forgive=retry_failed)
     return state
 
 
@@ -198,8 +204,9 @@ def run_sweep(
                 out=out,
                 result=result,
             )
-        result.done = state.jobs_done
-        result.failed = sum(found == "infrastructure" for found in store.finals().values())
+        finals = store.finals()
+        result.done = len(finals)
+        result.failed = sum(found == "infrastructure" for found in finals.values())
         return result
 
 
