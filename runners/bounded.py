@@ -33,10 +33,36 @@ def within(seconds: float, what: str, call: Callable[[], T]) -> T:
             raised.append(error)
 
     thread = threading.Thread(target=run, name=f"within-{what}", daemon=True)
-    thread.start()
-    thread.join(seconds)
+    try:
+        thread.start()
+    except RuntimeError:  # no thread to be had: better to wait without a bound than not to call at all
+        run()
+    else:
+        thread.join(seconds)
     if raised:
         raise raised[0]
     if not returned:
         raise HungError(f"{what} did not come back within {seconds:g} s")
     return returned[0]
+
+
+class Closing:
+    """What has to be undone at the end, last thing first; every step is done, whatever the others do."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[str, float, Callable[[], object]]] = []
+
+    def add(self, what: str, seconds: float, call: Callable[[], object]) -> None:
+        """`call` is one step, which is given `seconds`; `what` names it in a report."""
+        self._steps.append((what, seconds, call))
+
+    def close(self) -> list[str]:
+        """Does the steps, in a bounded time, and says of those that failed or hung what happened. Never raises."""
+        trouble: list[str] = []
+        while self._steps:
+            what, seconds, call = self._steps.pop()
+            try:
+                within(seconds, what, call)
+            except BaseException as error:  # the next step must be done in any case
+                trouble.append(f"{what}: {type(error).__name__}: {error}")
+        return trouble

@@ -6,11 +6,13 @@ import contextlib
 import queue
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from quants.errors import QuantsError
 from runners import orders, row
+from runners.bounded import Closing, HungError
 from runners.chat import (
     CancelledError,
     ChatError,
@@ -18,11 +20,17 @@ from runners.chat import (
     ChatResult,
     Event,
     Message,
+    RefusedError,
+    TransportError,
 )
+from runners.devicelock import device_key, take
 from runners.engines.base import EngineError, Served
 from runners.errors import RunnersError
 from runners.grading import Answer, Grader
-from runners.outcomes import Outcome
+from runners.hosted import UNLOAD_S, HostedModel
+from runners.modelfile import ModelChangedError
+from runners.outcomes import Outcome, OutcomeClass, outcome_class
+from runners.patience import Patience
 from runners.spool import Spool, state_dir
 from runners.timing import measure
 
@@ -30,13 +38,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from profiles.sampler import Sampler
-    from profiles.samples import Phase as SamplerPhase
-    from profiles.samples import Samples
     from profiles.types import Device
+    from runners.devicelock import DeviceLock
 
 PROGRESS_EVERY_S = 0.25
 GRADER_CLOSE_S = 15.0
+"""What a lease that ends gives a grading that is under way; its row is not lost but made again."""
+LOCK_CLOSE_S = 5.0
 LOG_TAIL_BYTES = 256 * 1024
 WORDS_ON_CANCEL = "the sweep was stopped"
 
@@ -71,10 +79,16 @@ class _TokenMeter:
             self._report(self._tokens, self._tokens / (event.at_s - self._first_s))
 
 
+def _close_grader(grader: Grader) -> None:
+    if not grader.close(GRADER_CLOSE_S):
+        raise HungError(f"a grading was still under way after {GRADER_CLOSE_S:g} s, and its result is dropped")
+
+
 class CellRun:
     """One lease. `run` blocks until it is over; `assign`, `close` and `cancel` may be called from any thread.
 
-    Every event goes to `emit`, rows only after they are spooled. The last event is always `CellEnded`.
+    Every event goes to `emit`, rows only after they are spooled. The last event is always `CellEnded`, and there is
+    exactly one, whatever fails.
     """
 
     def __init__(
@@ -91,10 +105,13 @@ class CellRun:
         self._jobs: queue.SimpleQueue[orders.JobOrder | None] = queue.SimpleQueue()
         self._cancelled = threading.Event()
         self._log_path = state_dir() / "logs" / order.run_id / f"{order.cell_id}-{order.lease_id}.log"
-        self._sampler: Sampler | None = None
-        self._load_samples: Samples | None = None
-        self._reloads = 0
-        self._cold = True
+        self._closing = Closing()
+        self._lock: DeviceLock | None = None
+        self._hosted = HostedModel(
+            order, device=device, log_path=self._log_path, cancelled=self._cancelled, note=self._note
+        )
+        self._patience = Patience(order.reloads)
+        self._crashed_on: list[str] = []
 
     # --- called by the agent ----------------------------------------------------------------------------------
 
@@ -112,43 +129,55 @@ class CellRun:
         self._jobs.put(None)
 
     def run(self) -> None:
-        """Serves the cell until it is closed, cancelled, or cannot go on."""
-        served: Served | None = None
-        grader: Grader | None = None
-        ended = _Ended("done")
+        """Serves the cell until it is closed, cancelled, or cannot go on. Never raises."""
+        ended = _Ended("failed", Outcome.SERVER_CRASH, "the lease ended without saying why")
         try:
-            model = self._fetch()
-            grader = self._open_grader()
-            served = self._load(model)
-            while (job := self._next()) is not None:
-                if not served.is_alive():
-                    served = self._reload(model, served)
-                self._answer(served, grader, job)
-            grader.drain()
-            if self._cancelled.is_set():
-                ended = _Ended("cancelled", reason=WORDS_ON_CANCEL)
+            self._serve()
+            ended = _Ended("cancelled", reason=WORDS_ON_CANCEL) if self._cancelled.is_set() else _Ended("done")
         except _Ended as why:
             ended = why
         except RunnersError as error:  # a row could not be kept: none may be lost, so no more are made
             ended = _Ended("failed", Outcome.GRADER_CRASH, str(error))
-        except Exception as error:  # an agent must outlive a bug in one cell, and the driver must hear of it
-            reason = f"{type(error).__name__}: {error}"
-            ended = _Ended("failed", Outcome.SERVER_CRASH, reason)
+        except BaseException as error:  # an agent must outlive a bug in one cell, and the driver must hear of it
             self._note_traceback()
+            ended = _Ended("failed", Outcome.SERVER_CRASH, f"{type(error).__name__}: {error}")
         finally:
-            self._emit(orders.PhaseChanged(lease_id=self.order.lease_id, phase="unloading"))
-            if grader is not None:
-                grader.close(GRADER_CLOSE_S)
-            self._stop(served)
-        self._emit(
-            orders.CellEnded(
-                lease_id=self.order.lease_id,
-                how=ended.how,  # type: ignore[arg-type]  # only the literals above are raised
-                outcome=ended.outcome,
-                reason=ended.reason,
-                log=self._log_tail(),
-            )
+            self._end(ended)
+
+    def _serve(self) -> None:
+        model = self._fetch()
+        grader = self._open_grader()
+        if self._take_device():
+            model = self._fetch()  # it may have changed while we waited
+        served = self._load(model)
+        while (job := self._next()) is not None:
+            if not served.is_alive():
+                served = self._reload()
+            self._answer(served, grader, job)
+        grader.drain()
+
+    def _end(self, ended: _Ended) -> None:
+        """Takes everything down, and says so: whatever fails on the way is in the log."""
+        with contextlib.suppress(BaseException):  # it is only for show
+            self._phase("unloading")
+        self._closing.add("the engine", 2 * UNLOAD_S, self._hosted.unload)
+        trouble = self._closing.close()
+        log = ""
+        with contextlib.suppress(BaseException):  # worth having, and not worth losing the event for
+            said = [f"while the lease ended: {line}" for line in trouble]
+            log = "\n".join([self._log_tail(), *said]).strip("\n")
+        event = orders.CellEnded(
+            lease_id=self.order.lease_id,
+            how=ended.how,  # type: ignore[arg-type]  # only the literals above are raised
+            outcome=ended.outcome,
+            reason=ended.reason,
+            log=log,
+            crashed_on=tuple(self._crashed_on),
         )
+        try:
+            self._emit(event)
+        except BaseException:  # without it the driver waits for ever: once more, without what may have been too much
+            self._emit(replace(event, log=""))
 
     # --- steps ------------------------------------------------------------------------------------------------
 
@@ -182,62 +211,58 @@ class CellRun:
             sandbox = open_sandbox()
         except RunnersError as error:
             raise _Ended("failed", Outcome.SANDBOX_START, str(error)) from None
-        return Grader(
+        grader = Grader(
             sandbox,
             lease_id=self.order.lease_id,
             scoring=self.order.scoring,
             spool=Spool.of_run(self.order.run_id),
             emit=self._emit,
             note_traceback=self._note_traceback,
+            cancelled=self._cancelled,
         )
+        self._closing.add("the grader", GRADER_CLOSE_S + 1, lambda: _close_grader(grader))
+        return grader
+
+    def _take_device(self) -> bool:
+        """Waits until the device is ours; whether it had to be waited for."""
+        said: list[str] = []
+
+        def waiting(holder: str) -> None:
+            said.append(holder)
+            self._phase("waiting for device", holder=holder)
+
+        key = device_key(self.order.device_id, self._device)
+        what = f"{self.order.model} {self.order.artifact.quant}"
+        try:
+            lock = take(key, sweep=self.order.sweep, what=what, cancelled=self._cancelled, waiting=waiting)
+        except RunnersError as error:
+            raise _Ended("failed", Outcome.SERVER_START, str(error)) from None
+        if lock is None:
+            raise _Ended("cancelled", reason=WORDS_ON_CANCEL)
+        self._lock = lock
+        self._closing.add("the device's lock", LOCK_CLOSE_S, lock.release)
+        return bool(said)
 
     def _load(self, model: Path) -> Served:
-        from profiles.sampler import Sampler, take_baseline
-        from runners.engines import get_engine
-
         self._phase("loading")
-        devices = [] if self._device is None else [self._device]
-        baseline = take_baseline(devices)
-
-        def sample(pid: int) -> None:
-            self._stop_sampler()
-            self._sampler = Sampler(pid, devices, baseline=baseline).start()
-
-        self._log_path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            served = get_engine(self.order.engine.kind, binary=self.order.engine.binary).load(
-                model,
-                self.order.engine,
-                log_path=self._log_path,
-                device=self.order.engine_device,
-                cancelled=self._cancelled,
-                on_spawn=sample,
-            )
-        except EngineError as error:
+            served = self._hosted.load(model, held=None if self._lock is None else self._lock.descriptor)
+        except (EngineError, ModelChangedError) as error:
             if self._cancelled.is_set():
                 raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None
-            raise _Ended("failed", Outcome.SERVER_START, str(error)) from None
-        self._cold = served.warm_up is None
-        self._load_samples = self._window("idle")
+            raise _Ended("failed", error.outcome, str(error)) from None
         self._emit(orders.ModelLoaded(lease_id=self.order.lease_id, load_s=served.load_s))
         return served
 
-    def _reload(self, model: Path, served: Served) -> Served:
-        self._stop(served)
-        self._reloads += 1
-        if self._reloads > self.order.reloads:
-            raise _Ended("failed", Outcome.SERVER_CRASH, f"the engine died {self._reloads} times in this lease")
-        return self._load(model)
-
-    def _stop_sampler(self) -> None:
-        sampler, self._sampler = self._sampler, None
-        if sampler is not None:
-            sampler.stop()
-
-    def _stop(self, served: Served | None) -> None:
-        self._stop_sampler()
-        if served is not None:
-            served.stop()
+    def _reload(self) -> Served:
+        """The engine anew, from files that are verified anew: what took the old one down may be their change."""
+        began_s = time.monotonic()
+        if why := self._patience.give_up():
+            raise _Ended("failed", self._patience.outcome, why)
+        self._hosted.unload()
+        served = self._load(self._fetch())
+        self._patience.lost(time.monotonic() - began_s)
+        return served
 
     def _next(self) -> orders.JobOrder | None:
         if self._jobs.empty():
@@ -254,8 +279,8 @@ class CellRun:
         if grader.busy:
             shared.add("grading")
         identity = row.identity_columns(self.order, job, self._node)
-        columns = identity | row.server_columns(served, cold=self._cold)
-        self._cold = False
+        columns = identity | row.server_columns(served, cold=self._hosted.cold)
+        self._hosted.cold = False
         request = ChatRequest(
             messages=tuple(Message(role=m["role"], content=m["content"]) for m in exam.messages()),
             sampling=self.order.sampling,
@@ -264,10 +289,10 @@ class CellRun:
         )
         meter = _TokenMeter(
             lambda tokens, rate: self._phase("generating", job, tokens=tokens, tokens_per_s=rate),
-            first_token=self._decoding,
+            first_token=self._hosted.decoding,
         )
         self._phase("generating", job)
-        self._window("prefill")
+        self._hosted.window("prefill")
         result: ChatResult | None
         failure: ChatError | None = None
         try:
@@ -278,9 +303,13 @@ class CellRun:
             if self._cancelled.is_set():
                 raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None
             failure, result = error, error.partial
-        samples = self._window("idle")
+        if (changed := self._hosted.written_to()) is not None:
+            hint = "leave model files alone while a sweep uses them"
+            failure = ModelChangedError(f"{changed} was written to while it was served", hint=hint, partial=result)
+        self._judge(served, job, failure, time.monotonic() - started_s)
+        samples = self._hosted.window("idle")
         reasons: dict[str, str] = {}
-        columns |= row.sample_columns(self._load_samples, samples, reasons)
+        columns |= row.sample_columns(self._hosted.load_samples, samples, reasons)
         if result is not None:
             columns |= row.timing_columns(measure(result), reasons) | row.reply_columns(result)
         columns["shared_with"] = row.compact_json(sorted(shared | set(self._neighbours())))
@@ -301,21 +330,30 @@ class CellRun:
         if not self.order.overlap_grading:
             grader.wait()
 
-    def _window(self, phase: SamplerPhase) -> Samples | None:
-        """The figures since the last call; the next window begins in `phase`. None for an engine that is not ours."""
-        return None if self._sampler is None else self._sampler.reset(phase)
-
-    def _decoding(self) -> None:
-        if self._sampler is not None:
-            self._sampler.mark("decode")
+    def _judge(self, served: Served, job: orders.JobOrder, failure: ChatError | None, took_s: float) -> None:
+        """Whether the engine can be asked again after this."""
+        if failure is None or outcome_class(failure.outcome) is not OutcomeClass.INFRASTRUCTURE:
+            self._patience.answered()
+            return
+        self._patience.lost(took_s, failure.outcome)
+        if isinstance(failure, RefusedError):
+            if self._patience.refused():
+                served.kill()
+        elif isinstance(failure, TransportError | ModelChangedError):
+            served.kill()  # it lives, and cannot be trusted with the next job
+        else:
+            self._crashed_on.append(job.job_id)
 
     # --- logs -------------------------------------------------------------------------------------------------
 
     def _note_traceback(self) -> None:
         import traceback
 
-        with contextlib.suppress(OSError), self._log_path.open("a", encoding="utf-8") as file:
-            file.write(traceback.format_exc())
+        self._note(traceback.format_exc())
+
+    def _note(self, text: str) -> None:
+        with contextlib.suppress(Exception), self._log_path.open("a", encoding="utf-8", errors="replace") as file:
+            file.write(text)
 
     def _log_tail(self) -> str:
         """The end of the engine's log, for the run folder; the file on this node is removed."""

@@ -6,6 +6,7 @@ import queue
 import tempfile
 import threading
 import time
+from concurrent import futures
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from runners.sandbox.base import Sandbox
     from runners.spool import Spool
 
+CANCEL_LOOK_S = 0.2
 GRADING_S = 1800.0
 """How long one reply may be graded. Exams end what they run much earlier: beyond this the grader itself hangs."""
 
@@ -76,13 +78,16 @@ class Grader:
         spool: Spool,
         emit: Callable[[RowReady], None],
         note_traceback: Callable[[], None],
+        cancelled: threading.Event | None = None,
         grading_s: float = GRADING_S,
     ) -> None:
         self._sandbox, self._lease_id, self._scoring = sandbox, lease_id, scoring
         self._spool, self._emit, self._note_traceback = spool, emit, note_traceback
+        self._cancelled = cancelled or threading.Event()
         self._grading_s = grading_s
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._last: _Task | None = None
+        self._unkept: BaseException | None = None
         # A daemon: one that hangs in a sandbox must not keep a process from ending.
         self._thread = threading.Thread(target=self._work, name=f"grade-{lease_id}", daemon=True)
         self._thread.start()
@@ -99,7 +104,7 @@ class Grader:
         self._tasks.put(self._last)
 
     def wait(self) -> None:
-        """Returns when nothing is being graded.
+        """Returns when nothing is being graded, or nobody wants to know any more (`cancelled`).
 
         Raises:
             RunnersError: an earlier row could not be kept on this node, or the grader hangs; no more should be made.
@@ -107,27 +112,36 @@ class Grader:
         task = self._last
         if task is None:
             return
-        try:
-            task.graded.result(self._grading_s)
-        except TimeoutError:
+        if not self._done(task.graded):
             self._abandon(task)
-        if task.written.done():
-            task.written.result()
+        if self._unkept is not None:
+            raise self._unkept
 
     def drain(self) -> None:
         """Returns when every row is handed over; raises as `wait`."""
-        if self._last is not None:
-            self.wait()
-            try:
-                self._last.written.result(self._grading_s)
-            except TimeoutError:
-                raise RunnersError(f"a row was not written within {self._grading_s:g} s") from None
+        if self._last is None:
+            return
+        self.wait()
+        if not self._done(self._last.written):
+            raise RunnersError(f"a row was not written within {self._grading_s:g} s")
+        if self._unkept is not None:
+            raise self._unkept
 
     def close(self, timeout_s: float) -> bool:
         """Ends the thread when what it has is done; whether that was within `timeout_s`."""
         self._tasks.put(None)
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def _done(self, future: Future[None]) -> bool:
+        """Waits for it; False if it hangs. True as well if the lease was cancelled meanwhile."""
+        deadline = time.monotonic() + self._grading_s
+        while not self._cancelled.is_set():
+            if futures.wait([future], min(CANCEL_LOOK_S, max(0.0, deadline - time.monotonic()))).done:
+                return True
+            if time.monotonic() >= deadline:
+                return False
+        return True
 
     def _abandon(self, task: _Task) -> None:
         """The grader hangs: what it was given is nobody's zero, and is tried again."""
@@ -153,10 +167,9 @@ class Grader:
             task.graded.set_result(None)
             try:
                 self._deliver(task.answer, columns)
-            except BaseException as error:  # raised again where it can end the lease
-                task.written.set_exception(error)
-            else:
-                task.written.set_result(None)
+            except BaseException as error:  # raised again where it can end the lease, at the next answer at the latest
+                self._unkept = error
+            task.written.set_result(None)
 
     def _grade(self, answer: Answer) -> dict[str, Any]:
         """The columns that say how the attempt ended."""

@@ -31,6 +31,7 @@ PID_FILE_SUFFIX = ".server.json"
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _START_TIMEOUT_S = 30.0
 _KILL_MARGIN_S = 5.0
+_KILLED_S = 5.0
 
 
 class ProcessStartError(RunnersError):
@@ -82,6 +83,7 @@ class ServerProcess:
         self.argv = tuple(argv)
         self.log_path = log_path
         self.pid = 0
+        self._identity: str | None = None
         self.spawned_s = time.monotonic()
         self._supervisor = supervisor
         self._pid_file = log_path.with_name(log_path.name + PID_FILE_SUFFIX)
@@ -101,10 +103,12 @@ class ServerProcess:
         log_path: Path,
         environment: Mapping[str, str] | None = None,
         grace_s: float = 5.0,
+        held: int | None = None,
     ) -> ServerProcess:
         """Start `argv` with its output in `log_path` (made anew) and `environment` (None: what ours may see).
 
-        `grace_s` is how long it may take to end by itself when stopped. Raises `ProcessStartError`.
+        `grace_s` is how long it may take to end by itself when stopped. `held` is a descriptor that stays open until
+        the server is gone, even if we go first: a lock on what the server uses. Raises `ProcessStartError`.
         """
         log_path.parent.mkdir(parents=True, exist_ok=True)
         token = uuid.uuid4().hex
@@ -116,6 +120,7 @@ class ServerProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=() if held is None else (held,),
                 env=variables,
             )
         process = cls(supervisor, argv, log_path, token, grace_s)
@@ -132,6 +137,7 @@ class ServerProcess:
     def _await_start(self) -> None:
         if self.told("pid", timeout_s=_START_TIMEOUT_S) is not None:
             self.pid = int(self._told["pid"])
+            self._identity = process_identity(self.pid)
             self.spawned_s = float(self._told["spawned_s"])
             return
         reason = self._told.get("error") or log_tail(self.log_path, lines=3) or "its supervisor did not start"
@@ -165,8 +171,10 @@ class ServerProcess:
         return bool(data)
 
     def is_alive(self) -> bool:
-        """Whether the server still runs."""
-        return self._supervisor.poll() is None and self.told("exit") is None
+        """Whether the server still runs: by its supervisor's word, and by the kernel's, should that one be stopped."""
+        if self._supervisor.poll() is not None or self.told("exit") is not None:
+            return False
+        return self._identity is None or process_identity(self.pid) == self._identity
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for it to end by itself; whether it did."""
@@ -184,8 +192,20 @@ class ServerProcess:
         """The last lines of its log."""
         return log_tail(self.log_path, lines=lines)
 
+    def kill(self) -> None:
+        """End it at once, without asking: for one that hangs, which would only let the time of grace pass."""
+        if self.pid and self.is_alive():
+            # A group of its own; its id cannot be another's while the supervisor has not reaped it.
+            with contextlib.suppress(OSError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.wait(_KILLED_S)
+
     def stop(self) -> None:
-        """End it: asked first, killed after `grace_s`. Afterwards nothing of its process tree is left."""
+        """End it: asked first, killed after `grace_s`. Afterwards nothing of its process tree is left.
+
+        Takes a bounded time. A process that even SIGKILL does not end, because it hangs in a driver, is left to the
+        kernel.
+        """
         with self._stop_lock:
             if not self._stopped:
                 self._stop()
@@ -203,14 +223,19 @@ class ServerProcess:
                 supervisor.wait(self._grace_s + _KILL_MARGIN_S)
             except subprocess.TimeoutExpired:
                 supervisor.kill()
-                supervisor.wait()
-        if self.pid and self.told("exit") is None:
-            # The supervisor was killed: PDEATHSIG took the server, but not what the server had started.
-            _kill_by_token(self._token)
-        with self._lock:
-            if supervisor.stdout is not None:
-                supervisor.stdout.close()
-        self._pid_file.unlink(missing_ok=True)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    supervisor.wait(_KILL_MARGIN_S)
+        try:
+            if self.pid and self.told("exit") is None:
+                # The supervisor was killed: PDEATHSIG took the server, but not what the server had started.
+                _kill_by_token(self._token)
+        finally:
+            with self._lock:
+                if supervisor.stdout is not None:
+                    supervisor.stdout.close()
+            # A pid file that stays behind is no harm: its owner is found gone, and so is everything with its token.
+            with contextlib.suppress(OSError):
+                self._pid_file.unlink(missing_ok=True)
 
 
 def reap_orphans(folder: Path) -> list[int]:

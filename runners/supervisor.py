@@ -101,6 +101,7 @@ def _watch(server: subprocess.Popen[bytes], owner: int, grace_s: float, wake_fd:
         elif kill_at is None and (closed or stop_requests):
             kill_at = time.monotonic() + grace_s
             _signal_group(pid, signal.SIGTERM)
+            _signal_group(pid, signal.SIGCONT)  # one that is stopped would only take it in when it goes on
         elif kill_at is not None and time.monotonic() >= kill_at:
             _signal_group(pid, signal.SIGKILL)
             kill_at = time.monotonic() + _OWNER_CHECK_S

@@ -23,8 +23,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """State and caches of ours go to a folder of the test."""
+    """State, caches and device locks of ours go to a folder of the test."""
     folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("QUANTSWEEP_LOCKS", str(folder / "locks"))
     monkeypatch.setenv("QUANTSWEEP_STATE", str(folder / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     return folder

@@ -184,6 +184,10 @@ class Served(Protocol):
         """Whether the server still runs (for a remote endpoint: whether it was not stopped)."""
         ...
 
+    def kill(self) -> None:
+        """End it at once, without asking first: for one that hangs. `stop` is still to be called."""
+        ...
+
     def stop(self) -> None:
         """End it: afterwards no process of its tree is left. Does nothing the second time."""
         ...
@@ -207,12 +211,14 @@ class Engine(Protocol):
         device: str | None = None,
         cancelled: threading.Event | None = None,
         on_spawn: OnSpawn | None = None,
+        held: int | None = None,
     ) -> Served:
         """Start it with `model` (the first file of a split set) and wait until it answers.
 
         `device` is one of `EngineInfo.devices`, several joined by commas, "CPU" for none of them, or None for the
         engine's choice. `on_spawn` is told the serving process's id as soon as there is one, so that its memory can
-        be sampled while it loads; a start that had to be repeated tells it again.
+        be sampled while it loads; a start that had to be repeated tells it again. `held` is a descriptor that has to
+        stay open until the server is gone: the device's lock.
 
         Raises `EngineUnavailableError` or `LoadError`; then no process is left behind.
         """

@@ -95,6 +95,7 @@ class EmbeddedEngine:
         device: str | None = None,
         cancelled: threading.Event | None = None,
         on_spawn: OnSpawn | None = None,
+        held: int | None = None,
     ) -> Served:
         """Serve `model`. `device` hides the others from llama.cpp; "CPU" keeps everything off the GPUs."""
         there = self.available()
@@ -108,12 +109,12 @@ class EmbeddedEngine:
         key = new_key()
         environment = server_environment(key, **_visible_devices(device))
         try:
-            process = ServerProcess.start(argv, log_path=log_path, environment=environment)
+            process = ServerProcess.start(argv, log_path=log_path, environment=environment, held=held)
         except ProcessStartError as error:
             raise EngineUnavailableError(error.message, error.hint) from None
-        if on_spawn is not None:
-            on_spawn(process.pid)
         try:
+            if on_spawn is not None:
+                on_spawn(process.pid)
             base_url = _await_address(process, settings.load_timeout_s, cancelled)
         except BaseException:
             process.stop()

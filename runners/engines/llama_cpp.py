@@ -156,6 +156,10 @@ class LlamaCppServed:
         """Whether the server's process runs."""
         return self._process.is_alive()
 
+    def kill(self) -> None:
+        """End the server's process without asking it."""
+        self._process.kill()
+
     def stop(self) -> None:
         """End the server and its whole process tree; does nothing the second time."""
         self._stopping = True

@@ -99,6 +99,7 @@ class LlamaServerEngine:
         device: str | None = None,
         cancelled: threading.Event | None = None,
         on_spawn: OnSpawn | None = None,
+        held: int | None = None,
     ) -> Served:
         """Serve `model`; tries other ports while strangers take the ones it chose."""
         program = self._examine(settings.binary or self._binary)
@@ -113,6 +114,7 @@ class LlamaServerEngine:
                 device=device,
                 cancelled=cancelled,
                 on_spawn=on_spawn,
+                held=held,
             )
             if served is not None:
                 return served
@@ -129,6 +131,7 @@ def _attempt(
     device: str | None,
     cancelled: threading.Event | None,
     on_spawn: OnSpawn | None,
+    held: int | None,
 ) -> Served | None:
     """One start; None if another program got the port first."""
     port = _free_port()
@@ -136,12 +139,12 @@ def _attempt(
     alias = f"quantsweep-{uuid.uuid4().hex}"
     argv = command_line(program, model, settings, port=port, alias=alias, device=device)
     try:
-        process = ServerProcess.start(argv, log_path=log_path, environment=server_environment(key))
+        process = ServerProcess.start(argv, log_path=log_path, environment=server_environment(key), held=held)
     except ProcessStartError as error:
         raise EngineUnavailableError(error.message, error.hint) from None
-    if on_spawn is not None:
-        on_spawn(process.pid)
     try:
+        if on_spawn is not None:
+            on_spawn(process.pid)
         return bring_up(
             process,
             kind=KIND,
@@ -155,4 +158,7 @@ def _attempt(
     except LoadError as error:
         if port_was_taken(error.log_tail):
             return None
+        raise
+    except BaseException:  # of `on_spawn`: what is started is never left without an owner
+        process.stop()
         raise

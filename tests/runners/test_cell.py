@@ -18,6 +18,7 @@ from quants.source import resolve, select
 from results.schema import validate_row
 from runners.cell import CellRun
 from runners.chat import Sampling
+from runners.devicelock import take
 from runners.engines.base import EngineSettings
 from runners.orders import CellEnded, CellOrder, JobOrder, ModelLoaded, NodeFacts, PhaseChanged, RowReady
 from runners.spool import Spool
@@ -269,3 +270,109 @@ def test_measured_and_predicted_memory_stand_side_by_side(tiny_model: Path, leas
     assert "peak_gtt_bytes" in json.loads(row["null_reasons"])
     lease.cell.close()
     lease.finish()
+
+
+def test_a_device_that_another_sweep_has_is_waited_for_and_says_so(tiny_model: Path, leases: list[Lease]) -> None:
+    theirs = take("cpu", sweep="theirs", what="big Q8_0", cancelled=threading.Event(), waiting=pytest.fail)
+    assert theirs is not None
+    lease = Lease(order_for(tiny_model))
+    leases.append(lease)
+    lease.cell.assign(JOB)
+    lease.cell.close()
+    while (event := lease.wait_for(PhaseChanged)).phase != "waiting for device":
+        pass
+    assert event.holder is not None
+    assert event.holder.startswith("big Q8_0 of sweep theirs (")
+    began = time.monotonic()
+    time.sleep(0.5)
+    assert not servers()
+    theirs.release()
+    loaded = lease.wait_for(ModelLoaded)
+    assert loaded.load_s < time.monotonic() - began - 0.5
+    assert row_of(lease.wait_for(RowReady))["outcome"] == "max_tokens"
+    assert lease.finish().how == "done"
+
+
+def test_waiting_for_a_device_can_be_cancelled(tiny_model: Path, leases: list[Lease]) -> None:
+    theirs = take("cpu", sweep="theirs", what="m", cancelled=threading.Event(), waiting=pytest.fail)
+    assert theirs is not None
+    lease = Lease(order_for(tiny_model))
+    leases.append(lease)
+    while lease.wait_for(PhaseChanged).phase != "waiting for device":
+        pass
+    lease.cell.cancel()
+    assert lease.finish().how == "cancelled"
+    theirs.release()
+
+
+def copied(tiny_model: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "copy-F32.gguf"
+    copy.write_bytes(tiny_model.read_bytes())
+    return copy
+
+
+def test_a_file_that_is_written_to_while_it_is_served_spoils_its_answers(
+    tiny_model: Path, tmp_path: Path, leases: list[Lease]
+) -> None:
+    copy = copied(tiny_model, tmp_path)
+    lease = Lease(order_for(copy))
+    leases.append(lease)
+    lease.cell.assign(JOB)
+    assert row_of(lease.wait_for(RowReady))["outcome"] == "max_tokens"
+    with copy.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    lease.cell.assign(dataclasses.replace(JOB, job_id="v1-b"))
+    row = row_of(lease.wait_for(RowReady))
+    assert (row["outcome"], row["outcome_class"], row["score"]) == ("artifact", "infrastructure", None)
+    assert "was written to while it was served" in row["error"]
+    lease.cell.assign(dataclasses.replace(JOB, job_id="v1-c"))
+    ended = lease.finish()
+    assert (ended.how, ended.outcome) == ("failed", "artifact")
+    assert "is not the file that was pinned" in ended.reason
+    assert not servers()
+
+
+@pytest.mark.parametrize("change", ["another", "deleted", "torn"])
+def test_a_reload_takes_no_other_file_than_the_one_that_was_pinned(
+    tiny_model: Path, tmp_path: Path, leases: list[Lease], change: str
+) -> None:
+    """The engine died, and what lies in the file's place now would load as well: a different model, without a word."""
+    copy = copied(tiny_model, tmp_path)
+    lease = Lease(order_for(copy))
+    leases.append(lease)
+    lease.cell.assign(JOB)
+    lease.wait_for(RowReady)
+    data = bytearray(copy.read_bytes())
+    copy.unlink()
+    if change != "deleted":
+        data[-1] ^= 1
+        copy.write_bytes(data if change == "another" else data[:-100])
+    os.kill(servers()[0].pid, signal.SIGKILL)
+    for job_id in ("v1-b", "v1-c"):
+        lease.cell.assign(dataclasses.replace(JOB, job_id=job_id))
+    ended = lease.wait_for(CellEnded)
+    assert (ended.how, ended.outcome) == ("failed", "artifact")
+    later = [event.row["outcome"] for event in lease.seen if isinstance(event, RowReady)][1:]
+    assert set(later) <= {"server_crash"}  # of a job that began before the death was noticed
+    assert not servers()
+
+
+def test_deaths_count_in_a_row_and_an_answer_forgives_them(tiny_model: Path, leases: list[Lease]) -> None:
+    """Nine crashes in a long cell lost all its untried jobs; now only those that were running when it died."""
+    lease = Lease(order_for(tiny_model, max_tokens=600, reloads=1))
+    leases.append(lease)
+    for number in range(4):
+        killed, fine = f"v1-k{number}", f"v1-f{number}"
+        lease.cell.assign(dataclasses.replace(JOB, job_id=killed))
+        while lease.wait_for(PhaseChanged).phase != "generating":
+            pass
+        os.kill(servers()[0].pid, signal.SIGKILL)
+        assert row_of(lease.wait_for(RowReady))["outcome"] == "server_crash"
+        lease.cell.assign(dataclasses.replace(JOB, job_id=fine, seed=number))
+        assert row_of(lease.wait_for(RowReady))["outcome"] == "max_tokens"
+    lease.cell.close()
+    ended = lease.finish()
+    assert (ended.how, ended.crashed_on) == ("done", tuple(f"v1-k{number}" for number in range(4)))

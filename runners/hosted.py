@@ -1,0 +1,146 @@
+"""The model of a lease on its device: engine, held files and sampler, loaded together and taken down together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runners.bounded import Closing, HungError, within
+from runners.engines.base import EngineError
+from runners.errors import RunnersError
+from runners.modelfile import HeldFiles, ModelChangedError
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from profiles.sampler import Sampler
+    from profiles.samples import Phase as SamplerPhase
+    from profiles.samples import Samples
+    from profiles.types import Device
+    from profiles.window import Baseline
+    from runners.engines.base import Served
+    from runners.orders import CellOrder
+
+ENGINE_STOP_S = 30.0
+"""More than `ServerProcess.stop` takes at most."""
+FILES_CLOSE_S = 5.0
+SAMPLER_S = 30.0
+"""A reading takes milliseconds, and half a second of a large model's pages: beyond this a driver hangs."""
+UNLOAD_S = 3 * ENGINE_STOP_S + SAMPLER_S + FILES_CLOSE_S
+"""How long `unload` takes at most."""
+
+
+class HostedModel:
+    """Loads the model of `order` and ends it. `unload` may be called at any time, and nothing is left after it.
+
+    Attributes:
+        load_samples: the sampler's figures of the load, None for an engine that is not ours.
+        cold: whether the next answer is the first since the load.
+    """
+
+    def __init__(
+        self,
+        order: CellOrder,
+        *,
+        device: Device | None,
+        log_path: Path,
+        cancelled: threading.Event,
+        note: Callable[[str], None],
+    ) -> None:
+        self.load_samples: Samples | None = None
+        self.cold = True
+        self._order, self._log_path, self._cancelled, self._note = order, log_path, cancelled, note
+        self._devices = [] if device is None else [device]
+        self._engine: Served | None = None
+        self._files: HeldFiles | None = None
+        self._sampler: Sampler | None = None
+
+    def load(self, model: Path, *, held: int | None) -> Served:
+        """Starts the engine with `model`; `held` is the descriptor of the device's lock.
+
+        Raises:
+            EngineError: it did not become ready.
+            ModelChangedError: a file changed while it was loaded.
+        """
+        from profiles.sampler import Sampler, take_baseline
+        from runners.engines import get_engine
+
+        baseline: Baseline | None = None
+
+        def sample(pid: int) -> None:
+            within(SAMPLER_S, "the sampler of the start before", self._stop_sampler)
+            self._sampler = Sampler(pid, self._devices, baseline=baseline)
+            within(SAMPLER_S, "the first reading of the device", self._sampler.start)
+
+        engine = self._order.engine
+        try:
+            self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            baseline = within(SAMPLER_S, "reading the device", lambda: take_baseline(self._devices))
+            self._files = HeldFiles(self._order.artifact, model)
+            self._engine = get_engine(engine.kind, binary=engine.binary).load(
+                model,
+                engine,
+                log_path=self._log_path,
+                device=self._order.engine_device,
+                cancelled=self._cancelled,
+                on_spawn=sample,
+                held=held,
+            )
+        except (OSError, HungError) as error:
+            raise EngineError(f"the engine could not be started: {error}") from error
+        if changed := self._files.written_to() or self._files.moved():
+            raise ModelChangedError(f"{changed} changed while it was loaded")
+        self.cold = self._engine.warm_up is None
+        self.load_samples = self.window("idle")
+        return self._engine
+
+    def written_to(self) -> Path | None:
+        """The file that was written to since it was loaded, None if none was."""
+        return None if self._files is None else self._files.written_to()
+
+    def window(self, phase: SamplerPhase) -> Samples | None:
+        """The figures since the last call; the next window begins in `phase`. None for an engine that is not ours."""
+        sampler = self._sampler
+        if sampler is None:
+            return None
+        try:
+            return within(SAMPLER_S, "the sampler", lambda: sampler.reset(phase))
+        except HungError as error:  # a driver hangs: the answers count without its figures
+            self._note(f"{error}; this lease goes on without it\n")
+            self._sampler = None
+            return None
+
+    def decoding(self) -> None:
+        """The first token came."""
+        if self._sampler is not None:
+            self._sampler.mark("decode")
+
+    def unload(self) -> None:
+        """Ends the engine and all that belongs to it; what fails of this keeps nothing else from being done.
+
+        Raises:
+            RunnersError: the engine is still there, out of anybody's reach.
+        """
+        engine, self._engine = self._engine, None
+        files, self._files = self._files, None
+        closing = Closing()
+        if files is not None:
+            closing.add("the model's files", FILES_CLOSE_S, files.close)
+        if engine is not None:
+            # Each finds nothing more to do where the one before did what it should.
+            closing.add("the engine, asked again", ENGINE_STOP_S, engine.stop)
+            closing.add("the engine, killed", ENGINE_STOP_S, engine.kill)
+            closing.add("the engine", ENGINE_STOP_S, engine.stop)
+        closing.add("the sampler", SAMPLER_S, self._stop_sampler)
+        for line in closing.close():
+            self._note(f"while the engine was ended: {line}\n")
+        if engine is not None and engine.is_alive():
+            raise RunnersError(
+                f"the engine (pid {engine.pid}) cannot be ended", "Only restarting the machine may help."
+            )
+
+    def _stop_sampler(self) -> None:
+        sampler, self._sampler = self._sampler, None
+        if sampler is not None:
+            sampler.stop()
