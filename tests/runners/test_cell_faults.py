@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import psutil
 import pytest
@@ -16,7 +16,7 @@ import profiles.sampler
 import quants.cache
 import runners.engines
 import runners.sandbox
-from runners import cell, hosted
+from runners import cell, hosted, row
 from runners.cell import CellRun
 from runners.chat import ChatResult, Event
 from runners.devicelock import DeviceLock
@@ -79,7 +79,7 @@ class FakeEngine:
         except BaseException:
             process.stop()
             raise
-        return FakeServed(process)
+        return cast("Served", FakeServed(process))
 
 
 @pytest.fixture
@@ -135,8 +135,8 @@ def play(order: Any, emit: Callable[[CellEvent], None] | None = None) -> tuple[C
 def test_the_undisturbed_history(order: Any) -> None:
     ended, heard = play(order)
     assert (ended.how, ended.crashed_on) == ("done", ())
-    rows = [event.row for event in heard if isinstance(event, RowReady)]
-    assert [row["outcome"] for row in rows] == ["passed", "passed"]
+    outcomes = [event.row["outcome"] for event in heard if isinstance(event, RowReady)]
+    assert outcomes == ["passed", "passed"]
 
 
 # Where a collaborator may fail: its owner, its name, at which call, and whether the cell can still be served.
@@ -153,7 +153,7 @@ POINTS: dict[str, tuple[Any, str, int]] = {
     "figures of the load": (profiles.sampler.Sampler, "reset", 1),
     "alive": (FakeServed, "is_alive", 1),
     "exam": (runners.exams, "get_exam", 1),
-    "identity": (cell.row, "identity_columns", 1),
+    "identity": (row, "identity_columns", 1),
     "figures before": (profiles.sampler.Sampler, "reset", 2),
     "first token": (profiles.sampler.Sampler, "mark", 1),
     "chat": (FakeServed, "chat", 2),
@@ -184,7 +184,7 @@ SERVES_ALL_THE_SAME = {
 }
 
 
-def make_fail(monkeypatch: pytest.MonkeyPatch, point: str, fault: BaseException | Callable[[], None]) -> list[int]:
+def make_fail(monkeypatch: pytest.MonkeyPatch, point: str, fault: BaseException | Callable[[], object]) -> list[int]:
     owner, name, at = POINTS[point]
     real = getattr(owner, name)
     calls: list[int] = []
@@ -272,7 +272,7 @@ def test_a_step_that_hangs_is_left_behind(order: Any, monkeypatch: pytest.Monkey
         (cell, "LOCK_CLOSE_S"),
     ):
         monkeypatch.setattr(module, name, 2.0 if name == "ENGINE_STOP_S" and point != "engine's end" else 0.3)
-    make_fail(monkeypatch, point, lambda: release.wait(60) and None)
+    make_fail(monkeypatch, point, lambda: release.wait(60))
     try:
         ended, _ = play(order)
     finally:
