@@ -14,8 +14,8 @@ one process can see to it that a job has a single final.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from results import durable
 from results.figures import count
@@ -35,21 +35,30 @@ from results.reading import (
 from results.schema import arrow_schema, complete_row
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Reading", "RunStore", "StoreError", "Torn", "read_attempts", "read_run"]
+__all__ = ["Attempt", "Reading", "RunStore", "StoreError", "Torn", "read_attempts", "read_run"]
 
 COMPACT_FILE: Final = "attempts.parquet"
 QUARANTINE_FOLDER: Final = "quarantine"
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What the index keeps of a committed attempt."""
+class Attempt:
+    """What the store remembers of a committed attempt: enough to go on with a sweep, without its texts and figures."""
 
+    job_id: str
+    attempt: int
     final: bool
+    outcome: str
     outcome_class: str
+    hardware_class: str | None
+    node: str | None
+    device: str | None
+
+
+_INDEXED: Final = [field.name for field in fields(Attempt)]
 
 
 class RunStore:
@@ -66,7 +75,7 @@ class RunStore:
         self.run_folder = run_folder
         self.attempts_folder = run_folder / ATTEMPTS_FOLDER
         self.compact_file = run_folder / COMPACT_FILE
-        self._index: dict[tuple[str, int], _Known] = {}
+        self._index: dict[tuple[str, int], Attempt] = {}
         self._quarantined: list[Torn] = []
         try:
             self.attempts_folder.mkdir(parents=True, exist_ok=True)
@@ -106,12 +115,29 @@ class RunStore:
                 durable.sync_folder(self.run_folder)
             full["final"] = full["final"] and self._take_mark(*key)
             if durable.create_exclusive(target, _encode([full])):
-                self._index[key] = _Known(full["final"], full["outcome_class"])
+                self._index[key] = Attempt(**{name: full[name] for name in _INDEXED})
                 return True
         except OSError as error:
             raise self._failure(f"cannot write attempt {key[1]} of job {key[0]} to {target}", error) from error
         self._admit(target)
         return False
+
+    def commit_many(self, rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+        """As `commit` for each of `rows`, in their order; an error leaves those before it committed."""
+        return [self.commit(row) for row in rows]
+
+    def attempts(self) -> Iterator[Attempt]:
+        """What is remembered of every committed attempt; nothing is read from disk."""
+        return iter(tuple(self._index.values()))
+
+    def close(self) -> None:
+        """Let go of the run folder; nothing can be committed afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def committed(self) -> frozenset[tuple[str, int]]:
         """(job_id, attempt) of every attempt that is kept."""
@@ -167,7 +193,7 @@ class RunStore:
             self._admit(path)
             return True
         durable.replace(path, _encode([{**row, "final": False}]))
-        self._index[job_id, holder] = _Known(final=False, outcome_class="infrastructure")
+        self._index[job_id, holder] = replace(self._index[job_id, holder], final=False)
         return True
 
     def _admit(self, path: Path) -> None:
@@ -182,7 +208,8 @@ class RunStore:
         except TornFileError as error:
             self._set_aside(path, str(error))
             return
-        self._index[key] = _Known(table["final"][0].as_py(), table["outcome_class"][0].as_py())
+        (found,) = table.select(_INDEXED).to_pylist()
+        self._index[key] = Attempt(**found)
 
     def _set_aside(self, path: Path, reason: str) -> None:
         folder = self.run_folder / QUARANTINE_FOLDER

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from results import durable
 from results.reading import read_run
 from results.schema import COLUMNS, SchemaError, arrow_schema
-from results.store import RunStore, StoreError
+from results.store import Attempt, RunStore, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +57,24 @@ class TestCommit:
         assert not other.commit(row(reply="third"))  # it has not seen the first, and the file system tells it
         assert other.committed() == one.committed()
         assert [found["reply"] for found in other.rows()] == ["first"]
+
+    def test_what_a_sweep_goes_on_from_is_remembered(
+        self, tmp_path: Path, row: MakeRow, infrastructure_row: MakeRow
+    ) -> None:
+        with RunStore(tmp_path) as store:
+            assert store.commit_many(
+                [infrastructure_row(job_id="a"), row(job_id="b", device="GPU0"), row(job_id="b")]
+            ) == [
+                True,
+                True,
+                False,
+            ]
+            expected = {
+                Attempt("a", 1, True, "server_crash", "infrastructure", "cpu-x", "n1", None),
+                Attempt("b", 1, True, "passed", "model", "cpu-x", "n1", "GPU0"),
+            }
+            assert set(store.attempts()) == expected
+        assert set(RunStore(tmp_path).attempts()) == expected
 
     def test_a_bad_row_writes_nothing(self, tmp_path: Path, row: MakeRow) -> None:
         store = RunStore(tmp_path)
@@ -367,7 +385,7 @@ class TestFullDisk:
         RunStore(tmp_path).commit(row(job_id="before"))
         code = f"""
             import resource
-            from results.store import RunStore, StoreError
+            from results.store import Attempt, RunStore, StoreError
             store = RunStore(__import__("pathlib").Path({str(tmp_path)!r}))
             resource.setrlimit(resource.RLIMIT_FSIZE, (4096, {resource.RLIM_INFINITY}))
             try:
