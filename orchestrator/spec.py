@@ -11,7 +11,7 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from orchestrator.errors import Problem, SpecError
 from orchestrator.toml_lines import LineIndex
@@ -57,6 +57,25 @@ def _quant_names(value: Any) -> Any:
     raise ValueError(msg)
 
 
+def _without_secrets(arguments: list[str]) -> list[str]:
+    from runners.engines.secret_args import SecretArgumentError, refuse_secrets
+
+    try:
+        refuse_secrets(arguments)
+    except SecretArgumentError as error:
+        raise ValueError(f"{error.message}; {error.hint}") from None
+    return arguments
+
+
+def _without_secret(source: str) -> str:
+    from quants.secrets import holds_secret
+
+    if holds_secret(source):
+        msg = "holds a secret, which the plan would show; take it out: the Hub's token is that of `hf auth login`"
+        raise ValueError(msg)
+    return source
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -93,7 +112,7 @@ class EngineSpec(_Strict):
     reasoning: Literal["auto", "on", "off"] | None = None
     reasoning_budget: Annotated[int, Field(ge=0)] | None = None
     binary: str | None = None
-    extra_args: list[str] | None = None
+    extra_args: Annotated[list[str], AfterValidator(_without_secrets)] | None = None
 
 
 class VariantSpec(_Strict):
@@ -109,7 +128,7 @@ class ModelSpec(_Strict):
     """A model: where its files are, which quants of it, and what it overrides."""
 
     name: Name
-    source: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1), AfterValidator(_without_secret)]
     quants: Annotated[list[str] | Literal["all"], BeforeValidator(_quant_names)] = "all"
     engine: EngineSpec = EngineSpec()
     sampling: SamplingSpec = SamplingSpec()

@@ -24,6 +24,7 @@ from quants.errors import (
     RateLimitedError,
     RepoNotFoundError,
 )
+from quants.secrets import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -194,7 +195,7 @@ class HubClient:
         """What a failure means."""
         from huggingface_hub import errors
 
-        endpoint = self.settings.endpoint
+        endpoint = redacted(self.settings.endpoint)
         status = getattr(getattr(error, "response", None), "status_code", None)
         repo = what.removeprefix("hf:").split("@")[0].split(" ")[0]
         if isinstance(error, errors.OfflineModeIsEnabled):
@@ -233,7 +234,7 @@ class HubClient:
     def _judge_transport(self, what: str, error: Exception) -> _Verdict:
         """Failures without an answer. Told by name: the library moved from httpx to httpx2 and may move again."""
         names = {kind.__name__ for kind in type(error).__mro__}
-        endpoint = self.settings.endpoint
+        endpoint = redacted(self.settings.endpoint)
         if names & {"ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol"}:
             hint = "Check the network, HF_ENDPOINT and proxy settings; what is cached works without network"
             return _Verdict(
@@ -290,4 +291,6 @@ def _until(date: str) -> float:
 
 
 def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
+    """What the library says, without what signs a URL: it ends in rows."""
+    lines = (line.strip() for line in str(error).splitlines() if line.strip())
+    return redacted(next(lines, type(error).__name__)[:2000])[:200]

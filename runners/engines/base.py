@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
+from runners.engines.secret_args import refuse_secrets
 from runners.errors import RunnersError
 from runners.outcomes import Outcome
 
@@ -27,7 +28,8 @@ _NOT_COMPARABLE = frozenset({"binary", "load_timeout_s"})
 class EngineSettings:
     """How a model is served. Everything here but the binary's path and the timeout is part of a result's identity.
 
-    Settings an engine has no notion of are refused by its `load` rather than ignored.
+    Settings an engine has no notion of are refused by its `load` rather than ignored. Made with a secret among
+    `extra_args` they raise `runners.engines.secret_args.SecretArgumentError`.
     """
 
     kind: str = "embedded"
@@ -66,6 +68,10 @@ class EngineSettings:
     """Path of the engine's program on the node; None: found on the node."""
     load_timeout_s: float = 900.0
     """How long a load may take before it is given up."""
+
+    def __post_init__(self) -> None:
+        """Raise `SecretArgumentError` rather than exist with a secret: these settings are written into every row."""
+        refuse_secrets(self.extra_args)
 
     def comparable(self) -> dict[str, JSON]:
         """The settings that make results comparable, as JSON; None values are left out.

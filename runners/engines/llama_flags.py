@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from runners.engines.base import EngineSettings, LoadError
+from runners.engines.secret_args import flag_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +38,7 @@ def command_line(
     program: Program, model: Path, settings: EngineSettings, *, port: int, alias: str, device: str | None
 ) -> list[str]:
     """The whole command; `extra_args` come last and so win. Raises `LoadError` for what this build cannot do."""
-    taken = _OURS.intersection(argument.partition("=")[0] for argument in settings.extra_args)
+    taken = _OURS.intersection(flag_of(argument) for argument in settings.extra_args)
     if taken:
         message = f"extra_args may not hold {', '.join(sorted(taken))}: that is chosen when the server is started"
         raise LoadError(message, hint="take it out of the engine's settings", reason="bad_settings")
