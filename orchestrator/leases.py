@@ -50,14 +50,14 @@ class LeaseBook:
         if self.suspects.get(node_id) in lease.jobs:
             del self.suspects[node_id]
 
-    def put_back(self, lease: Lease) -> None:
-        """Puts the jobs of a lease that is over back in front of those that wait."""
+    def put_back(self, lease: Lease, *, last: bool = False) -> None:
+        """Puts the jobs of a lease that is over back in front of those that wait, or behind them."""
         cell = self._cells[lease.cell_id]
-        for job_id in reversed(lease.jobs):
+        for job_id in lease.jobs if last else reversed(lease.jobs):
             job = self._jobs[job_id]
             job.lease_id = None
             if job.where is Where.LEASED:
-                self._wait(cell, job)
+                self._wait(cell, job, last=last)
         lease.jobs.clear()
 
     def take(self, lease: Lease, job: Job) -> bool:
@@ -74,13 +74,16 @@ class LeaseBook:
         del self.suspects[node_id]
         return True
 
-    def _wait(self, cell: Cell, job: Job) -> None:
+    def _wait(self, cell: Cell, job: Job, *, last: bool = False) -> None:
         cell.open += 1
         if job.failures is not None:
             job.where = Where.RETRY
             cell.retry[job.job_id] = None
+            return
+        job.where = Where.WAITING
+        if last:
+            cell.waiting.append(job.job_id)
         else:
-            job.where = Where.WAITING
             cell.waiting.appendleft(job.job_id)
 
     def cancel(self, lease: Lease, out: list[ev.Instruction]) -> None:

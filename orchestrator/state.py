@@ -227,7 +227,9 @@ class SweepState:
         for job, place in running:
             self._blame_loss(job, place, event.reason, out, alone=alone)
         for lease in leases:
-            self._book.put_back(lease)
+            # It may have been its first job, and the word that the model was loaded not have come through any more:
+            # next time another job is first.
+            self._book.put_back(lease, last=not lease.ready)
             self._settle(self._cells[lease.cell_id], out)
         self._settle_parked(out)
         self._schedule.changed()
