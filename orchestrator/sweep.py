@@ -139,18 +139,17 @@ def restore_state(plan: Plan, store: RunStore, folder: RunDir, *, retry_failed: 
         [(job.job_id, job.cell_id) for job in plan.jobs],
         retries=plan.limits.retries,
     )
-    names = ["job_id", "attempt", "final", "outcome_class", "node", "device", "hardware_class"]
     rows = (
         CommittedAttempt(
-            row["job_id"],
-            row["attempt"],
-            final=row["final"],
-            outcome_class=row["outcome_class"],
-            hostname=row["node"] or "",
-            device_id=row["device"] or "",
-            hardware_class=row["hardware_class"],
+            row.job_id,
+            row.attempt,
+            final=row.final,
+            outcome_class=row.outcome_class,
+            hostname=row.node or "",
+            device_id=row.device or "",
+            hardware_class=row.hardware_class,
         )
-        for row in store.table().select(names).to_pylist()
+        for row in store.attempts()
     )
     state.restore(rows, read_journal(folder.journal), forgive=retry_failed)
     return state

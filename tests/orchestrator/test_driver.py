@@ -186,14 +186,20 @@ def test_a_row_that_is_committed_already_is_acknowledged_and_changes_nothing(
     assert sorted(finals) == sorted(job.job_id for job in run.plan.jobs), "no job is done without its final row"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals_end_a_run_in_order(drive: Callable[[InProcessCluster], Run], number: signal.Signals) -> None:
-    def interrupt(row: dict[str, Any], count: int) -> dict[str, Any]:
+def sending(number: signal.Signals) -> Callable[[dict[str, Any], int], dict[str, Any]]:
+    """Rows as they are; with the third the signal comes."""
+
+    def change(row: dict[str, Any], count: int) -> dict[str, Any]:
         if count == 2:
             os.kill(os.getpid(), number)
         return row
 
-    run = drive(InProcessCluster({"a": "box"}, with_rows(interrupt)))
+    return change
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_a_run_in_order(drive: Callable[[InProcessCluster], Run], number: signal.Signals) -> None:
+    run = drive(InProcessCluster({"a": "box"}, with_rows(sending(number))))
     assert run.report.interrupted
     assert run.state.idle
     assert drive(InProcessCluster({"a": "box"})).state.complete
@@ -202,8 +208,8 @@ def test_signals_end_a_run_in_order(drive: Callable[[InProcessCluster], Run], nu
 def test_what_was_ignored_before_stays_ignored(drive: Callable[[InProcessCluster], Run]) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
-        hang_up = with_rows(lambda row, count: (os.kill(os.getpid(), signal.SIGHUP) if count == 2 else None) or row)
-        assert drive(InProcessCluster({"a": "box"}, hang_up)).state.complete
+        cluster = InProcessCluster({"a": "box"}, with_rows(sending(signal.SIGHUP)))
+        assert drive(cluster).state.complete
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
