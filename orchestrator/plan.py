@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import fitting
@@ -78,24 +78,19 @@ class Plan:
     overlap_grading: str = "auto"
     warnings: tuple[str, ...] = field(default=())
 
-    def cell(self, cell_id: str) -> Cell:
-        """The cell of that id; `KeyError` if there is none."""
-        for cell in self.cells:
-            if cell.cell_id == cell_id:
-                return cell
-        raise KeyError(cell_id)
-
     def jobs_of(self, cell_id: str) -> list[Job]:
         """The jobs of a cell, in the order they run."""
         return [job for job in self.jobs if job.cell_id == cell_id]
 
     def to_json(self) -> str:
         """The plan as JSON text; `from_json` reads it back."""
-        value = asdict(self)
+        # A sweep may have 100,000 jobs: `asdict` would copy each of them deeply.
+        jobs = [{name: getattr(job, name) for name in Job.__slots__} for job in self.jobs]
+        value = {**asdict(replace(self, jobs=())), "jobs": jobs}
         for cell, raw in zip(self.cells, value["cells"], strict=True):
             raw["artifact"] = cell.artifact.to_json()
             raw["footprints"] = fitting.to_json(cell.footprints)
-        return json.dumps({"plan_version": PLAN_VERSION, **value}, indent=1) + "\n"
+        return json.dumps({"plan_version": PLAN_VERSION, **value}) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Plan:

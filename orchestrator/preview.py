@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import terminal
@@ -95,7 +96,8 @@ def preview(text: str, *, as_json: bool) -> list[Part]:
         status=lambda line: terminal.stderr().say(f"{line} ..."),
     )
     profile = probe_node()
-    reports = [cell_report(cell, profile, len(plan.jobs_of(cell.cell_id))) for cell in plan.cells]
+    jobs = Counter(job.cell_id for job in plan.jobs)
+    reports = [cell_report(cell, profile, jobs[cell.cell_id]) for cell in plan.cells]
     if as_json:
         value = {"name": plan.name, "jobs": len(plan.jobs), "cells": reports, "warnings": list(plan.warnings)}
         return [terminal.Json(value)]
