@@ -40,8 +40,9 @@ class LeaseBook:
         self.feed(lease, out)
 
     def drop(self, lease: Lease) -> None:
-        """Forgets a lease that is over; its jobs are still to be put back."""
+        """Forgets a lease that is over, and frees its slot; its jobs are still to be put back."""
         cell = self._cells[lease.cell_id]
+        lease.station.lease = None
         del self.leases[lease.lease_id]
         cell.leases.pop(lease.lease_id, None)
         if not cell.leases:

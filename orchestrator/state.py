@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator import blame
+from orchestrator import blame, waiting
 from orchestrator import events as ev
 from orchestrator.leases import LeaseBook
 from orchestrator.placement import why_not
@@ -100,37 +100,13 @@ class SweepState:
         """The leases that are alive: lease id to cell id and slot."""
         return {lease.lease_id: (lease.cell_id, lease.station.slot_id) for lease in self._book.leases.values()}
 
-    def leases_on(self, node_id: str) -> list[str]:
-        """The leases that are alive on a node."""
-        return [lease.lease_id for lease in self._book.leases.values() if lease.station.node_id == node_id]
-
     def waits_for_quarantine(self) -> bool:
         """Whether a slot in quarantine may serve what is left once that is over."""
-        return any(
-            station.health.quarantined and not station.silent
-            for cell_id in self._schedule.parked
-            for station in blame.slots_with_tries(self._cells[cell_id], self._retries)
-        )
+        return waiting.waits_for_quarantine(self._schedule, self._cells, self._retries)
 
     def unplaced(self) -> dict[str, list[str]]:
         """The cells that wait and that no known slot can serve, with a sentence for each slot."""
-        found = {}
-        for cell_id in self._schedule.parked:
-            cell = self._cells[cell_id]
-            if cell.open and not self._schedule.candidates(cell):
-                found[cell_id] = [self._why_not(cell, station) for station in self._schedule.stations.values()]
-        return found
-
-    def _why_not(self, cell: Cell, station: Station) -> str:
-        where = "/".join(station.place)
-        if (reason := why_not(cell.verdicts.get(station.slot_id), station.slot)) is not None:
-            return reason
-        if not blame.tries_left(cell, station, self._retries):
-            times, reason = cell.tries[station.place], cell.reasons[station.place][1]
-            return f"{where}: could not be served there {times} times: {reason}"
-        if station.health.quarantined:
-            return f"{where}: in quarantine: {station.health.reason}"
-        return f"{where}: does not answer" if station.silent else f"{where}: its jobs failed there"
+        return waiting.unplaced(self._schedule, self._cells, self._retries)
 
     # --- events -----------------------------------------------------------------------------------------------
 
@@ -176,11 +152,9 @@ class SweepState:
             for device_id, verdict in by_device.items():
                 slot_id = event.node_id, device_id
                 cell.verdicts[slot_id] = verdict
-                if (
-                    slot_id in self._schedule.stations
-                    and why_not(verdict, self._schedule.stations[slot_id].slot) is None
-                ):
-                    cell.able[slot_id] = self._schedule.stations[slot_id]
+                station = self._schedule.stations.get(slot_id)
+                if station is not None and why_not(verdict, station.slot) is None:
+                    cell.able[slot_id] = station
         self._schedule.changed()
 
     def _feed_node(self, node_id: str, out: list[ev.Instruction]) -> None:
@@ -213,12 +187,11 @@ class SweepState:
         running = [(self._jobs[lease.jobs[0]], lease.station.place) for lease in leases if lease.ready and lease.jobs]
         running = [(job, place) for job, place in running if job.where is Where.LEASED]
         loading = [lease for lease in leases if not lease.ready]
+        suspect = self._book.suspects.get(event.node_id)
         for lease in leases:
-            lease.station.lease = None
             self._book.drop(lease)
         for station in stations:
             self._schedule.remove(station)
-        suspect = self._book.suspects.pop(event.node_id, None)
         if any(job.job_id == suspect for job, _ in running):
             running, loading = [(job, place) for job, place in running if job.job_id == suspect], []
         alone = len(running) + len(loading) == 1
@@ -301,9 +274,6 @@ class SweepState:
         if lease is None:
             return
         cell, station = self._cells[lease.cell_id], lease.station
-        if self._book.suspects.get(station.node_id) in lease.jobs:
-            del self._book.suspects[station.node_id]
-        station.lease = None
         self._book.drop(lease)
         self._book.put_back(lease)
         if event.how == "failed":

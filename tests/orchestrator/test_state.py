@@ -255,7 +255,8 @@ def two_devices(node: str, cells: int) -> ev.NodeJoined:
 
 
 def test_a_lost_node_blames_nobody_as_long_as_several_may_have_done_it() -> None:
-    state = state_of(cells=2, jobs=4)
+    state = state_of(cells=2, jobs=2)
+    charges = 0
     for _ in range(6):
         state.apply(two_devices("n", 2))
         for lease in list(state.leases()):
@@ -266,6 +267,8 @@ def test_a_lost_node_blames_nobody_as_long_as_several_may_have_done_it() -> None
         out = state.apply(ev.NodeLost("n", "power cut"))
         charged = {i.subject for i in out if isinstance(i, ev.Blame) and i.kind == "job_loss"}
         assert charged == suspects
+        charges += len(charged)
+    assert charges, "in the end it is known who was it"
 
 
 def test_a_cell_that_takes_its_node_along_while_it_loads_is_given_up() -> None:

@@ -1,0 +1,46 @@
+"""Why a cell waits: for a quarantine to end, or because no slot can serve it, with a sentence for each slot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator import blame
+from orchestrator.placement import why_not
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.records import Cell, Station
+    from orchestrator.schedule import Schedule
+
+
+def waits_for_quarantine(schedule: Schedule, cells: Mapping[str, Cell], retries: int) -> bool:
+    """Whether a slot in quarantine may serve what is left once that is over."""
+    return any(
+        station.health.quarantined
+        for cell_id in schedule.parked
+        for station in blame.slots_with_tries(cells[cell_id], retries)
+    )
+
+
+def unplaced(schedule: Schedule, cells: Mapping[str, Cell], retries: int) -> dict[str, list[str]]:
+    """The cells that wait and that no known slot can serve now, with a sentence for each slot."""
+    found = {}
+    for cell_id in schedule.parked:
+        cell = cells[cell_id]
+        if cell.open and not schedule.candidates(cell):
+            found[cell_id] = [reason(cell, station, retries) for station in schedule.stations.values()]
+    return found
+
+
+def reason(cell: Cell, station: Station, retries: int) -> str:
+    """Why the slot does not serve the cell now."""
+    if (never := why_not(cell.verdicts.get(station.slot_id), station.slot)) is not None:
+        return never
+    where = "/".join(station.place)
+    if not blame.tries_left(cell, station, retries):
+        times, last = cell.tries[station.place], cell.reasons[station.place][1]
+        return f"{where}: could not be served there {times} times: {last}"
+    if station.health.quarantined:
+        return f"{where}: in quarantine: {station.health.reason}"
+    return f"{where}: does not answer" if station.silent else f"{where}: its jobs failed there"
