@@ -315,3 +315,17 @@ def test_a_cell_keeps_its_hardware_class_over_a_restart() -> None:
         "n", (Slot(("n", "a"), "n", "hw-a", 1e12), Slot(("n", "b"), "n", "hw-b")), {"c0": {"a": OK, "b": OK}}
     )
     assert ev.StartLease("L1", "c0", "n", "b") in state.apply(both)
+
+
+def test_a_suspect_is_charged_and_what_runs_beside_it_is_not() -> None:
+    pairs = [("c0j0", "c0"), *((f"c1j{j}", "c1") for j in range(5))]
+    state = SweepState([("c0", 10**9), ("c1", 10**9)], pairs, retries=2)
+    for _ in range(2):
+        state.apply(two_devices("n", 2))
+        for lease in list(state.leases()):
+            state.apply(ev.LeaseReady(lease, 1.0))
+        running = {lease.jobs[0] for lease in state._book.leases.values()}
+        out = state.apply(ev.NodeLost("n", "power cut"))
+    assert running == {"c0j0", "c1j1"}
+    assert [(i.kind, i.subject) for i in out if isinstance(i, ev.Blame)] == [("job_loss", "c0j0")]
+    assert state._jobs["c1j1"].failures is None
