@@ -14,7 +14,10 @@ def main() -> None:
     from orchestrator import terminal
 
     terminal.guard()
-    sys.exit(_run())
+    code = _run()
+    if (closing := sys.modules.get("orchestrator.cluster.closing")) is not None:
+        closing.leave(code)  # Ray may hang, and would have the interpreter crash instead of ending
+    sys.exit(code)
 
 
 def _run() -> int:

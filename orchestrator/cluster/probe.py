@@ -1,0 +1,37 @@
+"""The profiles of all nodes of a cluster, for commands that only look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.cluster.connection import connect, reason_of
+
+if TYPE_CHECKING:
+    from profiles.types import NodeProfile
+
+PROBE_S = 60.0
+"""How long a node may take to say what it has: starting a worker and asking its engines."""
+
+
+def probe_cluster(address: str) -> tuple[list[NodeProfile], dict[str, str]]:
+    """The profile of every node of the cluster at `address`, and for those that gave none, by host name, why.
+
+    Raises:
+        ClusterError: the cluster cannot be reached or must not be used.
+    """
+    with connect(address) as cluster:
+        import ray
+
+        nodes = cluster.nodes()
+        agents = [cluster.start_agent(node, "probe") for node in nodes]
+        asked = {agent.hello.remote(): node for agent, node in zip(agents, nodes, strict=True)}
+        answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_S)
+        profiles, failures = [], {asked[ref].hostname: f"no answer within {PROBE_S:.0f} s" for ref in silent}
+        for ref in answered:
+            try:
+                profiles.append(ray.get(ref).profile)
+            except ray.exceptions.RayError as error:
+                failures[asked[ref].hostname] = reason_of(error)
+        for agent in agents:
+            cluster.stop_agent(agent)
+        return profiles, failures
