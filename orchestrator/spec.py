@@ -210,12 +210,21 @@ _PLAIN = {
 }
 
 
+def _is_key(part: str | int) -> bool:
+    """Whether a part of pydantic's path is one of the file too; an unknown key, which may be anything, is its last."""
+    if isinstance(part, int):
+        return True
+    return part not in {"function-before", "list", "literal"} and re.fullmatch(r"[A-Za-z0-9_.-]+", part) is not None
+
+
 def _problem(error: Any, index: LineIndex) -> Problem:
     """One pydantic error in our words, with key and line."""
     kind = error["type"]
     # Members of unions put the branch's name into the path; only real keys and indexes help a reader.
-    path = tuple(p for p in error["loc"] if isinstance(p, int) or re.fullmatch(r"[A-Za-z0-9_.-]+", str(p)))
-    path = tuple(p for p in path if p not in {"function-before", "list", "literal"})
+    *inner, last = error["loc"] or ("",)
+    path = tuple(part for part in inner if _is_key(part)) + (
+        (last,) if kind == "extra_forbidden" or _is_key(last) else ()
+    )
     key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".") or None
     if kind == "extra_forbidden":
         allowed = _keys_at(path[:-1])

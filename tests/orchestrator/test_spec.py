@@ -134,3 +134,11 @@ def test_any_values_are_judged_without_a_traceback(data: dict[str, object]) -> N
 
     with patch.object(tomllib, "loads", return_value=data), contextlib.suppress(SpecError):
         assert isinstance(parse_spec("", "f"), SweepSpec)
+
+
+def test_a_key_may_be_anything_and_is_named() -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec('"\\u001b[31m[/]" = 1\nname = "a"\n[engine]\n"x\\ny" = 2\n', "demo.toml")
+    text = str(caught.value)
+    assert "\x1b[31m[/]: unknown key; known here: name, " in text
+    assert "engine.x\ny: unknown key; " in text
