@@ -56,7 +56,7 @@ def in_terminal(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, WIDTH, 0, 0))
     environment = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT)), "TERM": "xterm-256color"}
     with subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", *map(os.fspath, arguments)],
+        [sys.executable, "-m", "orchestrator", *(os.fspath(argument) for argument in arguments)],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

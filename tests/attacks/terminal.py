@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from results.store import RunStore
 from tests.attacks.attack import Attack
@@ -100,16 +100,17 @@ def answers_of_a_hub(folder: Path) -> str | None:
     model = folder / "good.gguf"
     model.write_bytes(gb.small_model().data())
     (folder / "store").mkdir()
-    name = HOSTILE.replace("/", "")
+    name = HOSTILE.replace("/", "").replace("\\", "")  # the Hub has neither in a name
     with LocalHub(folder / "store") as hub:
-        env = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": "1"}
+        env: dict[str, Any] = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": "1"}
         commit = publish(hub, "owner/names-GGUF", {f"{name}.gguf": model})
         tree = hub.repos["owner/names-GGUF"].commits[commit]
-        tree[f"{name}\ud800-00002-of-00003.gguf"] = tree[f"{name}.gguf"]
+        tree[f"{name}\ud800-Q8_0-00002-of-00003.gguf"] = tree[f"{name}.gguf"]
         found = shown(["fits", "hf:owner/names-GGUF", "--vram", "8"], folder, **env)
+        found = found or shown(["plan", spec_in(folder, "hf:owner/names-GGUF")], folder, **env)
         words = json.dumps({"error": HOSTILE}).encode()
         for number, status in enumerate((400, 403, 404, 418)):
-            fault = Fault(".*", times=9, status=status, body=words, headers={"X-Error-Message": "\x1b[2J[/]FORGED"})
+            fault = Fault(".*", times=9, status=status, body=words, headers={"X-Error-Message": "\x9b2J\x85[/]FORGED"})
             hub.faults[:] = [fault]
             found = found or shown(["fits", f"hf:owner/r{number}-GGUF", "--vram", "8"], folder, code=2, **env)
         hub.faults[:] = [Fault(".*", times=9, status=200, body=json.dumps({"sha": HOSTILE, "siblings": 7}).encode())]

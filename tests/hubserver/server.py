@@ -239,7 +239,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self.resolve(match[1], match[2], match[3], fault)
         else:
-            raise _RefusalError(404, None, f"no such page: {path}")
+            raise _RefusalError(404, None, f"no such page: {path!a}")
 
     def resolve(self, name: str, revision: str, path: str, fault: Fault | None) -> None:
         repo, commit = self.find_commit(name, revision)
