@@ -3,6 +3,7 @@
     RunnersError
     └── ChatError                 one request did not end as it should; `partial` holds what had arrived
         ├── ServerCrashError      the server's process died; `log_tail` has its last lines
+        │   └── ServerStalledError  the server hangs: its process lives, and nothing comes of it
         ├── TransportError        the connection or the protocol broke while the server lives
         ├── RefusedError          the server answered with an error (`status`)
         ├── ContextOverflowError  the prompt does not fit the context the server was started with
@@ -121,6 +122,7 @@ class ChatResult:
     `finish_reason` is stop, length or tool_calls as the server said, None if the stream ended before it said so
     (only in the `partial` of a `ChatError`). `started_s` is taken before the connection is opened, `ended_s` after
     the last byte. `context_full`: the reply was cut off because the context was full, not by `max_tokens`.
+    `missed_s`: how long this process did not run meanwhile (stopped, asleep), so that its clock readings are worthless.
     """
 
     text: str
@@ -134,6 +136,7 @@ class ChatResult:
     timings: ServerTimings | None = None
     model: str | None = None
     context_full: bool = False
+    missed_s: float = 0.0
     warnings: tuple[str, ...] = ()
 
 
@@ -158,6 +161,12 @@ class ServerCrashError(ChatError):
     def __init__(self, message: str, *, hint: str = "", partial: ChatResult | None = None, log_tail: str = "") -> None:
         super().__init__(message, hint=hint, partial=partial)
         self.log_tail = log_tail
+
+
+class ServerStalledError(ServerCrashError):
+    """The server lives and hangs: the machine's fault, which no time limit of a reply is there for."""
+
+    outcome = Outcome.STALLED
 
 
 class TransportError(ChatError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from runners.bounded import Closing, HungError, within
@@ -11,7 +12,7 @@ from runners.modelfile import HeldFiles, ModelChangedError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from profiles.sampler import Sampler
@@ -29,6 +30,14 @@ SAMPLER_S = 30.0
 """A reading takes milliseconds, and half a second of a large model's pages: beyond this a driver hangs."""
 UNLOAD_S = 3 * ENGINE_STOP_S + SAMPLER_S + FILES_CLOSE_S
 """How long `unload` takes at most."""
+
+
+def _any_busy(devices: Sequence[Device]) -> bool | None:
+    """Whether one of them computes; None if that cannot be told of any."""
+    from profiles.counters.gpu import device_busy
+
+    told = [device_busy(device) for device in devices]
+    return None if all(busy is None for busy in told) else any(told)
 
 
 class HostedModel:
@@ -87,6 +96,9 @@ class HostedModel:
                 on_spawn=sample,
                 held=held,
             )
+            gpus = [each for each in self._devices if each.is_gpu]
+            if gpus and self._order.engine_device != "CPU":
+                self._engine.device_busy = partial(_any_busy, gpus)
         except (OSError, HungError) as error:
             raise EngineError(f"the engine could not be started: {error}") from error
         if changed := self._files.written_to() or self._files.moved():

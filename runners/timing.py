@@ -54,7 +54,7 @@ class Timing:
 
     ttft_any_s: float | None
     ttft_answer_s: float | None
-    e2e_s: float
+    e2e_s: float | None
     prompt_tokens: int | None
     cached_tokens: int | None
     completion_tokens: int | None
@@ -94,15 +94,25 @@ def measure(result: ChatResult) -> Timing:
     decode = _server_decode_tps(result, reasons)
     decode_client = _client_decode_tps(result, tokens, completion, reasons)
     latencies = _latencies(tokens, reasons)
+    ours = {
+        "ttft_any_s": tokens[0].at_s - result.started_s if tokens else None,
+        "ttft_answer_s": None if answer_at is None else answer_at - result.started_s,
+        "e2e_s": result.ended_s - result.started_s,
+        "decode_tps_client": decode_client,
+        **dict(zip(("itl_p50_s", "itl_p95_s", "itl_p99_s"), latencies, strict=True)),
+    }
+    if result.missed_s > 0:
+        why = f"this process did not run for {result.missed_s:.0f} s meanwhile (stopped, or asleep)"
+        reasons.update(dict.fromkeys((name for name, value in ours.items() if value is not None), why))
+        ours = dict.fromkeys(ours)
+        decode_client = None
     flags = []
     if cached:
         flags.append(CACHED_PROMPT)
     if decode and decode_client and abs(decode_client / decode - 1) > RATES_DIFFER_ABOVE:
         flags.append(RATES_DIFFER)
     return Timing(
-        ttft_any_s=tokens[0].at_s - result.started_s if tokens else None,
-        ttft_answer_s=None if answer_at is None else answer_at - result.started_s,
-        e2e_s=result.ended_s - result.started_s,
+        **ours,
         prompt_tokens=prompt,
         cached_tokens=cached,
         completion_tokens=completion,
@@ -110,10 +120,6 @@ def measure(result: ChatResult) -> Timing:
         answer_tokens=answer,
         prefill_tps=_prefill_tps(result, reasons),
         decode_tps=decode,
-        decode_tps_client=decode_client,
-        itl_p50_s=latencies[0],
-        itl_p95_s=latencies[1],
-        itl_p99_s=latencies[2],
         draft_accept_rate=_draft_accept_rate(result, reasons),
         reasons=reasons,
         flags=tuple(flags),

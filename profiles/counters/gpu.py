@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -119,6 +120,27 @@ def open_counters(device: Device) -> GpuCounters:
     if counters is None:
         return Unmeasured(f"{device.id}: no counters are known for {device.vendor} devices")
     return Guarded(device, counters)
+
+
+def device_busy(device: Device) -> bool | None:
+    """Whether anything computes on a GPU now; None where the driver does not tell. May hang with a driver that does."""
+    if device.vendor == "nvidia":
+        from profiles.counters.nvidia import NvidiaCounters
+
+        try:
+            counters = NvidiaCounters.open(device)
+        except Exception:  # as in `open_counters`
+            return None
+        try:
+            return counters.busy()
+        finally:
+            counters.close()
+    if device.sysfs_path is not None:
+        from profiles.probe.system import System
+
+        percent = System().integer(Path(device.sysfs_path) / "gpu_busy_percent")  # amdgpu's
+        return None if percent is None else percent > 0
+    return None
 
 
 def _counters(device: Device) -> GpuCounters | None:

@@ -122,6 +122,11 @@ class NvidiaCounters:
             refused=refused,
         )
 
+    def busy(self) -> bool | None:
+        """Whether a kernel ran within the driver's last sampling period (a second at most)."""
+        rates, _ = nvml.ask(getattr(self._pynvml, "nvmlDeviceGetUtilizationRates", None), self._handle)
+        return None if rates is None else int(rates.gpu) > 0
+
     def close(self) -> None:
         """End the NVML session."""
         self._stack.close()

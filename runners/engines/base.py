@@ -133,7 +133,7 @@ class WarmUp:
     """The request made after a load and before the first that counts: its time to first token and whole time."""
 
     ttft_s: float | None
-    e2e_s: float
+    e2e_s: float | None
 
 
 class EngineError(RunnersError):
@@ -175,6 +175,8 @@ class Served(Protocol):
     context: int
     """Tokens of context for each slot, as the server says it has."""
     warm_up: WarmUp | None
+    device_busy: Callable[[], bool | None] | None
+    """Set by whoever knows the device: whether it computes, None if that cannot be told. For a GPU only."""
 
     def chat(
         self,

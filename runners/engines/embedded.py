@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -10,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,14 +21,8 @@ from runners.engines.base import (
     LoadError,
     Served,
 )
-from runners.engines.llama_cpp import (
-    bring_up,
-    cancelled_error,
-    load_error,
-    new_key,
-    server_environment,
-    timeout_error,
-)
+from runners.engines.llama_cpp import new_key, server_environment
+from runners.engines.llama_load import LoadPatience, bring_up
 from runners.process import ProcessStartError, ServerProcess
 
 if TYPE_CHECKING:
@@ -166,14 +158,9 @@ def _visible_devices(device: str | None) -> dict[str, str]:
 
 def _await_address(process: ServerProcess, timeout_s: float, cancelled: threading.Event | None) -> str:
     """Where the child listens; it says so once the model is loaded."""
-    deadline = process.spawned_s + timeout_s
+    patience = LoadPatience(process, KIND, timeout_s, cancelled)
     while (url := process.told("url", timeout_s=0.05)) is None:
-        if not process.is_alive():
-            raise load_error(process, KIND)
-        if cancelled is not None and cancelled.is_set():
-            raise cancelled_error(KIND)
-        if time.monotonic() >= deadline:
-            raise timeout_error(KIND, timeout_s, process.tail())
+        patience.check()
     return str(url)
 
 
@@ -181,9 +168,20 @@ def _build() -> str:
     return f"xllamacpp {importlib.metadata.version('xllamacpp')}"
 
 
-@functools.cache
+_known_devices: list[tuple[str, ...]] = []
+
+
 def _devices() -> tuple[str, ...] | str:
-    """The devices besides the CPU, or why there is no asking."""
+    """The devices besides the CPU, or why there is no asking; only an answer is remembered, a failure may pass."""
+    if not _known_devices:
+        found = _ask_devices()
+        if isinstance(found, str):
+            return found
+        _known_devices.append(found)
+    return _known_devices[0]
+
+
+def _ask_devices() -> tuple[str, ...] | str:
     argv = [sys.executable, "-P", str(_CHILD), "--devices"]
     try:
         done = subprocess.run(

@@ -1,7 +1,6 @@
 """A running llama.cpp server, ours to talk to and to end: what the embedded engine and llama-server share.
 
-Bringing one up is always the same: wait for /health, see that it is ours and not a stranger on the same port, ask it
-what it has, warm it up, read its buffers from the log. If any of it fails, the process is gone when the error arrives.
+It is brought up by `runners.engines.llama_load`.
 
 A server of ours answers whoever has the key that was made for this start, and nobody else of this machine's users. It
 reaches the server by its environment, so no list of processes shows it.
@@ -15,40 +14,41 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import secrets
-import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from profiles.environment import child_environment
+from runners.bounded import HungError, within
 from runners.chat import (
     CancelledError,
     ChatError,
     ChatRequest,
     ChatResult,
-    Message,
     OnEvent,
     Sampling,
     ServerCrashError,
+    ServerStalledError,
     TransportError,
 )
-from runners.engines.base import BufferSizes, EngineSettings, LoadError, WarmUp
-from runners.engines.llama_log import diagnose, parse_buffers, read_log
+from runners.engines.llama_log import diagnose
 from runners.engines.wire import get_json, stream_chat
-from runners.timing import measure
+from runners.lookout import Lookout
+from runners.stall import Signs
+from runners.vitals import read_vitals
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
     from pathlib import Path
 
+    from runners.engines.base import BufferSizes, WarmUp
     from runners.process import ServerProcess
 
 _DEATH_NOTICE_S = 2.0
-_TAIL_LINES = 20
+TAIL_LINES = 20
+_ASK_S = 3.0
+_STALL_HINT = "look at the machine: its GPU's driver, its memory, who stops processes there"
 KEY_VARIABLE = "LLAMA_API_KEY"
-# Long enough for the batched kernels, short enough for a large model on a CPU.
-_WARM_UP_PROMPT = "Count from one to fifty in words, with a comma after each. " * 4
-_WARM_UP_TOKENS = 8
-_WARM_UP_TIMEOUT_S = 300.0
 
 
 def server_environment(key: str | None = None, **more: str) -> dict[str, str]:
@@ -75,6 +75,7 @@ def request_body(request: ChatRequest, *, model: str) -> dict[str, Any]:
         "stream": True,
         "stream_options": {"include_usage": True},
         "timings_per_token": True,
+        "return_progress": True,  # so that a long prompt is no silence
         "cache_prompt": False,
         **sampling,
     }
@@ -97,6 +98,7 @@ class LlamaCppServed:
         self.log_path: Path | None = process.log_path
         self.context = 0
         self.warm_up: WarmUp | None = None
+        self.device_busy: Callable[[], bool | None] | None = None
         self._process = process
         self._kind = kind
         self._url = base_url
@@ -123,13 +125,53 @@ class LlamaCppServed:
                 cancelled=cancelled,
                 on_event=on_event,
                 key=self._key,
+                lookout=Lookout(self._look),
             )
+        except ServerStalledError as error:
+            # The next request must not find it again, and time of grace would only be more waiting.
+            tail = self._process.tail(TAIL_LINES)
+            self._process.kill()
+            message = error.message.replace("the server", self._kind, 1)
+            raise ServerStalledError(message, hint=_STALL_HINT, partial=error.partial, log_tail=tail) from None
         except TransportError as error:
             # The kernel closes a dying process's sockets before it reports the death.
             if self._stopping or self._process.wait(_DEATH_NOTICE_S):
                 raise self._gone(error.partial) from None
             raise
         return self._checked(result, request.sampling)
+
+    def _look(self) -> Signs:
+        """One look at a silent server; takes a few seconds at most."""
+        vitals = read_vitals(self._process.pid)
+        stopped = vitals is not None and vitals.stopped
+        answered, steps = (False, None) if stopped else self._ask()
+        busy = None
+        if self.device_busy is not None:
+            with contextlib.suppress(HungError):
+                busy = within(_ASK_S, "the device's counters", self.device_busy)
+        return Signs(
+            stopped=stopped,
+            answered=answered,
+            steps=steps,
+            cpu_s=None if vitals is None else vitals.cpu_s,
+            read=None if vitals is None else vitals.read,
+            gpu_busy=busy,
+            has_gpu=self.device_busy is not None,
+        )
+
+    def _ask(self) -> tuple[bool, int | None]:
+        """Whether the server answers, and the steps it counts.
+
+        /slots is answered by the loop that computes, between two of its steps; /health by threads beside it.
+        """
+        with contextlib.suppress(OSError):
+            status, slots = get_json(self._url, "/slots", key=self._key, timeout_s=_ASK_S)
+            if status == HTTPStatus.OK:
+                return True, _steps(slots)
+        with contextlib.suppress(OSError):
+            get_json(self._url, "/health", key=self._key, timeout_s=_ASK_S)
+            return True, None
+        return False, None
 
     def _checked(self, result: ChatResult, sampling: Sampling) -> ChatResult:
         usage = result.usage
@@ -148,7 +190,7 @@ class LlamaCppServed:
     def _gone(self, partial: ChatResult | None) -> ChatError:
         if self._stopping:
             return CancelledError(f"{self._kind} was stopped", partial=partial)
-        tail = self._process.tail(_TAIL_LINES)
+        tail = self._process.tail(TAIL_LINES)
         why = diagnose(tail, self._process.exit_code)
         return ServerCrashError(f"{self._kind} died: {why.sentence}", hint=why.hint, partial=partial, log_tail=tail)
 
@@ -166,134 +208,12 @@ class LlamaCppServed:
         self._process.stop()
 
 
-def bring_up(
-    process: ServerProcess,
-    *,
-    kind: str,
-    base_url: str,
-    alias: str,
-    key: str,
-    engine_build: str,
-    settings: EngineSettings,
-    cancelled: threading.Event | None,
-) -> LlamaCppServed | None:
-    """Wait until `process` answers at `base_url`, to `key` alone, and make a served model of it.
-
-    None: somebody else answers there (two programs were given the same port). Raises `LoadError`. Whoever does not
-    get a served model finds the process stopped.
-    """
-    served = LlamaCppServed(process, kind=kind, base_url=base_url, alias=alias, key=key, engine_build=engine_build)
+def _steps(slots: Any) -> int | None:
+    """Tokens of the prompt that are processed and tokens generated, over all slots; None for a build that says less."""
     try:
-        ready_s = _wait_ready(process, kind, base_url, settings.load_timeout_s, cancelled)
-        if not _is_ours(base_url, alias, key):
-            process.stop()
-            return None
-        _require_lock(process, kind, base_url)
-        served.load_s = ready_s - process.spawned_s
-        served.context = _context(base_url, key) or settings.context
-        served.warm_up = _warm_up(served, cancelled)
-        served.buffers = parse_buffers(read_log(process.log_path))
-    except BaseException:
-        process.stop()
-        raise
-    return served
-
-
-def load_error(process: ServerProcess, kind: str) -> LoadError:
-    """What to say of a server that ended while it loaded."""
-    log = read_log(process.log_path)
-    why = diagnose(log, process.exit_code)
-    message = f"{kind} could not load the model: {why.sentence}"
-    return LoadError(message, hint=why.hint, reason=why.reason, log_tail=process.tail(_TAIL_LINES))
-
-
-def cancelled_error(kind: str) -> LoadError:
-    """The load was given up because the caller asked for it."""
-    return LoadError(f"loading with {kind} was cancelled", reason="cancelled")
-
-
-def timeout_error(kind: str, timeout_s: float, log_tail: str) -> LoadError:
-    """The load took longer than it may."""
-    hint = "raise load_timeout_s in the engine's settings; a slow or remote disk needs longer"
-    message = f"{kind} was not ready after {timeout_s:g} s"
-    return LoadError(message, hint=hint, reason="timeout", log_tail=log_tail)
-
-
-def _wait_ready(
-    process: ServerProcess, kind: str, base_url: str, timeout_s: float, cancelled: threading.Event | None
-) -> float:
-    """The moment /health answered 200 (it is 503 while the model loads)."""
-    deadline = process.spawned_s + timeout_s
-    pause_s = 0.004
-    while True:
-        if not process.is_alive():
-            raise load_error(process, kind)
-        if cancelled is not None and cancelled.is_set():
-            raise cancelled_error(kind)
-        with contextlib.suppress(OSError):
-            status, _ = get_json(base_url, "/health", timeout_s=1.0)
-            if status == 200:
-                return time.monotonic()
-        if time.monotonic() >= deadline:
-            raise timeout_error(kind, timeout_s, process.tail(_TAIL_LINES))
-        # Finely at first (a small model loads in milliseconds), within 2% of the load time later.
-        time.sleep(pause_s)
-        pause_s = min(0.1, max(0.004, (time.monotonic() - process.spawned_s) * 0.02))
-
-
-def _require_lock(process: ServerProcess, kind: str, base_url: str) -> None:
-    """Raise `LoadError` unless the server refuses who comes without the key.
-
-    Older builds list models and properties to everybody, so it is a completion that is asked for; an empty one, which
-    a server without a lock refuses for another reason.
-    """
-    status = 0
-    with contextlib.suppress(OSError):
-        status, _ = get_json(base_url, "/v1/chat/completions", body="{}", timeout_s=30.0)
-    if status == HTTPStatus.UNAUTHORIZED:
-        return
-    if not process.is_alive():
-        raise load_error(process, kind)
-    message = f"{kind} answers every user of this machine: it asks for no key"
-    hint = f"use a newer build of llama.cpp: one that knows {KEY_VARIABLE}"
-    raise LoadError(message, hint=hint, log_tail=process.tail(_TAIL_LINES))
-
-
-def _is_ours(base_url: str, alias: str, key: str) -> bool:
-    try:
-        _, models = get_json(base_url, "/v1/models", key=key)
-        return alias in {entry.get("id") for entry in models["data"]}
-    except (OSError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def _context(base_url: str, key: str) -> int | None:
-    """Tokens of context for each slot, as the server says."""
-    try:
-        _, properties = get_json(base_url, "/props", key=key)
-        return int(properties["default_generation_settings"]["n_ctx"])
-    except (OSError, KeyError, TypeError, ValueError):
+        return sum(
+            int(slot["n_prompt_tokens_processed"]) + sum(int(token["n_decoded"]) for token in slot["next_token"])
+            for slot in slots
+        )
+    except (KeyError, TypeError, ValueError):
         return None
-
-
-def _warm_up(served: LlamaCppServed, cancelled: threading.Event | None) -> WarmUp | None:
-    """One small request that does not count: the first after a load pays for page faults and kernels not yet built.
-
-    None if the server refused it or was too slow; then the first real request is a cold one. A server that dies of it
-    did not load.
-    """
-    request = ChatRequest(
-        messages=(Message(role="user", content=_WARM_UP_PROMPT),),
-        sampling=Sampling(temperature=0.0, max_tokens=_WARM_UP_TOKENS),
-        seed=0,
-        timeout_s=_WARM_UP_TIMEOUT_S,
-    )
-    try:
-        timing = measure(served.chat(request, cancelled=cancelled))
-    except ServerCrashError as error:
-        raise LoadError(error.message, hint=error.hint, reason="exited", log_tail=error.log_tail) from None
-    except CancelledError:
-        raise LoadError("the load was cancelled", reason="cancelled") from None
-    except ChatError:
-        return None
-    return WarmUp(ttft_s=timing.ttft_any_s, e2e_s=timing.e2e_s)

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from runners.engines.base import EngineUnavailable
@@ -59,12 +58,23 @@ def examine(path: Path, kind: str) -> Program | EngineUnavailable:
     """Run the program's `--version`, `--help` and `--list-devices`; once, as long as the file does not change."""
     if not os.access(path, os.X_OK):
         return EngineUnavailable(kind=kind, reason=f"{path} is not executable", hint=f"chmod +x {path}")
-    status = path.stat()
-    return _examine(path, kind, status.st_mtime_ns, status.st_size)
+    try:
+        status = path.stat()
+    except OSError as error:
+        return EngineUnavailable(kind=kind, reason=_cannot_run(path, error), hint=_HINTS.get(error.errno or 0, ""))
+    key = (path, status.st_mtime_ns, status.st_size)
+    if key in _known:
+        return _known[key]
+    found = _examine(path, kind)
+    if isinstance(found, Program):  # a failure may pass: a driver that hung, a machine that was busy
+        _known[key] = found
+    return found
 
 
-@lru_cache(maxsize=16)
-def _examine(path: Path, kind: str, _changed_ns: int, _size_bytes: int) -> Program | EngineUnavailable:
+_known: dict[tuple[Path, int, int], Program] = {}
+
+
+def _examine(path: Path, kind: str) -> Program | EngineUnavailable:
     try:
         version = _ask(path, "--version")
         build = parse_build(version)

@@ -17,8 +17,9 @@ from runners.engines.base import (
     LoadError,
     Served,
 )
-from runners.engines.llama_cpp import bring_up, new_key, server_environment
+from runners.engines.llama_cpp import new_key, server_environment
 from runners.engines.llama_flags import command_line
+from runners.engines.llama_load import bring_up
 from runners.engines.llama_log import port_was_taken
 from runners.engines.llama_program import Program, examine
 from runners.process import ProcessStartError, ServerProcess

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from runners.chat import ChatResult, Event, EventKind, OnEvent, ServerTimings, ToolCall, Usage
 from runners.errors import RunnersError
-from runners.stream import DONE
+from runners.stream import DONE, StreamError
+from runners.timing import TOKEN_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # llama.cpp and DeepSeek say reasoning_content, others reasoning.
 _REASONING_FIELDS = ("reasoning_content", "reasoning")
 _SHOWN_CHARS = 120
+REPLY_BYTES = 256 << 20
+REPLY_EVENTS = 10_000_000
 
 
 class ServerSaidError(RunnersError):
@@ -30,6 +33,10 @@ class ServerSaidError(RunnersError):
         super().__init__(str(fields.get("message") or "the server reported an error without a message"))
         self.kind = str(fields.get("type") or "")
         self.details = fields
+
+
+class ReplyTooLargeError(StreamError):
+    """A server gone wild: no context holds a reply of this size."""
 
 
 def _count(mapping: Mapping[str, Any], key: str) -> int | None:
@@ -47,10 +54,16 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 class ReplyBuilder:
-    """Takes payloads one after another; `result` is what they amount to so far."""
+    """Takes payloads one after another; `result` is what they amount to so far.
+
+    Attributes:
+        finished: the server said that this is all.
+        generating: a token has come.
+    """
 
     def __init__(self, *, started_s: float, on_event: OnEvent | None = None) -> None:
         self.finished = False
+        self.generating = False
         self._started_s = started_s
         self._on_event = on_event
         self._events: list[Event] = []
@@ -63,6 +76,7 @@ class ReplyBuilder:
         self._tokens_so_far = 0
         self._model: str | None = None
         self._warnings: list[str] = []
+        self._bytes = 0
 
     def take(self, payload: bytes, at_s: float) -> None:
         """Take one payload that arrived at `at_s`. Raises `ServerSaidError` for an error object."""
@@ -85,7 +99,7 @@ class ReplyBuilder:
         tokens = self._tokens_of(chunk)
         choices = chunk.get("choices")
         if isinstance(choices, list) and choices:
-            self._take_choice(_mapping(choices[0]), at_s, tokens)
+            self._take_choice(_mapping(choices[0]), at_s, tokens, is_progress="prompt_progress" in chunk)
         if isinstance(chunk.get("usage"), dict):
             self._take_usage(chunk["usage"], at_s)
 
@@ -101,7 +115,9 @@ class ReplyBuilder:
         tokens, self._tokens_so_far = total - self._tokens_so_far, total
         return max(0, tokens)
 
-    def _take_choice(self, choice: Mapping[str, Any], at_s: float, tokens: int | None) -> None:
+    def _take_choice(
+        self, choice: Mapping[str, Any], at_s: float, tokens: int | None, *, is_progress: bool = False
+    ) -> None:
         delta = _mapping(choice.get("delta"))
         parts: list[tuple[EventKind, str]] = []
         for name in _REASONING_FIELDS:
@@ -117,7 +133,7 @@ class ReplyBuilder:
         calls = delta.get("tool_calls")
         if isinstance(calls, list):
             parts += [("tool", self._take_call(_mapping(call))) for call in calls]
-        if not parts and delta.get("role"):
+        if not parts and delta.get("role") and not is_progress:
             parts.append(("role", ""))
         for number, (kind, content) in enumerate(parts, start=1):
             # The count belongs to all parts together; the last one carries it, as the chunks themselves do.
@@ -152,6 +168,10 @@ class ReplyBuilder:
         self._emit(Event(at_s, "usage", 0, None))
 
     def _emit(self, event: Event) -> None:
+        self._bytes += event.size_bytes
+        if self._bytes > REPLY_BYTES or len(self._events) >= REPLY_EVENTS:
+            raise ReplyTooLargeError(f"the reply outgrew {REPLY_BYTES >> 20} MiB or {REPLY_EVENTS:,} events")
+        self.generating = self.generating or event.kind in TOKEN_KINDS
         self._events.append(event)
         if self._on_event is not None:
             self._on_event(event)

@@ -7,6 +7,7 @@ the bytes arrive, and no second thread is needed to interrupt a read.
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import io
 import json
@@ -22,9 +23,11 @@ from runners.chat import (
     GenerationTimeoutError,
     OnEvent,
     RefusedError,
+    ServerStalledError,
     TransportError,
 )
 from runners.engines.reply import ReplyBuilder, ServerSaidError
+from runners.stall import OwnTime
 from runners.stream import SseParser, StreamError
 
 if TYPE_CHECKING:
@@ -34,29 +37,41 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
+    from runners.lookout import Lookout
+
 _READ_BYTES = 65536
 _LOOK_UP_S = 0.1
 _CONNECT_TIMEOUT_S = 10.0
 _ERROR_BODY_BYTES = 65536
+_ANSWER_BYTES = 4 * 1024 * 1024
 
 
 class _InterruptedError(Exception):
-    """The read was given up: cancelled, or out of time."""
+    """The read was given up: cancelled, out of time, or (`stalled` says why) because the server hangs."""
 
-    def __init__(self, *, cancelled: bool) -> None:
-        super().__init__("cancelled" if cancelled else "out of time")
-        self.cancelled = cancelled
+    def __init__(self, *, cancelled: bool = False, stalled: str = "") -> None:
+        super().__init__("cancelled" if cancelled else stalled or "out of time")
+        self.cancelled, self.stalled = cancelled, stalled
 
 
 class _TimedReader(io.RawIOBase):
     """The receiving side of a socket. `arrived_s` is the time of the last `recv` that brought something."""
 
-    def __init__(self, connected: socket.socket, deadline_s: float, cancelled: threading.Event | None) -> None:
+    def __init__(
+        self,
+        connected: socket.socket,
+        timeout_s: float,
+        own_time: OwnTime,
+        *,
+        cancelled: threading.Event | None,
+        lookout: Lookout | None,
+    ) -> None:
         super().__init__()
         self.arrived_s = time.monotonic()
         self._socket = connected
-        self._deadline_s = deadline_s
-        self._cancelled = cancelled
+        self._own_time = own_time
+        self._deadline_s = own_time() + timeout_s
+        self._cancelled, self._lookout = cancelled, lookout
         self._socket.settimeout(_LOOK_UP_S)
 
     def readable(self) -> bool:
@@ -66,11 +81,13 @@ class _TimedReader(io.RawIOBase):
         while True:
             if self._cancelled is not None and self._cancelled.is_set():
                 raise _InterruptedError(cancelled=True)
-            if time.monotonic() >= self._deadline_s:
-                raise _InterruptedError(cancelled=False)
+            if self._own_time() >= self._deadline_s:
+                raise _InterruptedError(stalled=(self._lookout and self._lookout.at_limit()) or "")
             try:
                 count = self._socket.recv_into(buffer)
             except TimeoutError:
+                if self._lookout is not None and (why := self._lookout.trouble()):
+                    raise _InterruptedError(stalled=why) from None
                 continue
             self.arrived_s = time.monotonic()
             return count
@@ -100,7 +117,7 @@ def get_json(
     try:
         connection.request("GET" if body is None else "POST", path, body, _headers(key))
         response = connection.getresponse()
-        answer = response.read()
+        answer = _read_all(response, time.monotonic() + timeout_s)
     except http.client.HTTPException as error:
         raise OSError(f"{base_url}{path}: {type(error).__name__}") from error
     finally:
@@ -109,6 +126,16 @@ def get_json(
         return response.status, json.loads(answer)
     except ValueError:
         return response.status, None
+
+
+def _read_all(response: http.client.HTTPResponse, deadline_s: float) -> bytes:
+    """The body, if it is short and does not trickle in: whoever answers may be a stranger on our port."""
+    body = bytearray()
+    while piece := response.read1(_READ_BYTES):
+        body += piece
+        if len(body) > _ANSWER_BYTES or time.monotonic() > deadline_s:
+            raise OSError("the answer is too long, or takes too long")
+    return bytes(body)
 
 
 def stream_chat(
@@ -120,37 +147,48 @@ def stream_chat(
     on_event: OnEvent | None = None,
     path: str = "/v1/chat/completions",
     key: str | None = None,
+    lookout: Lookout | None = None,
 ) -> ChatResult:
-    """POST `body` and read the stream to its end. Raises a `ChatError`, with what had arrived, if it ends otherwise."""
+    """POST `body` and read the stream to its end. Raises a `ChatError`, with what had arrived, if it ends otherwise.
+
+    `lookout` tells a server that hangs from one that is slow; without one a silence ends with `timeout_s`.
+    """
+    own_time = OwnTime() if lookout is None else lookout.own_time
     started_s = time.monotonic()
     reply = ReplyBuilder(started_s=started_s, on_event=on_event)
+
+    def so_far() -> ChatResult:
+        return dataclasses.replace(reply.result(time.monotonic()), missed_s=own_time.missed_s)
+
     connection = _connection(base_url, min(_CONNECT_TIMEOUT_S, timeout_s))
     try:
         connection.request("POST", path, json.dumps(body), _headers(key))
-        reader = _TimedReader(connection.sock, started_s + timeout_s, cancelled)
-        _read_stream(reader, reply)
+        reader = _TimedReader(connection.sock, timeout_s, own_time, cancelled=cancelled, lookout=lookout)
+        _read_stream(reader, reply, lookout)
     except ServerSaidError as error:
-        raise _refusal(error, None, reply.result(time.monotonic())) from None
+        raise _refusal(error, None, so_far()) from None
     except _InterruptedError as error:
-        raise _interruption(error, timeout_s, reply.result(time.monotonic())) from None
+        raise _interruption(error, timeout_s, so_far()) from None
     except StreamError as error:
-        raise TransportError(error.message, partial=reply.result(time.monotonic())) from None
+        raise TransportError(error.message, partial=so_far()) from None
     except ChatError as error:
-        error.partial = error.partial or reply.result(time.monotonic())
+        error.partial = error.partial or so_far()
         raise
     except (OSError, http.client.HTTPException) as error:
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         message = f"the connection to {base_url} broke: {what}"
-        raise TransportError(message, partial=reply.result(time.monotonic())) from error
+        raise TransportError(message, partial=so_far()) from error
     finally:
         connection.close()
-    result = reply.result(time.monotonic())
+        if lookout is not None:
+            lookout.close()
+    result = so_far()
     if not reply.complete:
         raise TransportError(f"{base_url} ended the stream without saying how the reply ended", partial=result)
     return result
 
 
-def _read_stream(reader: _TimedReader, reply: ReplyBuilder) -> None:
+def _read_stream(reader: _TimedReader, reply: ReplyBuilder, lookout: Lookout | None) -> None:
     # HTTPResponse only ever calls makefile on what it is given.
     response = http.client.HTTPResponse(reader, method="POST")  # type: ignore[arg-type]
     try:
@@ -161,6 +199,8 @@ def _read_stream(reader: _TimedReader, reply: ReplyBuilder) -> None:
         while received := response.read1(_READ_BYTES):
             for payload in parser.feed(received):
                 reply.take(payload, reader.arrived_s)
+                if lookout is not None:  # a comment is no sign of life: threads of HTTP send it for a loop that hangs
+                    lookout.heard(generating=reply.generating)
             if reply.finished:
                 return
     finally:
@@ -190,5 +230,7 @@ def _refusal(error: ServerSaidError, status: int | None, partial: ChatResult | N
 def _interruption(error: _InterruptedError, timeout_s: float, partial: ChatResult) -> ChatError:
     if error.cancelled:
         return CancelledError("the request was cancelled", partial=partial)
+    if error.stalled:
+        return ServerStalledError(f"the server {error.stalled}", partial=partial)
     hint = "raise the generation timeout, or lower max_tokens"
     return GenerationTimeoutError(f"the reply was not finished after {timeout_s:g} s", hint=hint, partial=partial)

@@ -16,6 +16,7 @@ import pytest
 
 from quants.source import resolve, select
 from results.schema import validate_row
+from runners import stall
 from runners.cell import CellRun
 from runners.chat import Sampling
 from runners.devicelock import take
@@ -102,6 +103,12 @@ def servers() -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def engine_pid() -> int:
+    """The engine itself, which its supervisor has started."""
+    (process,) = [each for each in servers() if "supervisor" not in " ".join(each.cmdline())]
+    return process.pid
 
 
 def row_of(ready: RowReady) -> dict[str, Any]:
@@ -362,17 +369,47 @@ def test_a_reload_takes_no_other_file_than_the_one_that_was_pinned(
 
 def test_deaths_count_in_a_row_and_an_answer_forgives_them(tiny_model: Path, leases: list[Lease]) -> None:
     """Nine crashes in a long cell lost all its untried jobs; now only those that were running when it died."""
-    lease = Lease(order_for(tiny_model, max_tokens=600, reloads=1))
+    order = order_for(tiny_model, max_tokens=600, reloads=1)
+    lease = Lease(dataclasses.replace(order, engine=dataclasses.replace(order.engine, context=4096)))
     leases.append(lease)
+    lease.wait_for(ModelLoaded)
     for number in range(4):
         killed, fine = f"v1-k{number}", f"v1-f{number}"
+        server = engine_pid()
+        os.kill(server, signal.SIGSTOP)  # so that the answer is not there before the kill is
         lease.cell.assign(dataclasses.replace(JOB, job_id=killed))
         while lease.wait_for(PhaseChanged).phase != "generating":
             pass
-        os.kill(servers()[0].pid, signal.SIGKILL)
+        os.kill(server, signal.SIGKILL)
         assert row_of(lease.wait_for(RowReady))["outcome"] == "server_crash"
         lease.cell.assign(dataclasses.replace(JOB, job_id=fine, seed=number))
         assert row_of(lease.wait_for(RowReady))["outcome"] == "max_tokens"
     lease.cell.close()
     ended = lease.finish()
     assert (ended.how, ended.crashed_on) == ("done", tuple(f"v1-k{number}" for number in range(4)))
+
+
+def test_a_hung_engine_is_nobodys_zero_and_the_next_job_gets_another(
+    tiny_model: Path, leases: list[Lease], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A SIGSTOP gave generation_timeout, scored 0, job after job, from the same hung process."""
+    for name in ("LOOK_AFTER_S", "LOOK_EVERY_S", "STOPPED_S"):
+        monkeypatch.setattr(stall, name, 0.3)
+    lease = Lease(order_for(tiny_model))
+    leases.append(lease)
+    lease.wait_for(ModelLoaded)
+    hung = engine_pid()
+    os.kill(hung, signal.SIGSTOP)
+    lease.cell.assign(JOB)
+    lease.cell.assign(dataclasses.replace(JOB, job_id="v1-b"))
+    lease.cell.close()
+    row = row_of(lease.wait_for(RowReady))
+    assert (row["outcome"], row["outcome_class"], row["score"]) == ("stalled", "infrastructure", None)
+    assert "is stopped" in row["error"]
+    assert row["grader_log"]  # the end of the engine's own log
+    again = row_of(lease.wait_for(RowReady))
+    assert (again["job_id"], again["outcome_class"]) == ("v1-b", "budget")
+    assert not psutil.pid_exists(hung)
+    ended = lease.finish()
+    assert (ended.how, ended.crashed_on) == ("done", (JOB.job_id,))
+    assert not servers()

@@ -378,6 +378,7 @@ class TestRequests:
             "stream_options": {"include_usage": True},
             "timings_per_token": True,
             "cache_prompt": False,
+            "return_progress": True,
         }
 
     def test_tools(self) -> None:

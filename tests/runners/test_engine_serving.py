@@ -59,6 +59,7 @@ def test_a_loaded_model_says_what_it_is(served: Served, engine: Engine) -> None:
     assert served.pid is not None
     assert psutil.pid_exists(served.pid)
     assert served.warm_up is not None
+    assert served.warm_up.e2e_s is not None
     assert served.warm_up.e2e_s > 0
     assert served.log_path is not None
     assert "model buffer size" in served.log_path.read_text(encoding="utf-8", errors="replace")

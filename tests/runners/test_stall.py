@@ -1,0 +1,465 @@
+"""Slow or hung: what the rules make of silence, of a stopped process, and of time in which we did not run ourselves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from runners import stall
+from runners.chat import ChatRequest, GenerationTimeoutError, Message, Sampling, ServerStalledError
+from runners.engines.base import EngineSettings, LoadError
+from runners.engines.wire import stream_chat
+from runners.lookout import Lookout
+from runners.outcomes import Outcome, OutcomeClass, outcome_class
+from runners.process import ServerProcess
+from runners.stall import OwnTime, Signs, StallWatch
+from runners.timing import measure
+from runners.vitals import read_vitals
+from tests.runners.test_chat_wire import DONE, HEAD, USAGE, Server, chunk, delta, server
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from runners.engines.base import Engine
+    from tests.runners.conftest import Serve
+
+__all__ = ["server"]  # a fixture
+
+PATIENCE_S = 60.0
+
+
+class History:
+    """A request in seconds: what is heard and found, until the watch gives the engine up."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.watch = StallWatch(0.0)
+        self.cpu_s = 0.0
+        self.read = 0
+        self.steps: int | None = 0
+
+    def tokens(self, seconds: float, every_s: float = 0.1) -> None:
+        end_s = self.now_s + seconds
+        while self.now_s < end_s:
+            self.now_s += every_s
+            self.watch.heard(self.now_s, generating=True)
+            assert self.watch.verdict(self.now_s) is None
+
+    def silent(
+        self,
+        seconds: float,
+        *,
+        cpu: float = 0.0,
+        read: int = 0,
+        steps: float = 0.0,
+        counts_steps: bool = True,
+        **signs: bool | None,
+    ) -> tuple[float, str] | None:
+        """Silence; after how much of it the engine was given up, and why. Rates are per second."""
+        began_s, done = self.now_s, 0.0
+        while self.now_s < began_s + seconds:
+            self.now_s += 5.0
+            self.cpu_s += cpu * 5.0
+            self.read += read * 5
+            done += steps * 5.0
+            if self.watch.is_due(self.now_s):
+                found = Signs(
+                    **{"answered": True, **signs},  # type: ignore[arg-type]  # as the caller says
+                    steps=int(done) if counts_steps else None,
+                    cpu_s=self.cpu_s,
+                    read=self.read,
+                )
+                self.watch.look(self.now_s, found)
+            if why := self.watch.verdict(self.now_s):
+                return self.now_s - began_s, why
+        return None
+
+
+def given_up(found: tuple[float, str] | None, within_s: float, saying: str) -> None:
+    assert found is not None, "it was not given up"
+    assert found[0] <= within_s
+    assert saying in found[1]
+
+
+@pytest.mark.parametrize("generating", [False, True])
+def test_a_stopped_process_is_given_up_soon(generating: bool) -> None:
+    history = History()
+    if generating:
+        history.tokens(3)
+    given_up(history.silent(300, stopped=True, answered=False), 35, "is stopped")
+
+
+@pytest.mark.parametrize("generating", [False, True])
+def test_a_process_that_neither_answers_nor_works(generating: bool) -> None:
+    history = History()
+    if generating:
+        history.tokens(3)
+    given_up(history.silent(300, answered=False, counts_steps=False), 45, "neither answered nor worked")
+
+
+def test_a_process_that_answers_and_does_nothing() -> None:
+    given_up(History().silent(600), 200, "did nothing for")
+
+
+@pytest.mark.parametrize(
+    "working",
+    [
+        {"cpu": 4.0},  # a prefill on the CPU
+        {"cpu": 1.0, "answered": False},  # no thread left to answer us
+        {"cpu": 0.01},  # a GPU that is waited for, asleep
+        {"gpu_busy": True, "has_gpu": True},
+        {"read": 1_000_000, "answered": False},  # a mapped model that comes from a slow disk
+        {"steps": 1.0},
+    ],
+)
+def test_a_prefill_of_an_hour_is_not_cut(working: dict[str, float]) -> None:
+    assert History().silent(3600, **working) is None  # type: ignore[arg-type]  # rates and signs, as above
+
+
+def test_a_gpu_that_cannot_be_asked_gets_the_benefit_of_the_doubt_for_ten_minutes() -> None:
+    assert History().silent(590, has_gpu=True) is None
+    given_up(History().silent(900, has_gpu=True), 620, "did nothing")
+    given_up(History().silent(900, has_gpu=True, gpu_busy=False), 200, "did nothing")
+
+
+def test_a_decode_that_stops_is_given_up_although_the_process_is_busy() -> None:
+    """A kernel that never ends: the processor spins and waits for it."""
+    history = History()
+    history.tokens(3)
+    given_up(history.silent(3600, cpu=1.0), 130, "generated nothing for")
+
+
+def test_tokens_that_nobody_sees_are_no_stall() -> None:
+    """The header of a tool call streams silently; the server's own count goes on."""
+    history = History()
+    history.tokens(3)
+    assert history.silent(3600, cpu=1.0, steps=2.0) is None
+
+
+def test_a_decode_of_a_token_in_ten_seconds_is_slow_and_not_hung() -> None:
+    history = History()
+    history.tokens(60, every_s=10.0)
+    assert history.silent(580, cpu=1.0) is None
+    given_up(history.silent(60, cpu=1.0), 60, "generated nothing for")
+
+
+def test_a_build_that_counts_no_steps_gets_longer() -> None:
+    history = History()
+    history.tokens(3)
+    assert history.silent(590, cpu=1.0, counts_steps=False) is None
+    given_up(history.silent(30, cpu=1.0, counts_steps=False), 30, "generated nothing for")
+
+
+def test_a_process_that_goes_on_in_time_is_forgiven() -> None:
+    history = History()
+    for _ in range(20):
+        history.tokens(3)
+        assert history.silent(20, stopped=True, answered=False) is None
+
+
+def test_the_time_limit_is_the_budgets_only_while_tokens_come() -> None:
+    history = History()
+    history.tokens(30)
+    assert history.watch.at_limit(history.now_s + 5) is None
+    assert "silent for 60 s" in (history.watch.at_limit(history.now_s + 60) or "")
+    history.silent(60, cpu=1.0, steps=1.0)
+    assert history.watch.at_limit(history.now_s + 1) is None
+
+
+def test_time_in_which_we_did_not_run_is_nobodys() -> None:
+    now = [100.0]
+    own = OwnTime(lambda: now[0])
+    for step_s in (0.1, 0.1, 3600.0, 0.1):
+        now[0] += step_s
+        own()
+    assert own() == pytest.approx(2.3)
+    assert own.missed_s == pytest.approx(3598.0)
+
+
+# --- over a real socket -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same rules with a tenth or less of the patience, so that a test need not have it."""
+    for name, seconds in {
+        "LOOK_AFTER_S": 0.2,
+        "LOOK_EVERY_S": 0.1,
+        "STOPPED_S": 0.5,
+        "DEAD_S": 1.0,
+        "IDLE_S": 1.5,
+        "UNSEEN_S": 3.0,
+        "STEP_S": 2.0,
+        "QUIET_S": 0.5,
+    }.items():
+        monkeypatch.setattr(stall, name, seconds)
+
+
+def sends_then_hangs(*parts: bytes, release: threading.Event) -> object:
+    def behave(connection: socket.socket) -> None:
+        connection.sendall(HEAD)
+        for part in parts:
+            connection.sendall(chunk(part))
+        release.wait(PATIENCE_S)
+
+    return behave
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_stream_that_stops_is_a_stall_with_what_had_come(server: Server) -> None:
+    release = threading.Event()
+    url = server(sends_then_hangs(delta(content="he"), delta(content="llo"), release=release))  # type: ignore[arg-type]  # a behaviour
+    with pytest.raises(ServerStalledError, match="did nothing") as caught:
+        stream_chat(url, {}, timeout_s=PATIENCE_S, lookout=Lookout(lambda: Signs(steps=2, cpu_s=1.0)))
+    release.set()
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "hello"
+    assert outcome_class(caught.value.outcome) is OutcomeClass.INFRASTRUCTURE
+
+
+@pytest.mark.usefixtures("hasty")
+def test_comments_are_no_sign_of_life(server: Server) -> None:
+    """Threads that keep a connection open answer for a loop that hangs."""
+
+    def behave(connection: socket.socket) -> None:
+        connection.sendall(HEAD)
+        for _ in range(600):
+            connection.sendall(chunk(b": ping\n\n"))
+            time.sleep(0.15)
+
+    with pytest.raises(ServerStalledError):
+        stream_chat(server(behave), {}, timeout_s=PATIENCE_S, lookout=Lookout(lambda: Signs(steps=0, cpu_s=1.0)))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_silent_engine_that_works_is_waited_for_and_its_first_token_timed(server: Server) -> None:
+    cpu_s = [0.0]
+
+    def look() -> Signs:
+        cpu_s[0] += 1.0
+        time.sleep(0.3)  # a look that takes its time must not delay the reading of the clock
+        return Signs(answered=False, cpu_s=cpu_s[0])
+
+    sent: list[float] = []
+
+    def behave(connection: socket.socket) -> None:
+        connection.sendall(HEAD)
+        time.sleep(2.5)
+        sent.append(time.monotonic())
+        for part in (delta(content="hi"), delta("stop"), USAGE, DONE):
+            connection.sendall(chunk(part))
+        connection.sendall(b"0\r\n\r\n")
+
+    result = stream_chat(server(behave), {}, timeout_s=PATIENCE_S, lookout=Lookout(look))
+    assert result.text == "hi"
+    assert 0 <= result.events[0].at_s - sent[0] < 0.25
+
+
+@pytest.mark.usefixtures("hasty")
+def test_at_the_time_limit_silence_is_the_engines_and_tokens_are_the_budgets(server: Server) -> None:
+    def working() -> Signs:
+        return Signs(cpu_s=time.monotonic())
+
+    release = threading.Event()
+    url = server(sends_then_hangs(delta(content="he"), release=release))  # type: ignore[arg-type]  # a behaviour
+    with pytest.raises(ServerStalledError, match="when the reply's time was up"):
+        stream_chat(url, {}, timeout_s=1.2, lookout=Lookout(working))
+    release.set()
+
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(HEAD)
+        for _ in range(100):
+            connection.sendall(chunk(delta(content="x")))
+            time.sleep(0.1)
+
+    with pytest.raises(GenerationTimeoutError):
+        stream_chat(server(talk), {}, timeout_s=1.2, lookout=Lookout(working))
+
+
+def test_a_sleep_of_this_process_costs_no_answer_and_spoils_its_times(server: Server) -> None:
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 400.0 if now[0] > 0.5 and not slept else 0.01
+        slept.extend([1] if now[0] > 400 else [])
+        return now[0]
+
+    slept: list[int] = []
+
+    def behave(connection: socket.socket) -> None:
+        connection.sendall(HEAD)
+        for _ in range(40):
+            connection.sendall(chunk(delta(content="x")))
+            time.sleep(0.02)
+        for part in (delta("stop"), USAGE, DONE):
+            connection.sendall(chunk(part))
+        connection.sendall(b"0\r\n\r\n")
+
+    lookout = Lookout(Signs, own_time=OwnTime(clock))
+    result = stream_chat(server(behave), {}, timeout_s=30.0, lookout=lookout)
+    assert result.text == "x" * 40
+    assert result.missed_s == pytest.approx(398.0, abs=0.1)
+    timing = measure(result)
+    assert (timing.ttft_any_s, timing.e2e_s, timing.itl_p50_s) == (None, None, None)
+    assert timing.reasons["e2e_s"] == "this process did not run for 398 s meanwhile (stopped, or asleep)"
+
+
+# --- real processes -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def busy() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_vitals_tell_working_from_stopped_from_gone(busy: subprocess.Popen[bytes]) -> None:
+    def grown(since: float) -> bool:
+        vitals = read_vitals(busy.pid)
+        assert vitals is not None
+        assert vitals.cpu_s is not None
+        return vitals.cpu_s > since
+
+    deadline = time.monotonic() + PATIENCE_S
+    while not grown(0.0):
+        assert time.monotonic() < deadline
+    busy.send_signal(signal.SIGSTOP)
+    while not (vitals := read_vitals(busy.pid)) or not vitals.stopped:
+        assert time.monotonic() < deadline
+    assert vitals.cpu_s is not None
+    time.sleep(0.1)
+    assert not grown(vitals.cpu_s)
+    busy.kill()
+    busy.wait()
+    assert read_vitals(busy.pid) is None
+
+
+def request(max_tokens: int = 900) -> ChatRequest:
+    message = Message(role="user", content="Write a todo list application.")
+    return ChatRequest(messages=(message,), sampling=Sampling(temperature=0.8, max_tokens=max_tokens), seed=1)
+
+
+@pytest.mark.fault
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("when", ["before the first token", "in the middle"])
+def test_an_engine_that_is_stopped_is_found_killed_and_reported(serve: Serve, tiny_model: Path, when: str) -> None:
+    served = serve(tiny_model)
+    assert served.pid is not None
+    pid = served.pid
+    if when == "before the first token":
+        os.kill(pid, signal.SIGSTOP)
+    seen: list[object] = []
+
+    def on_event(event: object) -> None:
+        seen.append(event)
+        if len(seen) == 5:
+            os.kill(pid, signal.SIGSTOP)
+
+    with pytest.raises(ServerStalledError, match="is stopped") as caught:
+        served.chat(request(), on_event=on_event)
+    assert caught.value.outcome is Outcome.STALLED
+    assert caught.value.log_tail
+    assert (caught.value.partial is not None and caught.value.partial.text != "") == (when == "in the middle")
+    assert not served.is_alive()
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    served.stop()
+
+
+@pytest.mark.fault
+@pytest.mark.usefixtures("hasty")
+def test_a_short_stop_is_outlived(serve: Serve, tiny_model: Path) -> None:
+    served = serve(tiny_model)
+    assert served.pid is not None
+    pid = served.pid
+    seen: list[object] = []
+
+    def on_event(event: object) -> None:
+        seen.append(event)
+        if len(seen) == 5:
+            os.kill(pid, signal.SIGSTOP)
+            threading.Timer(0.4, os.kill, (pid, signal.SIGCONT)).start()
+
+    result = served.chat(request(60), on_event=on_event)
+    assert result.finish_reason == "length"
+    assert served.is_alive()
+
+
+@pytest.mark.fault
+@pytest.mark.usefixtures("hasty")
+def test_an_engine_that_is_stopped_while_it_loads(engine: Engine, tiny_model: Path, tmp_path: Path) -> None:
+    pids: list[int] = []
+
+    def stop(pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        pids.append(pid)
+
+    settings = EngineSettings(kind=engine.kind, context=1024, threads=1)
+    with pytest.raises(LoadError, match="is stopped") as caught:
+        engine.load(tiny_model, settings, log_path=tmp_path / "log", on_spawn=stop)
+    assert caught.value.reason == "timeout"
+    assert not psutil.pid_exists(pids[0])
+
+
+@pytest.mark.fault
+def test_load_timeout_is_applied(engine: Engine, tiny_model: Path, tmp_path: Path) -> None:
+    pids: list[int] = []
+
+    def stop(pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        pids.append(pid)
+
+    settings = EngineSettings(kind=engine.kind, context=1024, threads=1, load_timeout_s=1.0)
+    with pytest.raises(LoadError, match="was not ready after 1 s"):
+        engine.load(tiny_model, settings, log_path=tmp_path / "log", on_spawn=stop)
+    assert not psutil.pid_exists(pids[0])
+
+
+@pytest.mark.fault
+def test_a_stopped_server_takes_no_time_of_grace(tmp_path: Path) -> None:
+    """It cannot hear SIGTERM: it is made to go on, or the whole time of grace would pass, at every stop."""
+    process = ServerProcess.start(["sleep", "60"], log_path=tmp_path / "log", grace_s=120.0)
+    os.kill(process.pid, signal.SIGSTOP)
+    process.stop()
+    assert process.exit_code == -signal.SIGTERM
+
+
+@pytest.mark.fault
+def test_a_server_whose_supervisor_is_stopped_is_seen_to_be_dead(tmp_path: Path) -> None:
+    process = ServerProcess.start(["sleep", "60"], log_path=tmp_path / "log", grace_s=0.1)
+    supervisor = psutil.Process(process.pid).ppid()
+    os.kill(supervisor, signal.SIGSTOP)
+    os.kill(process.pid, signal.SIGKILL)
+    deadline = time.monotonic() + PATIENCE_S
+    while process.is_alive():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(supervisor, signal.SIGCONT)
+    process.stop()
+
+
+@pytest.mark.fault
+def test_killing_one_that_ignores_everything(tmp_path: Path) -> None:
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    )
+    process = ServerProcess.start([sys.executable, "-c", deaf], log_path=tmp_path / "log", grace_s=120.0)
+    deadline = time.monotonic() + PATIENCE_S
+    while "deaf" not in process.tail():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    assert not process.is_alive()
+    process.stop()
+    process.kill()
