@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _LISTING_VERSION: Final = 1
+_LONGEST_NAME_BYTES: Final = 255
 _MAX_UNHASHED_BYTES: Final = 64 * 1024 * 1024  # the Hub stores larger files with a sha256 always
 
 
@@ -97,12 +98,23 @@ def _read_info(info: Any, repo: str) -> tuple[str, list[ListedFile]]:
             continue
         if path.startswith("/") or "\\" in path or any(part in {"", ".", ".."} for part in path.split("/")):
             raise HubError(f"hf:{repo} lists the file {path!r}, which would lie outside its own folder")
+        if not _is_possible(path):
+            raise HubError(f"hf:{repo} lists the file {path[:80]!r}, and no file can be called that")
         sha256 = sibling.lfs.sha256 if sibling.lfs else None
         size_bytes = sibling.lfs.size if sibling.lfs else sibling.size
         if not isinstance(size_bytes, int) or (sha256 is not None and not _SHA256.fullmatch(sha256)):
             raise HubError(f"hf:{repo} lists {path!r} without a sound size and sha256")
         files.append(ListedFile(path, size_bytes, sha256, sibling.blob_id))
     return commit, files
+
+
+def _is_possible(path: str) -> bool:
+    """Whether a file system takes the name: it can be encoded, has no zero byte, and no part is too long."""
+    try:
+        raw = path.encode()
+    except UnicodeEncodeError:  # JSON can hold half a character
+        return False
+    return b"\0" not in raw and all(len(part) <= _LONGEST_NAME_BYTES for part in raw.split(b"/"))
 
 
 def _listing(repo: str, commit: str, source: str, files: Iterable[ListedFile]) -> Listing:

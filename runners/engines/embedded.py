@@ -96,6 +96,11 @@ class EmbeddedEngine:
         if settings.extra_args:
             hint = 'use kind = "llama-server", which takes arguments'
             raise LoadError("the embedded engine takes no extra_args", hint=hint, reason="bad_settings")
+        if not _is_utf8(model):
+            hint = 'rename it, or use kind = "llama-server"'
+            raise LoadError(
+                "the embedded engine opens no file whose name is not UTF-8", hint=hint, reason="bad_settings"
+            )
         alias = f"quantsweep-{uuid.uuid4().hex}"
         argv = [sys.executable, "-P", str(_CHILD), json.dumps(_child_settings(model, settings, alias, device))]
         key = new_key()
@@ -124,6 +129,15 @@ class EmbeddedEngine:
         if served is None:
             raise LoadError(f"another program answers at {base_url}", hint="start the sweep again", reason="exited")
         return served
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether xllamacpp, which takes text, can be told the path; other bytes of a name stand in it as surrogates."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _child_settings(model: Path, settings: EngineSettings, alias: str, device: str | None) -> dict[str, object]:

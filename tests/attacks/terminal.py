@@ -103,10 +103,12 @@ def answers_of_a_hub(folder: Path) -> str | None:
     name = HOSTILE.replace("/", "").replace("\\", "")  # the Hub has neither in a name
     with LocalHub(folder / "store") as hub:
         env: dict[str, Any] = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": "1"}
-        commit = publish(hub, "owner/names-GGUF", {f"{name}.gguf": model})
-        tree = hub.repos["owner/names-GGUF"].commits[commit]
-        tree[f"{name}\ud800-Q8_0-00002-of-00003.gguf"] = tree[f"{name}.gguf"]
-        found = shown(["fits", "hf:owner/names-GGUF", "--vram", "8"], folder, **env)
+        publish(hub, "owner/names-GGUF", {f"{name}.gguf": model, f"{name}-Q8_0-00002-of-00003.gguf": model})
+        commit = publish(hub, "owner/impossible-GGUF", {"a.gguf": model})
+        tree = hub.repos["owner/impossible-GGUF"].commits[commit]
+        tree[f"{name}\ud800\0.gguf"] = tree["a.gguf"]
+        found = shown(["fits", "hf:owner/impossible-GGUF", "--vram", "8"], folder, code=2, **env)
+        found = found or shown(["fits", "hf:owner/names-GGUF", "--vram", "8"], folder, **env)
         found = found or shown(["plan", spec_in(folder, "hf:owner/names-GGUF")], folder, **env)
         words = json.dumps({"error": HOSTILE}).encode()
         for number, status in enumerate((400, 403, 404, 418)):

@@ -155,6 +155,17 @@ def test_a_repository_without_models(local_hub: LocalHub, hub_settings: HubSetti
         ask("hf:acme/half", hub_settings, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["a\ud800", "a\0b", "x" * 251, "folder" * 50 + "/a"])
+def test_names_that_no_file_can_have_are_refused(
+    local_hub: LocalHub, hub_settings: HubSettings, tmp_path: Path, name: str
+) -> None:
+    commit = local_hub.add("acme/odd", {"x-Q8_0.gguf": MODEL})
+    tree = local_hub.repos["acme/odd"].commits[commit]
+    tree[f"{name}.gguf"] = tree.pop("x-Q8_0.gguf")
+    with pytest.raises(HubError, match="no file can be called that"):
+        ask("hf:acme/odd", hub_settings, tmp_path)
+
+
 def test_names_that_lead_out_of_the_cache_are_refused(
     local_hub: LocalHub, hub_settings: HubSettings, tmp_path: Path
 ) -> None:

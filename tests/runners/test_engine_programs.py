@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
 from pathlib import Path
@@ -340,6 +341,12 @@ class TestRegistry:
         with pytest.raises(LoadError, match="extra_args") as caught:
             get_engine("embedded").load(tiny_model, settings, log_path=tmp_path / "log")
         assert caught.value.reason == "bad_settings"
+
+    def test_the_embedded_engine_says_that_it_cannot_name_a_file(self, tmp_path: Path) -> None:
+        model = tmp_path / os.fsdecode(b"model\xff.gguf")
+        with pytest.raises(LoadError, match="not UTF-8") as caught:
+            get_engine("embedded").load(model, EngineSettings(context=256), log_path=tmp_path / "log")
+        assert "rename it" in caught.value.hint
 
     def test_a_cache_type_that_does_not_exist(self, tiny_model: Path, tmp_path: Path) -> None:
         settings = EngineSettings(context=256, cache_type_k="q9_9")
