@@ -1,0 +1,61 @@
+"""What every job must score: asked of the engine and the grader themselves, one after another, without a sweep.
+
+Sampling is seeded and the engine has one thread, so the same job has the same answer every time; a row that says
+otherwise is the machine's doing, not the model's.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.expand import expand
+from orchestrator.spec import parse_spec
+from quants.cache import fetch
+from runners.chat import ChatRequest, Message
+from runners.engines import get_engine
+from runners.exams import get_exam
+from runners.exams.base import Reply
+from runners.sandbox import open_sandbox
+from tests.chaos.sweep import spec_text
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a job is worth, whoever runs it."""
+
+    score: float
+    reply: str
+
+    def differs(self, row: dict[str, Any]) -> str:
+        """In what a row differs from this, "" if in nothing."""
+        if row["score"] != self.score:
+            return f"score {row['score']} instead of {self.score} ({row['outcome']})"
+        return "" if row["reply"] == self.reply else "another reply"
+
+
+def learn(models: Path, *, seeds: int, engine: str, folder: Path) -> dict[str, Known]:
+    """The score and the reply of every job of a sweep by its id; takes about half a second each."""
+    text = spec_text(models, seeds=seeds, engine=engine)
+    plan = expand(parse_spec(text, "chaos"), file="chaos", text=text, base_dir=folder)
+    exam, sandbox = get_exam("todo"), open_sandbox()
+    messages = tuple(Message(role=m["role"], content=m["content"]) for m in exam.messages())
+    found: dict[str, Known] = {}
+    for cell in plan.cells:
+        served = get_engine(cell.engine.kind, binary=cell.engine.binary).load(
+            fetch(cell.artifact), cell.engine, log_path=folder / "truth.log", device="CPU"
+        )
+        try:
+            for job in plan.jobs:
+                if job.cell_id != cell.cell_id:
+                    continue
+                result = served.chat(ChatRequest(messages=messages, sampling=cell.sampling, seed=job.seed))
+                reply = Reply(text=result.text, reasoning=result.reasoning or None, finish_reason=result.finish_reason)
+                with tempfile.TemporaryDirectory(dir=folder) as work:
+                    grade = exam.grade(reply, sandbox, Path(work))
+                found[job.job_id] = Known(grade.scores[plan.scoring["todo"]], result.text)
+        finally:
+            served.stop()
+    return found
