@@ -149,7 +149,8 @@ class _View:
         if event.phase == "generating":
             self._tally.begin()
         if lane := self._lanes.get(event.lease_id):
-            lane.phase, lane.fraction = event.phase, event.fraction
+            waits = event.phase == "waiting for device" and event.holder
+            lane.phase, lane.fraction = f"waits for {event.holder}" if waits else event.phase, event.fraction
             lane.job = f"job {event.number} of {event.total}" if event.number else lane.job
             lane.rate = event.tokens_per_s if event.tokens_per_s is not None else lane.rate
 
@@ -182,6 +183,14 @@ class PlainProgress(_View):
         """Opens a lane."""
         super().started(lease_id, node_id, device_id, label)
         self.say(f"{self._lanes[lease_id].place}: loading {label}")
+
+    def phase(self, event: PhaseChanged) -> None:
+        """Moves a lane on; says once for whom it waits."""
+        lane = self._lanes.get(event.lease_id)
+        before = lane.phase if lane else ""
+        super().phase(event)
+        if lane and event.phase == "waiting for device" and lane.phase != before:
+            self.say(f"{lane.place}: the device is in use; {lane.label} {lane.phase}")
 
     def committed(self, row: dict[str, Any]) -> None:
         """Counts the row."""

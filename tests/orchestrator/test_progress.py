@@ -101,3 +101,19 @@ def test_a_file_gets_plain_lines() -> None:
     with watch(1, 0, Printer(out)) as view:
         view.say("hello")
     assert out.getvalue() == "hello\n"
+
+
+def test_for_whom_a_lease_waits_is_said_once_each() -> None:
+    out = io.StringIO()
+    view = PlainProgress(Tally(2, 0), Printer(out))
+    view.node_joined("n1", PROFILE)
+    view.started("L1", "n1", "cpu", "m Q8_0")
+    theirs = "other Q4_0 of sweep nightly (ann, pid 7, since 2026-01-01 10:00:00)"
+    for holder in (theirs, theirs, "another program"):
+        view.phase(PhaseChanged(lease_id="L1", phase="waiting for device", holder=holder))
+    said = [line for line in out.getvalue().splitlines() if "waits" in line]
+    assert said == [
+        f"box/cpu: the device is in use; m Q8_0 waits for {theirs}",
+        "box/cpu: the device is in use; m Q8_0 waits for another program",
+    ]
+    view.phase(PhaseChanged(lease_id="L1", phase="loading"))
