@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -180,8 +181,9 @@ class NodeAgent:
             runs = list(self._runs.values())
         for run, _ in runs:
             run.cancel()
+        deadline = time.monotonic() + SHUTDOWN_S  # of all together: a machine may have many devices
         for _, thread in runs:
-            thread.join(SHUTDOWN_S)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self, lease_id: str) -> CellRun | None:
         with self._lock:

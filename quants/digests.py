@@ -23,11 +23,12 @@ _SETTLED_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class _Identity:
-    """What a file's content is taken to be unchanged by."""
+    """What a file's content is taken to be unchanged by. Anybody may set `mtime_ns`, only the kernel `ctime_ns`."""
 
     path: str
     size_bytes: int
     mtime_ns: int
+    ctime_ns: int
     inode: int
 
 
@@ -44,7 +45,7 @@ def file_sha256(
     cancelled: Callable[[], bool] | None = None,
     trust_memory: bool = True,
 ) -> str:
-    """The sha256 of a file, from memory if path, size, modification time and inode are those of the last time.
+    """The sha256 of a file, from memory if path, size, times and inode are those of the last time.
 
     Args:
         path: the file.
@@ -103,7 +104,7 @@ def forget(path: Path) -> None:
 
 def _identity(path: Path) -> _Identity:
     status = path.stat()
-    return _Identity(str(path), status.st_size, status.st_mtime_ns, status.st_ino)
+    return _Identity(str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def _entry(path: str) -> Path:
@@ -113,7 +114,7 @@ def _entry(path: str) -> Path:
 def _recall(identity: _Identity) -> str | None:
     try:
         entry = json.loads(_entry(identity.path).read_bytes())
-        known = _Identity(entry["path"], entry["size_bytes"], entry["mtime_ns"], entry["inode"])
+        known = _Identity(entry["path"], entry["size_bytes"], entry["mtime_ns"], entry["ctime_ns"], entry["inode"])
         sha256 = str(entry["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # nothing remembered, or an entry that a crash or another version left
@@ -125,6 +126,7 @@ def _remember(identity: _Identity, sha256: str) -> None:
         "path": identity.path,
         "size_bytes": identity.size_bytes,
         "mtime_ns": identity.mtime_ns,
+        "ctime_ns": identity.ctime_ns,
         "inode": identity.inode,
         "sha256": sha256,
     }

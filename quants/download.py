@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import shutil
+import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn
 
@@ -24,7 +25,7 @@ from quants.hub import repo_folder
 from quants.hubclient import HubClient, HubSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from quants.artifact import Artifact, ModelFile
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 CHUNK_BYTES: Final = 256 * 1024
 # One request asks for at most this much: CDNs refuse to serve files beyond 50 GB in one piece.
 WINDOW_BYTES: Final = 8 * 1024**3
+# A server that sends less than this in this time is taken to hang; the next request may meet a better one.
+PACE_S: Final = 60.0
+PACE_BYTES: Final = 256 * 1024
 # Left free on the disk beside the model, so that a sweep can still write its results.
 SPARE_BYTES: Final = 256 * 1024**2
 _HOME_HINT: Final = "Set HF_HOME to a folder that can be written"
@@ -230,7 +234,10 @@ def _receive(place: _Place, client: HubClient, out: BinaryIO, tally: Tally) -> N
             tally.add(-start)
             start = 0
         _check_range(place, response, start)
-        for chunk in response.iter_bytes(CHUNK_BYTES):
+        # Pieces as they arrive: gathered to a size, a trickle would keep us from seeing that it is one.
+        pace = _Pace()
+        for chunk in response.iter_bytes():
+            pace.check(len(chunk))
             if out.tell() + len(chunk) > size_bytes:
                 raise CorruptFileError(f"{place}: more than the {size_bytes:,} bytes arrive that the Hub lists")
             _write(out, chunk, place)
@@ -238,6 +245,23 @@ def _receive(place: _Place, client: HubClient, out: BinaryIO, tally: Tally) -> N
             tally.check(str(place))
     if out.tell() < end:
         raise ConnectionError(f"the body ended {end - out.tell():,} bytes early")
+
+
+class _Pace:
+    """Notices a body that trickles: each piece comes in time, and the file never would."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since_s = clock()
+        self._bytes = 0
+
+    def check(self, count: int) -> None:
+        """Counts bytes that arrived. Raises `ConnectionError` if there were too few for a minute."""
+        self._bytes += count
+        if self._clock() - self._since_s >= PACE_S:
+            if self._bytes < PACE_BYTES:
+                raise ConnectionError(f"only {self._bytes:,} bytes arrived within {PACE_S:.0f} s")
+            self._since_s, self._bytes = self._clock(), 0
 
 
 def _check_range(place: _Place, response: Any, start: int) -> None:

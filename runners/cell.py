@@ -21,7 +21,7 @@ from runners.chat import (
     Event,
     Message,
     RefusedError,
-    TransportError,
+    ServerCrashError,
 )
 from runners.devicelock import device_key, take
 from runners.engines.base import EngineError, Served
@@ -336,13 +336,10 @@ class CellRun:
             self._patience.answered()
             return
         self._patience.lost(took_s, failure.outcome)
-        if isinstance(failure, RefusedError):
-            if self._patience.refused():
-                served.kill()
-        elif isinstance(failure, TransportError | ModelChangedError):
-            served.kill()  # it lives, and cannot be trusted with the next job
-        else:
+        if isinstance(failure, ServerCrashError):
             self._crashed_on.append(job.job_id)
+        if not isinstance(failure, RefusedError) or self._patience.refused():
+            served.kill()  # it may live, and cannot be trusted with the next job
 
     # --- logs -------------------------------------------------------------------------------------------------
 

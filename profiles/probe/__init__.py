@@ -21,11 +21,17 @@ from profiles.probe.engines import fill_from_engines, find_engines
 from profiles.probe.system import Found, System
 from profiles.probe.tools import find_tools
 from profiles.types import Device, FoundEngine, FoundTool, NodeProfile, Notice
+from profiles.within import HungError, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+PROBE_S = 15.0
+"""How long one question to the machine may take: a second at most where nothing hangs."""
+ENGINES_S = 60.0
+"""The same for programs that are started and asked; each has a limit of its own."""
 
 MEMORY_UNKNOWN = frozenset({"intel-memory-unknown", "apple-working-set-unknown", "amd-memory-unknown"})
 """Notices that are settled when an engine tells what the driver does not."""
@@ -61,9 +67,12 @@ def probe_node(
     override = load_override() if override is None else override
     notices: list[Notice] = []
 
-    def attempt(name: str, probe: Callable[[], T], otherwise: T) -> T:
+    def attempt(name: str, probe: Callable[[], T], otherwise: T, seconds: float | None = None) -> T:
         try:
-            return probe()
+            return within(seconds or PROBE_S, f"the {name} probe", probe)
+        except HungError as hung:  # a driver, a network disk: the machine is there all the same
+            notices.append(Notice(f"{name}-failed", f"{hung}; restart the machine, or what hangs there"))
+            return otherwise
         except Exception as error:  # whatever a driver, a library or a file did: the profile still comes, and says so
             notices.append(Notice(f"{name}-failed", f"the {name} probe failed: {type(error).__name__}: {error}"))
             return otherwise
@@ -95,8 +104,10 @@ def probe_node(
     no_engines: tuple[FoundEngine, ...] = ()
     no_tools: tuple[FoundTool, ...] = ()
     server = override.llama_server
-    found_engines = attempt("engines", lambda: find_engines(system, llama_server=server, ask=engines), no_engines)
-    found_tools = attempt("tools", lambda: find_tools(system, versions=engines), no_tools)
+    found_engines = attempt(
+        "engines", lambda: find_engines(system, llama_server=server, ask=engines), no_engines, ENGINES_S
+    )
+    found_tools = attempt("tools", lambda: find_tools(system, versions=engines), no_tools, ENGINES_S)
     told, learnt = fill_from_engines(tuple(devices), found_engines)
     solved = {notice.device_id for notice in learnt}
     notices = [notice for notice in notices if notice.code not in MEMORY_UNKNOWN or notice.device_id not in solved]

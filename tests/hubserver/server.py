@@ -13,6 +13,7 @@ import json
 import re
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -56,6 +57,7 @@ class Fault:
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     cut_after: int | None = None  # bytes of the body, then the connection is closed
+    trickle_s: float | None = None  # pause after each single byte of the body
     flip_byte: int | None = None  # this byte of the file is served wrong
     ignore_range: bool = False
     body: bytes | None = None
@@ -293,7 +295,27 @@ class _Handler(BaseHTTPRequestHandler):
             body = bytearray(file.read(end - start))
         if fault and fault.flip_byte is not None and start <= fault.flip_byte < end:
             body[fault.flip_byte - start] ^= 0xFF
+        if fault is not None and fault.trickle_s is not None:
+            self.trickle(status, headers, bytes(body), fault.trickle_s)
+            return
         self.reply(status, headers, bytes(body), cut_after=fault.cut_after if fault else None, gated=True)
+
+    def trickle(self, status: int, headers: Mapping[str, str], body: bytes, pause_s: float) -> None:
+        """Byte after byte, each in time, for as long as anybody listens."""
+        with self.hub.lock:
+            path = urlsplit(self.path).path
+            self.hub.log.append(Request(self.command, path, self.headers.get("Range"), self.token, status, 0))
+        try:
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            for byte in body:
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+                time.sleep(pause_s)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
 
     def reply_json(self, value: object, fault: Fault | None) -> None:
         cut_after = fault.cut_after if fault else None

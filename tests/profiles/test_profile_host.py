@@ -160,6 +160,19 @@ def test_a_probe_that_fails_is_a_named_warning_and_the_rest_comes(monkeypatch: p
     assert not profile.cpu.usable
 
 
+def test_a_probe_that_hangs_is_a_named_warning_and_the_rest_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that never answers: the machine still says what else it has."""
+    release = threading.Event()
+    monkeypatch.setattr("profiles.probe.PROBE_S", 0.2)
+    monkeypatch.setattr("profiles.probe.nvidia.probe_nvidia", lambda *_: release.wait(60))
+    profile = probe_node(engines=False, override=Override())
+    release.set()
+    failed = {notice.code: notice.message for notice in profile.warnings if notice.code.endswith("-failed")}
+    assert failed.keys() == {"nvidia-failed"}
+    assert "the nvidia probe did not come back within 0.2 s" in failed["nvidia-failed"]
+    assert profile.ram_total_bytes
+
+
 def test_reading_ram_is_measured_by_really_reading_it() -> None:
     import ctypes
 

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from profiles.counters.cpu import CpuCounters
-from profiles.counters.gpu import GpuMemory, GpuState, Guarded, Unmeasured, open_counters
+from profiles.counters.gpu import GpuMemory, GpuState, Guarded, Unmeasured, device_busy, open_counters
 from profiles.sampler import take_baseline
 from profiles.types import Device
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.profiles.conftest import FakeNvml, Machine
 
 GIB = 1 << 30
@@ -197,3 +199,38 @@ def test_a_processor_that_tells_nothing_says_why(machine: Machine) -> None:
     }  # fmt: skip
     machine.write({"sys/class/powercap/intel-rapl:0/energy_uj": "not a number"})
     assert "root only" in CpuCounters(machine.system).state().refused["energy_j"]
+
+
+BUSY = """
+import json, pathlib, sys
+from profiles.counters.gpu import device_busy
+from profiles.override import Override
+from profiles.probe import probe_node
+from tests.profiles.nvml.build import CARDS, write
+
+found = []
+(card,) = [each for each in probe_node(engines=False, override=Override()).gpus]
+for more in json.loads(sys.argv[2]):
+    write(pathlib.Path(sys.argv[1]), [CARDS["rtx-5090"] | more])
+    found.append(device_busy(card))
+print(json.dumps(found))
+"""
+
+
+def test_whether_a_card_computes(nvml: FakeNvml) -> None:
+    """A driver that does not tell is no card at rest: a stall is not concluded from it."""
+    import json
+
+    from tests.profiles.nvml.build import CARDS
+
+    nvml.show(CARDS["rtx-5090"])
+    steps = [{"gpu_percent": 97}, {"gpu_percent": 0}, {}]
+    assert nvml.python(BUSY, str(nvml.config), json.dumps(steps)) == [True, False, None]
+
+
+def test_whether_an_amd_card_computes(tmp_path: Path) -> None:
+    card = Device(id="amd-0", vendor="amd", name="card", kind="discrete", sysfs_path=str(tmp_path))
+    assert device_busy(card) is None
+    for percent, busy in (("0", False), ("63", True)):
+        (tmp_path / "gpu_busy_percent").write_text(percent + "\n")
+        assert device_busy(card) is busy

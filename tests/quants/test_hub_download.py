@@ -274,6 +274,32 @@ def test_cancelling_keeps_what_arrived(artifact: Artifact, local_hub: LocalHub, 
     assert ranges(local_hub)[-1] == f"bytes={done}-{len(MODEL) - 1}"
 
 
+def test_a_body_that_trickles_is_given_up_and_fetched_by_another_request(
+    artifact: Artifact, local_hub: LocalHub, hub_settings: HubSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte came within the time-out, so the lease waited for weeks."""
+    monkeypatch.setattr(quants.download, "PACE_S", 0.2)
+    local_hub.misbehave("GET /cdn/", trickle_s=0.01, times=2)
+    assert fetch(artifact, hub=hub_settings).read_bytes() == MODEL
+    assert len(ranges(local_hub)) == 3
+
+
+def test_a_body_that_trickles_can_be_cancelled(
+    artifact: Artifact, local_hub: LocalHub, hub_settings: HubSettings
+) -> None:
+    """The wish was looked at after each quarter of a megabyte, which never came."""
+    local_hub.misbehave("GET /cdn/", trickle_s=0.01, times=9)
+    arrived: list[int] = []
+    with pytest.raises(FetchCancelledError):
+        fetch(
+            artifact,
+            hub=hub_settings,
+            progress=lambda done, _: arrived.append(done),
+            cancelled=lambda: len(arrived) > 5,
+        )
+    assert arrived[-1] < 1000
+
+
 # -- real processes, configured through the environment as users do it
 
 SCRIPT = """

@@ -256,6 +256,20 @@ def test_digests_are_remembered_until_the_file_changes(tmp_path: Path, cache_hom
     assert not list((cache_home / "quantsweep" / "sha256").iterdir())
 
 
+def test_a_time_stamp_that_was_set_back_hides_no_change(tmp_path: Path, cache_home: Path) -> None:
+    """`touch -r`, rsync and the like: same size, same time, same inode, another model."""
+    path = write(tmp_path / "file", b"one")
+    before = path.stat()
+    file_sha256(path)
+    assert list((cache_home / "quantsweep" / "sha256").iterdir())
+    with path.open("r+b") as file:
+        file.write(b"two")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino)
+    assert file_sha256(path) == hashlib.sha256(b"two").hexdigest()
+
+
 def test_a_file_written_just_now_is_not_remembered(tmp_path: Path, cache_home: Path) -> None:
     path = write(tmp_path / "file", b"one")
     os.utime(path, (time.time(), time.time()))

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +19,15 @@ import runners.engines
 import runners.sandbox
 from runners import cell, hosted, row
 from runners.cell import CellRun
-from runners.chat import ChatResult, Event
+from runners.chat import (
+    ChatError,
+    ChatResult,
+    Event,
+    GenerationTimeoutError,
+    RefusedError,
+    ServerCrashError,
+    TransportError,
+)
 from runners.devicelock import DeviceLock
 from runners.exams import get_exam
 from runners.grading import Grader
@@ -103,8 +112,10 @@ def left_behind() -> list[str]:
     return [line for line in found if "sleep 120" in line or "supervisor" in line]
 
 
-def play(order: Any, emit: Callable[[CellEvent], None] | None = None) -> tuple[CellEnded, list[CellEvent]]:
-    """The whole of a lease of two jobs; demands what holds in every history."""
+def play(
+    order: Any, emit: Callable[[CellEvent], None] | None = None, *, jobs: int = 2
+) -> tuple[CellEnded, list[CellEvent]]:
+    """The whole of a lease of some jobs; demands what holds in every history."""
     heard: list[CellEvent] = []
 
     def hear(event: CellEvent) -> None:
@@ -113,8 +124,8 @@ def play(order: Any, emit: Callable[[CellEvent], None] | None = None) -> tuple[C
         heard.append(event)
 
     run = CellRun(order, node=NodeFacts(hostname="box"), device=None, emit=hear)
-    run.assign(JOB)
-    run.assign(JobOrder(job_id="v1-b", attempt=1, exam="todo", exam_version="1", seed=2, number=2, total=2))
+    for number in range(1, jobs + 1):
+        run.assign(replace(JOB, job_id=f"v1-{number}", seed=number, number=number, total=jobs))
     run.close()
     thread = threading.Thread(target=run.run)
     thread.start()
@@ -283,3 +294,38 @@ def test_a_step_that_hangs_is_left_behind(order: Any, monkeypatch: pytest.Monkey
     else:
         assert ended.how == "done"
         assert "did not come back within" in ended.log
+
+
+ENGINE_DOINGS: dict[str, tuple[list[ChatError], int, list[str]]] = {
+    "a broken connection": ([TransportError("broke")], 2, ["transport", "passed"]),
+    "one error of its own": ([RefusedError("compute error", status=500)], 1, ["transport", "passed"]),
+    "errors of its own": ([RefusedError("compute error", status=500)] * 2, 2, ["transport"] * 2 + ["passed"]),
+    "a time limit": ([GenerationTimeoutError("late")] * 3, 1, ["generation_timeout"] * 3 + ["passed"]),
+    "a crash": ([ServerCrashError("died")], 2, ["server_crash", "passed"]),
+}
+
+
+@pytest.mark.parametrize("doing", ENGINE_DOINGS)
+def test_an_engine_that_cannot_be_trusted_is_loaded_anew(
+    order: Any, monkeypatch: pytest.MonkeyPatch, doing: str
+) -> None:
+    """The next job must not get what broke the last one; a limit of the budget is no reason for a load."""
+    failures, loads, outcomes = ENGINE_DOINGS[doing]
+    left = list(failures)
+    chat, load, made = FakeServed.chat, FakeEngine.load, []
+
+    def answer(self: FakeServed, *args: Any, **kwargs: Any) -> ChatResult:
+        if left:
+            raise left.pop(0)
+        return chat(self, *args, **kwargs)
+
+    def count(self: FakeEngine, *args: Any, **kwargs: Any) -> Any:
+        made.append(1)
+        return load(self, *args, **kwargs)
+
+    monkeypatch.setattr(FakeServed, "chat", answer)
+    monkeypatch.setattr(FakeEngine, "load", count)
+    ended, heard = play(order, jobs=len(failures) + 1)
+    assert [event.row["outcome"] for event in heard if isinstance(event, RowReady)] == outcomes
+    assert len(made) == loads
+    assert ended.how == "done"

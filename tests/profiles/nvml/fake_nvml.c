@@ -204,6 +204,11 @@ API result_t nvmlDeviceGetClockInfo(handle_t h, int domain, unsigned int *out) {
 API result_t nvmlDeviceGetMemoryBusWidth(handle_t h, unsigned int *out) { FAIL(h); return small(h, "bus_bits", out); }
 API result_t nvmlDeviceGetEnforcedPowerLimit(handle_t h, unsigned int *out) { FAIL(h); return small(h, "limit_mw", out); }
 API result_t nvmlDeviceGetPowerUsage(handle_t h, unsigned int *out) { FAIL(h); return small(h, "power_mw", out); }
+API result_t nvmlDeviceGetUtilizationRates(handle_t h, unsigned int *out) { /* nvmlUtilization_t: gpu, memory */
+    FAIL(h);
+    out[1] = 0;
+    return small(h, "gpu_percent", out);
+}
 API result_t nvmlDeviceGetTotalEnergyConsumption(handle_t h, unsigned long long *out) {
     FAIL(h);
     return number(h, "energy_mj", out);
