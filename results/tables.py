@@ -118,7 +118,7 @@ def _grouped(
             yield _title(exam, group), group, lambda s: _name(f"{place_name(s.model, s.variant)} {s.quant}")
             continue
         for place, group in places.items():
-            yield f"{place} on {_title(exam, group)}", group, lambda s: _name(s.quant)
+            yield f"{_name(place)} on {_title(exam, group)}", group, lambda s: _name(s.quant)
 
 
 def _name(text: str) -> str:
@@ -145,13 +145,12 @@ class _Table:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich import box
         from rich.table import Table
+        from rich.text import Text
 
         labels = [self.label(summary) for summary in self.group]
         columns = [("quant", labels), *_fitting(self.group, max(map(len, labels)), options.max_width)]
+        yield Text(self.title, style="bold", no_wrap=True, overflow="ignore")
         table = Table(
-            title=self.title,
-            title_justify="left",
-            title_style="bold",
             box=box.SIMPLE_HEAD,
             show_edge=False,
             padding=(0, 1, 0, 0),

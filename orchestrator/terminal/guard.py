@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ReaderGoneError(Exception):
-    """Whoever read our output has enough of it: `quantsweep show ... | head`."""
+    """Whoever read our output has enough of it (`quantsweep show ... | head`), or has closed the terminal."""
 
 
 class GuardedStream(io.TextIOBase):
@@ -25,10 +26,16 @@ class GuardedStream(io.TextIOBase):
     It has no `buffer`: nothing can be written past it.
     """
 
-    def __init__(self, stream: TextIO | None, say: Callable[[str], object] | None = None) -> None:
-        """Lines go to `say` when they are complete, or at once to `stream`; None: nowhere."""
+    def __init__(
+        self, stream: TextIO | None, say: Callable[[str], object] | None = None, *, must_arrive: bool = False
+    ) -> None:
+        """Lines go to `say` when they are complete, or at once to `stream`; None: nowhere.
+
+        Where a text need not arrive, it is dropped once nobody reads.
+        """
         self.stream = stream
         self._say = say
+        self._must_arrive = must_arrive
         self._begun = ""
 
     @property
@@ -62,7 +69,11 @@ class GuardedStream(io.TextIOBase):
             for line in whole:
                 self._say(line)
         elif self.stream is not None:
-            write(self.stream, block(text))
+            try:
+                write(self.stream, block(text))
+            except ReaderGoneError:
+                if self._must_arrive:
+                    raise
         return len(text)
 
 
@@ -78,7 +89,9 @@ def write(stream: TextIO, text: str) -> None:
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         # Now rather than at the interpreter's end, where nobody is left to hear of it.
         stream.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in {errno.EPIPE, errno.EIO}:  # the reader of a pipe has gone, or a terminal was closed
+            raise
         lose(stream)
         raise ReaderGoneError from None
 
@@ -99,7 +112,8 @@ def unguarded(stream: Any) -> TextIO | None:
 
 def guard() -> None:
     """From now on nothing steers the terminal by standard output or error, tracebacks included."""
-    sys.stdout, sys.stderr = GuardedStream(unguarded(sys.stdout)), GuardedStream(unguarded(sys.stderr))
+    sys.stdout = GuardedStream(unguarded(sys.stdout), must_arrive=True)
+    sys.stderr = GuardedStream(unguarded(sys.stderr))
 
 
 @contextlib.contextmanager

@@ -134,6 +134,17 @@ def test_the_live_view_takes_foreign_text(tmp_path: Path) -> None:
         assert sequence not in shown
 
 
+def test_a_terminal_may_be_closed_while_a_sweep_runs() -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as file:
+        printer = Printer(file)
+        view = LiveProgress(Tally(3, 1), printer)
+        with printer.live(view):
+            os.close(ours)
+            view.started("L1", "node", "cpu", "m Q8_0")
+            view.say("nobody sees this, and the sweep goes on")
+
+
 def read(descriptor: int) -> str:
     """What was written to a pseudo-terminal until its other end was closed."""
     data = b""
@@ -168,6 +179,10 @@ def test_nobody_reads() -> None:
     os.close(reader)
     with os.fdopen(writer, "w") as file, pytest.raises(ReaderGoneError):
         Printer(file, must_arrive=True).page("x" * 100_000)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as file:
+        print("what libraries say is not worth an error either", file=GuardedStream(file))
     closed = io.StringIO()
     closed.close()
     Printer(closed).say("nothing")
