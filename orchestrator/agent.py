@@ -98,7 +98,8 @@ class NodeAgent:
     """Serves the cells that a driver leases to this node. `agent_class` makes the actor of it."""
 
     def __init__(self, run_id: str) -> None:
-        from runners.process import reap_orphans
+        from runners.process import clear_logs, reap_orphans
+        from runners.scratch import collect
 
         # NVML and llama.cpp must count the cards in the same order.
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
@@ -116,6 +117,8 @@ class NodeAgent:
         self._lock = threading.Lock()
         self._profile: NodeProfile | None = None
         reap_orphans(state_dir() / "logs")
+        clear_logs(state_dir() / "logs")
+        collect()
 
     @ray.method(concurrency_group="orders")
     def hello(self) -> Hello:

@@ -31,6 +31,7 @@ from runners.hosted import UNLOAD_S, HostedModel
 from runners.modelfile import ModelChangedError
 from runners.outcomes import Outcome, OutcomeClass, outcome_class
 from runners.patience import Patience
+from runners.process import log_path
 from runners.spool import Spool, state_dir
 from runners.timing import measure
 
@@ -104,7 +105,7 @@ class CellRun:
         self._node, self._device, self._emit, self._neighbours = node, device, emit, neighbours
         self._jobs: queue.SimpleQueue[orders.JobOrder | None] = queue.SimpleQueue()
         self._cancelled = threading.Event()
-        self._log_path = state_dir() / "logs" / order.run_id / f"{order.cell_id}-{order.lease_id}.log"
+        self._log_path = log_path(state_dir() / "logs" / order.run_id, f"{order.cell_id}-{order.lease_id}")
         self._closing = Closing()
         self._lock: DeviceLock | None = None
         self._hosted = HostedModel(
@@ -209,7 +210,7 @@ class CellRun:
 
         try:
             sandbox = open_sandbox()
-        except RunnersError as error:
+        except (RunnersError, OSError) as error:  # OSError: no room for its trial run
             raise _Ended("failed", Outcome.SANDBOX_START, str(error)) from None
         grader = Grader(
             sandbox,

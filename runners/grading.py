@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import queue
-import tempfile
 import threading
 import time
 from concurrent import futures
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runners import row
@@ -20,7 +18,8 @@ from runners.exams.base import Exam, Grade, Reply
 from runners.orders import JobOrder, RowReady
 from runners.outcomes import Outcome
 from runners.rowcheck import sound
-from runners.sandbox.cleanup import remove_tree
+from runners.scratch import Scratch
+from runners.witness import Witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,11 +189,11 @@ class Grader:
 
     def _score(self, answer: Answer, result: ChatResult) -> dict[str, Any]:
         began = time.monotonic()
-        workdir: Path | None = None
+        reply = Reply(text=result.text, reasoning=result.reasoning or None, finish_reason=result.finish_reason)
         try:
-            workdir = Path(tempfile.mkdtemp(prefix="quantsweep-grade-"))
-            reply = Reply(text=result.text, reasoning=result.reasoning or None, finish_reason=result.finish_reason)
-            grade: Grade = answer.exam.grade(reply, self._sandbox, workdir)
+            grade, doubt = self._examine(answer, reply)
+            if doubt:  # what the machine did to a program it does not do again, what the program did it does
+                grade, _ = self._examine(answer, reply)
             return row.grade_columns(grade, self._scoring[answer.job.exam], time.monotonic() - began)
         except RunnersError as error:
             return self._ungraded(answer, Outcome(getattr(error, "outcome", Outcome.GRADER_CRASH)), str(error))
@@ -202,14 +201,19 @@ class Grader:
             self._note_traceback()
             reason = f"this machine could not grade: {error.strerror or error} ({error.filename or 'no file'})"
             return self._ungraded(answer, Outcome.GRADER_CRASH, reason)
-        finally:
-            if workdir is not None:
-                self._remove(workdir)
 
-    def _remove(self, workdir: Path) -> None:
+    def _examine(self, answer: Answer, reply: Reply) -> tuple[Grade, str]:
+        """The grade, and why it is in doubt; empty if it is not."""
+        witness, folder = Witness(self._sandbox), Scratch()
+        try:
+            return answer.exam.grade(reply, witness, folder.path), witness.doubt
+        finally:
+            self._remove(folder)
+
+    def _remove(self, folder: Scratch) -> None:
         """Removes the folder of a grading; what stays behind is in the log and costs nobody a grade."""
         try:
-            remove_tree(workdir)
+            folder.remove()
         except Exception:
             self._note_traceback()
 

@@ -259,6 +259,21 @@ def reap_orphans(folder: Path) -> list[int]:
     return killed
 
 
+def log_path(folder: Path, name: str) -> Path:
+    """Where this process logs what it calls `name`: with its pid, by which `clear_logs` knows whose it is."""
+    return folder / f"{name}.{os.getpid()}.log"
+
+
+def clear_logs(folder: Path) -> None:
+    """Remove the logs anywhere below `folder` whose writers are gone: nobody will send them to a driver any more."""
+    for path in sorted(folder.rglob("*.log")):
+        writer = path.stem.rpartition(".")[2]
+        if writer.isdigit() and process_identity(int(writer)) is None:
+            with contextlib.suppress(OSError):
+                path.unlink()
+                path.parent.rmdir()  # succeeds only when it is empty
+
+
 def _kill_by_token(token: str) -> list[int]:
     """Kill every process of this user whose environment carries `token`."""
     import psutil

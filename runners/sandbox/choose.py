@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runners.errors import RunnersError
 from runners.sandbox.advice import install_command, namespace_command
 from runners.sandbox.base import Limits, Sandbox, SandboxUnavailable
+from runners.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,8 +64,8 @@ def _hint(refusals: dict[str, RunnersError]) -> str:
 
 def _tried(sandbox: Sandbox) -> Sandbox:
     """`sandbox`, once it has run a command."""
-    with tempfile.TemporaryDirectory(prefix="quantsweep-probe-") as folder:
-        done = sandbox.run(["/bin/sh", "-c", "echo inside"], workdir=Path(folder), limits=_PROBE_LIMITS)
+    with Scratch() as folder:
+        done = sandbox.run(["/bin/sh", "-c", "echo inside"], workdir=folder.path, limits=_PROBE_LIMITS)
     if done.status != "ok" or done.stdout != _WORD:
         said = done.stderr.decode("utf-8", "replace").strip()
         raise SandboxUnavailable(f"a trial run ended with {done.status} {said}".strip())

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runners.sandbox.base import Limits, Sandbox, SandboxUnavailable, View
+from runners.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ def python_runtime(sandbox: Sandbox) -> PythonRuntime:
         SandboxUnavailable: None works inside.
         SandboxFailed: The sandbox could not be started.
     """
-    key = (os.getpid(), type(sandbox).__name__)
+    key = (os.getpid(), sandbox.isolation)
     if key not in _found:
         _found[key] = _first_that_works(sandbox)
     return _found[key]
@@ -61,8 +61,8 @@ def python_runtime(sandbox: Sandbox) -> PythonRuntime:
 def _first_that_works(sandbox: Sandbox) -> PythonRuntime:
     refusals = []
     for executable, view in _candidates():
-        with tempfile.TemporaryDirectory(prefix="quantsweep-python-") as folder:
-            done = sandbox.run([executable, "-c", _TRIAL], workdir=Path(folder), limits=_TRIAL_LIMITS, view=view)
+        with Scratch() as folder:
+            done = sandbox.run([executable, "-c", _TRIAL], workdir=folder.path, limits=_TRIAL_LIMITS, view=view)
         if done.status == "ok":
             version, implementation, sqlite = json.loads(done.stdout)
             return PythonRuntime(executable, f"{implementation} {version}, SQLite {sqlite}", view)

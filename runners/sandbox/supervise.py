@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _TICK_S = 0.01
 _CHUNK_BYTES = 65536
 _REPORT_BYTES = 65536
+# We look a hundred times a second: a gap of this length is time that the program cannot be charged for, up to a sum.
+_PAUSE_S, _LONGEST_PAUSES_S = 1.0, 300.0
 # How long the kernel may take to end a sandbox with thousands of processes on a busy machine.
 _END_S = 30.0
 
@@ -192,8 +194,14 @@ def _wait(pid: int, reader: _Reader, started: float, limits: Limits, watch: Watc
     limit: Status | None = None
     deadline = started + limits.wall_s
     next_check = started + 2 * _TICK_S
+    looked, paused_s = started, 0.0
     while not reader.ended:
         now = time.monotonic()
+        if now - looked > _PAUSE_S and paused_s < _LONGEST_PAUSES_S:
+            # It was we who stood still (stopped, or the machine asleep): what came meanwhile is looked at first.
+            paused_s += now - looked
+            deadline += now - looked
+        looked = now
         if limit is None and now >= deadline:
             limit = "time_limit"
         elif limit is None and now >= next_check:

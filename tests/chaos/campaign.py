@@ -98,6 +98,9 @@ class Campaign:
                     self._violation(f"{starts_in_a_row} starts without a fault did not end the sweep: {last}")
                     return
                 starts_in_a_row += 1
+                if by_hand := sweep.do_as_told(start):
+                    self.say(f"  by hand: {by_hand}")
+                    self.report.by_hand.append(by_hand)
                 more = ["--retry-failed"] if start.code == 1 and not start.killed else []
                 self._begin(sweep, *more)
                 continue
@@ -163,7 +166,10 @@ class Campaign:
         found = checks.check_rows(planned, rows, self.known)
         found += checks.check_words(sweep)
         found += checks.check_processes(self.host)
+        sweep.visit_nodes()
+        found += checks.check_processes(self.host)
         found += checks.check_files(sweep, self.cluster)
+        self.cluster.clear_set_aside()
         for what in found:
             self._violation(f"{sweep.folder.name}: {what}")
         self.report.add(sweep, self._strikes, rows, len(planned))

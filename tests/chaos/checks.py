@@ -85,7 +85,11 @@ def check_files(sweep: Sweep, cluster: Cluster) -> list[str]:
     found = []
     for node in cluster.nodes:
         for what, folder in (("temporary", node.temporary_disk.folder), ("state", node.state_disk.folder)):
-            found += [f"{node.name}: left in the {what} folder: {path}" for path in _files(folder)]
+            found += [
+                f"{node.name}: left in the {what} folder: {path.relative_to(folder)}"
+                for path in _files(folder)
+                if path.suffix != ".damaged"
+            ]
         found += [f"{node.name}: left in /dev/shm: {name}" for name in cluster.shared_memory(node)]
     driver = Path(sweep.environment["TMPDIR"])
     found += [f"left in the driver's temporary folder: {path}" for path in driver.iterdir()]

@@ -200,6 +200,12 @@ class Cluster:
             return []
         return os.listdir(f"/proc/{raylets[0].pid}/root/dev/shm")  # noqa: PTH208 - names only
 
+    def clear_set_aside(self) -> None:
+        """Removes the spooled rows that a node set aside because they were damaged; they are kept for a look."""
+        for node in self.nodes:
+            for path in node.state_disk.folder.glob("spool/*/*.damaged"):
+                path.unlink()
+
     def _clear(self, node: Node) -> None:
         """Ends what a dead raylet left on its node; the cluster's GCS may live on the same one."""
         self.host.kill(lambda process: process.state == node.state and process.kind not in {"gcs", "ray"})

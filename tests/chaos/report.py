@@ -32,6 +32,7 @@ class Report:
     lines: dict[str, Line] = field(default_factory=dict)
     impossible: dict[str, str] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
+    by_hand: list[str] = field(default_factory=list)
     sweeps: int = 0
     starts: int = 0
     planned: int = 0
@@ -93,6 +94,7 @@ class Report:
             f"planned jobs: {self.planned}, final jobs: {self.final}",
             f"planned = final: {'yes' if self.planned == self.final else 'NO'}",
         ]
+        lines += [f"by hand, as the command said: {what}" for what in self.by_hand]
         if self.violations:
             lines += [f"VIOLATIONS: {len(self.violations)}; to repeat: --seed {seed}", *self.violations]
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ QUANTS = ("Q8_0", "Q2_K")
 VARIANTS = {"long": 1024, "short": 200}
 """Name and token limit: `long` finishes its programs, `short` is cut off in the middle of them."""
 CONTEXT = 2048
+DAMAGED_LINE = re.compile(r"journal\.jsonl:(\d+): this line of the journal is damaged")
 RUN_BYTES, RUN_INODES = 16 << 20, 1500
 
 SPEC = """\
@@ -144,6 +146,25 @@ class Sweep:
             start.code = code
             self.host.owned.discard(start.process.pid)
         return start.code is None
+
+    def visit_nodes(self) -> None:
+        """Has a new agent started on every node, which clears away what killed ones left."""
+        words = [sys.executable, "-m", "orchestrator", "nodes", "--address", self.address]
+        with (self.folder / "nodes.log").open("wb") as log:
+            process = subprocess.Popen(words, stdout=log, stderr=log, cwd=ROOT, env=self.environment)
+            self.host.owned.add(process.pid)
+            process.wait(180)
+            self.host.owned.discard(process.pid)
+
+    def do_as_told(self, start: Start) -> str:
+        """Does what an error of the command asks a person to do; says what that was."""
+        told = DAMAGED_LINE.search(start.text)
+        if told is None:
+            return ""
+        lines = self.journal.read_bytes().split(b"\n")
+        del lines[int(told[1]) - 1]
+        self.journal.write_bytes(b"\n".join(lines))
+        return f"line {told[1]} of the journal was deleted"
 
     def signal(self, number: int) -> None:
         """Sends the driver a signal."""

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +22,7 @@ from runners.exams.base import Grade, Item
 from runners.grading import Answer, Grader
 from runners.orders import JobOrder, RowReady
 from runners.outcomes import Outcome
+from runners.sandbox import Completed
 from runners.spool import Spool
 from tests.runners.test_rowcheck import GRADED, IDENTITY
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runners.exams.base import Exam
-    from runners.sandbox.base import Sandbox
 
 JOB = JobOrder(job_id="v1-a", attempt=1, exam="todo", exam_version="1", seed=7, number=1, total=1)
 FULL = Grade({"strict": 100.0}, 100.0, Outcome.PASSED, (Item("a", 100.0, 100.0, passed=True),), "log", "fence", "box")
@@ -47,6 +48,30 @@ class FakeExam:
         return self._grade(workdir)
 
 
+class FakeSandbox:
+    """Ends one run after the other as a test says."""
+
+    isolation = "box"
+
+    def __init__(self) -> None:
+        self.ends: list[Completed] = []
+
+    def run(self, *_: object, **__: object) -> Completed:
+        return self.ends.pop(0)
+
+
+class ProgramExam(FakeExam):
+    """Full marks for a program that ends well, none for any other."""
+
+    def __init__(self) -> None:
+        self.folders: list[Path] = []
+
+    def grade(self, reply: object, sandbox: Any, workdir: Path) -> Any:
+        self.folders.append(workdir)
+        done = sandbox.run(["program"], workdir=workdir)
+        return FULL if done.status == "ok" else replace(FULL, scores={"strict": 0.0}, outcome=Outcome.RUNTIME_ERROR)
+
+
 class Desk:
     """A grader with everything around it."""
 
@@ -54,8 +79,9 @@ class Desk:
         self.spool = Spool(folder)
         self.told: list[RowReady] = []
         self.notes = 0
+        self.sandbox = FakeSandbox()
         self.grader = Grader(
-            cast("Sandbox", None),
+            self.sandbox,
             lease_id="L1",
             scoring={"todo": "strict"},
             spool=self.spool,
@@ -67,14 +93,14 @@ class Desk:
     def _note(self) -> None:
         self.notes += 1
 
-    def submit(self, grade: Callable[[Path], Any], job_id: str = "v1-a") -> None:
+    def submit(self, grade: Callable[[Path], Any] | FakeExam, job_id: str = "v1-a") -> None:
         identity = {**IDENTITY, "job_id": job_id}
         result = ChatResult(
             text="text", reasoning="", finish_reason="stop", events=(), started_s=0.0, ended_s=1.0, warnings=()
         )
         answer = Answer(
             job=JOB,
-            exam=cast("Exam", FakeExam(grade)),
+            exam=cast("Exam", grade if isinstance(grade, FakeExam) else FakeExam(grade)),
             identity=identity,
             columns={**identity, "reply": "text", "context": 10},
             reasons={},
@@ -99,6 +125,32 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     made = Desk(tmp_path / "spool")
     yield made
     assert made.grader.close(10)
+
+
+WELL = Completed.of(b"", b"", exit_code=0, signal=None, limit=None, wall_s=0.1)
+KILLED = Completed.of(b"", b"", exit_code=None, signal=9, limit=None, wall_s=0.1)
+CRASHED = Completed.of(b"", b"", exit_code=None, signal=11, limit=None, wall_s=0.1)
+
+
+@pytest.mark.parametrize(
+    ("ends", "score", "times"),
+    [
+        ([WELL], 100.0, 1),
+        ([KILLED, WELL], 100.0, 2),  # the machine did it, and does it once
+        ([KILLED, KILLED], 0.0, 2),  # the program does it each time
+        ([CRASHED], 0.0, 1),
+    ],
+)
+def test_a_program_that_was_killed_is_graded_once_more(
+    desk: Desk, ends: list[Completed], score: float, times: int
+) -> None:
+    desk.sandbox.ends = list(ends)
+    exam = ProgramExam()
+    desk.submit(exam)
+    desk.grader.drain()
+    assert desk.only_row()["score"] == score
+    assert len(set(exam.folders)) == times
+    assert not any(folder.exists() for folder in exam.folders)
 
 
 def test_a_grade_is_spooled_and_told(desk: Desk) -> None:
@@ -129,7 +181,7 @@ def test_a_grading_folder_that_cannot_be_removed_costs_nobody_the_grade(
         shutil.rmtree(path)
         raise PermissionError("held by somebody")
 
-    monkeypatch.setattr("runners.grading.remove_tree", broken)
+    monkeypatch.setattr("runners.scratch.remove_tree", broken)
     desk.submit(lambda _: FULL)
     desk.grader.drain()
     assert desk.only_row()["score"] == 100.0

@@ -21,6 +21,8 @@ from runners.process import (
     TOKEN_VARIABLE,
     ProcessStartError,
     ServerProcess,
+    clear_logs,
+    log_path,
     log_tail,
     process_identity,
     reap_orphans,
@@ -324,6 +326,20 @@ class TestReaping:
 
     def test_of_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
         assert reap_orphans(tmp_path / "nothing") == []
+
+
+def test_logs_of_writers_that_are_gone_are_cleared(tmp_path: Path) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", ""])
+    writer.wait()
+    dead = tmp_path / "run" / f"c1-L1.{writer.pid}.log"
+    mine = log_path(tmp_path / "other", "c1-L2")
+    foreign = tmp_path / "other" / "c1-L3.log"
+    for path in (dead, mine, foreign):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("text")
+    clear_logs(tmp_path)
+    assert sorted(path for path in tmp_path.rglob("*")) == sorted([tmp_path / "other", mine, foreign])
+    clear_logs(tmp_path / "nothing")
 
 
 def test_identity_tells_processes_apart() -> None:

@@ -116,6 +116,29 @@ def test_all_ends_with_the_process_that_asked(sandbox: Sandbox, box: Path, name:
     wait_until(lambda: named(name) == [], "the sandbox outlived the process that started it")
 
 
+@pytest.mark.fault
+def test_time_in_which_we_stood_still_is_not_the_program_s(sandbox: Sandbox, box: Path) -> None:
+    """The process that asked is stopped for longer than the limit; the program had long ended by then."""
+    kind = sandbox.isolation.split("+")[0]
+    program = (
+        "import sys, pathlib\n"
+        "from runners.sandbox import Limits, open_sandbox\n"
+        "kind, box = sys.argv[1:]\n"
+        "words = ['/bin/sh', '-c', 'echo > /box/alive; sleep 0.3; echo over']\n"
+        "done = open_sandbox(kind).run(words, workdir=pathlib.Path(box), limits=Limits(wall_s=2.0))\n"
+        "print(done.status, done.stdout)\n"
+    )
+    argv = [sys.executable, "-c", program, kind, str(box)]
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as owner:
+        try:
+            wait_until((box / "alive").exists, "the program did not start")
+            owner.send_signal(signal.SIGSTOP)
+            time.sleep(2.5)
+        finally:
+            owner.send_signal(signal.SIGCONT)
+        assert owner.communicate()[0] == "ok b'over\\n'\n"
+
+
 def test_no_launcher_or_descriptor_is_left(run_python: RunPython) -> None:
     run_python("pass")
     before = len(list(Path("/proc/self/fd").iterdir()))
