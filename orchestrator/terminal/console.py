@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import ConsoleOptions, RenderableType
 
-MOST_CHARS = 20_000
+MOST_CHARS = 5_000
 """Of one text in a table or a paragraph; ours are shorter."""
 
 
@@ -45,8 +45,10 @@ class InertConsole(Console):
 
 
 def _inert(text: Text) -> Text:
-    """A copy of as many characters, so that its styles stay where they are."""
+    """A copy of as many characters, so that its styles stay where they are; an overlong one is cut, and is plain."""
     plain = text.plain
+    if len(plain) > MOST_CHARS:
+        return Text(line(plain, MOST_CHARS), style=text.style, no_wrap=text.no_wrap, overflow=text.overflow)
     shown = inert(plain)
     if shown == plain:
         return text

@@ -99,6 +99,12 @@ def test_a_table_takes_foreign_text_wherever_it_takes_text() -> None:
     assert not printed(Text("x", style="link https://evil.example"), colour=True).count("evil")
 
 
+def test_no_text_floods_the_terminal() -> None:
+    table = Table("name")
+    table.add_row("x" * 1_000_000)
+    assert len(printed(table, Text("y" * 1_000_000), "z" * 1_000_000)) < 20_000
+
+
 def test_a_line_is_a_line_whatever_it_holds() -> None:
     out = io.StringIO()
     Printer(out).say("one\ntwo", HOSTILE)
