@@ -41,6 +41,7 @@ _WORDS: tuple[tuple[str, str], ...] = (
     ("runners/supervisor.py", "supervisor"),
     ("-m orchestrator run", "driver"),
     ("embedded_child", "engine"),
+    ("import importlib.metadata, json, xllamacpp", "probe"),
     ("llama-server", "engine"),
 )
 

@@ -110,7 +110,7 @@ class PowerCut(Fault):
 FAULTS: list[Fault] = [
     *(
         Killed(kind)
-        for kind in ("agent", "engine", "supervisor", "grader", "worker", "raylet", "helper", "gcs", "driver")
+        for kind in ("agent", "engine", "supervisor", "grader", "probe", "worker", "raylet", "helper", "gcs", "driver")
     ),
     *(Stopped(kind) for kind in ("agent", "engine", "supervisor", "grader", "worker", "raylet", "gcs", "driver")),
     *(Asked(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)),
