@@ -27,19 +27,32 @@ from tests.chaos.report import Report
 from tests.chaos.sweep import QUANTS
 from tests.chaos.truth import Known, learn
 
+SHORT = (
+    "engine killed",
+    "grader killed",
+    "agent killed",
+    "agent stopped",
+    "driver killed",
+    "state folder: no bytes",
+    "model file changed",
+)
+
 
 def main() -> int:
     """Plays sweeps until enough faults were done; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Sweeps under random faults.")
     parser.add_argument("--faults", type=int, default=100, help="how many faults to do (100)")
+    parser.add_argument("--short", action="store_true", help="seven faults that mend at once, on two nodes, in 40 s")
     parser.add_argument("--seed", type=int, default=None, help="repeats the faults of an earlier run")
     parser.add_argument("--minutes", type=float, default=180, help="begin no sweep after so many minutes (180)")
     parser.add_argument("--nodes", type=int, default=3, help="nodes of the cluster (3)")
-    parser.add_argument("--seeds", type=int, default=10, help="seeds of a sweep; it has four times as many jobs (10)")
-    parser.add_argument("--per-sweep", type=int, default=6, help="most faults of one sweep (6)")
+    parser.add_argument("--seeds", type=int, default=20, help="seeds of a sweep; it has four times as many jobs (20)")
+    parser.add_argument("--per-sweep", type=int, default=8, help="most faults of one sweep (8)")
     parser.add_argument("--only", default="", help="only faults whose name holds this text")
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs, runs and Ray's session")
     options = parser.parse_args()
+    if options.short:
+        options.faults, options.nodes, options.seeds, options.per_sweep = len(SHORT), 2, 4, len(SHORT)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     try:
@@ -68,18 +81,22 @@ def _play(options: argparse.Namespace, seed: int, folder: Path) -> Report:
     environment = base_environment(folder)
     engines = ["embedded", *(["llama-server"] if os.environ.get("LLAMA_SERVER") else [])]
     say(f"chaos: seed {seed}, {options.faults} faults, {options.nodes} nodes, engines: {', '.join(engines)}")
-    known: dict[str, Known] = {}
-    for engine in engines:
-        known |= learn(models, seeds=options.seeds, engine=engine, folder=folder)
-    say(f"what each of {len(known)} jobs must score is known")
     cluster = Cluster(folder, host, nodes=options.nodes, models=models, environment=environment)
     try:
+        cluster.begin()
+        known: dict[str, Known] = {}
+        for engine in engines:
+            known |= learn(models, seeds=options.seeds, engine=engine, folder=folder)
+        say(f"what each of {len(known)} jobs must score is known")
         cluster.start()
         say(f"the cluster is up: {', '.join(node.name for node in cluster.nodes)}")
         campaign = Campaign(
             host, cluster, report, chance, known, folder / "sweeps", environment, say, seeds=options.seeds
         )
         table = [fault for fault in all_faults() if options.only in fault.name]
+        if options.short:
+            table = [fault for fault in table if fault.name in SHORT]
+            campaign.gap_s, campaign.longest_s = (0.2, 1.5), 2.0
         campaign.plan_faults(options.faults, table)
         number, end_s = 0, time.monotonic() + options.minutes * 60
         while campaign.queue and time.monotonic() < end_s:

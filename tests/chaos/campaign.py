@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.chaos import checks
-from tests.chaos.faults import Fault, Strike, World
+from tests.chaos.faults import LONGEST_S, Fault, Strike, World
 from tests.chaos.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ NO_NEWS_S = 300.0
 MOST_STARTS_IN_A_ROW = 4
 """So many starts without a fault in between have to be enough to bring a sweep to its end."""
 LOOK_S = 0.2
+AFTER_A_ROW = 0.7
+"""How many of the faults wait for a row since the one before: else most would hit a sweep that is still starting."""
+ROW_WITHIN_S = 30.0
 
 
 @dataclass(slots=True)
@@ -42,7 +45,8 @@ class Campaign:
     say: Callable[[str], None]
     seeds: int
     engine: str = "embedded"
-    gap_s: tuple[float, float] = (1.0, 10.0)
+    gap_s: tuple[float, float] = (0.5, 6.0)
+    longest_s: float = LONGEST_S
     queue: list[Fault] = field(default_factory=list)
     _strikes: list[Strike] = field(default_factory=list)
     _mends: list[tuple[float, Strike]] = field(default_factory=list)
@@ -65,7 +69,7 @@ class Campaign:
             self.seeds,
             self.engine,
         )
-        world = World(self.host, self.cluster, sweep, self.random)
+        world = World(self.host, self.cluster, sweep, self.random, self.longest_s)
         for fault in [fault for fault in self.queue if fault.impossible(world)]:
             self.report.impossible[fault.name] = fault.impossible(world)
             self.queue.remove(fault)
@@ -81,16 +85,17 @@ class Campaign:
 
     def _run(self, sweep: Sweep, world: World, most_faults: int) -> None:
         self._begin(sweep)
-        next_s = time.monotonic() + self.random.uniform(1, 12)
+        next_s = time.monotonic() + self.random.uniform(*self.gap_s)
+        patient, struck_at = self.random.random() < AFTER_A_ROW, 0
         starts_in_a_row, committed = 1, 0
         while True:
             now = time.monotonic()
             self._tend(now, driver_runs=sweep.running)
             if not sweep.running:
                 self._mend_all()
-                self._await_cluster()
                 start = sweep.last
                 self.say(f"  the command ended: {'killed' if start.killed else f'exit {start.code}'}")
+                self._await_cluster()
                 if not start.killed and start.code == 0:
                     return
                 if starts_in_a_row >= MOST_STARTS_IN_A_ROW:
@@ -104,10 +109,12 @@ class Campaign:
                 more = ["--retry-failed"] if start.code == 1 and not start.killed else []
                 self._begin(sweep, *more)
                 continue
-            if self.queue and len(self._strikes) < most_faults and now >= next_s:
+            due = now >= next_s and (not patient or committed > struck_at or now >= next_s + ROW_WITHIN_S)
+            if self.queue and len(self._strikes) < most_faults and due:
                 if self._strike(world):
                     starts_in_a_row = 0
                 next_s = time.monotonic() + self.random.uniform(*self.gap_s)
+                patient, struck_at = self.random.random() < AFTER_A_ROW, committed
             if (count := sweep.committed()) != committed:
                 committed, self._news_s = count, now
             if self._mends:
@@ -154,6 +161,7 @@ class Campaign:
         self._mends.clear()
 
     def _await_cluster(self) -> None:
+        """Returns when there is a head and a node; the others may come while the sweep runs."""
         while not self.cluster.is_up(self.host.processes()):
             self._tend(time.monotonic(), driver_runs=False)
             time.sleep(LOOK_S)

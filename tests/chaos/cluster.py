@@ -109,12 +109,17 @@ class Cluster:
     def start(self) -> None:
         """Starts every node, the head first; returns when all are up."""
         for node in self.nodes:
-            self._launch(node)
+            if node.starting is None:
+                self._launch(node)
             if node.is_head:
                 self._await(node)
             time.sleep(STAGGER_S)
         for node in self.nodes[1:]:
             self._await(node)
+
+    def begin(self) -> None:
+        """Begins to start the head; `start` finishes that."""
+        self._launch(self.nodes[0])
 
     def _launch(self, node: Node) -> None:
         words = [sys.executable, "-m", "ray.scripts.scripts", "start", "--disable-usage-stats", "--num-cpus=1"]
@@ -187,11 +192,10 @@ class Cluster:
         return started
 
     def is_up(self, processes: list[Process]) -> bool:
-        """Whether the GCS and every raylet live and none is being started."""
+        """Whether the head lives, and a node that is not being started."""
         alive = {process.state for process in processes if process.kind == "raylet"}
-        return any(process.kind == "gcs" for process in processes) and all(
-            node.state in alive and node.starting is None for node in self.nodes
-        )
+        has_gcs = any(process.kind == "gcs" for process in processes)
+        return has_gcs and any(node.state in alive and node.starting is None for node in self.nodes)
 
     def shared_memory(self, node: Node) -> list[str]:
         """What lies in the /dev/shm of a node, where it has one of its own."""

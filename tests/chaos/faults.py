@@ -28,14 +28,15 @@ class World:
     cluster: Cluster
     sweep: Sweep
     random: Random
+    longest_s: float = LONGEST_S
 
     def any_node(self) -> Node:
         """A node by chance."""
         return self.random.choice(self.cluster.nodes)
 
     def some_seconds(self, least: float = 2.0, most: float = LONGEST_S) -> float:
-        """A time by chance."""
-        return self.random.uniform(least, most)
+        """A time by chance, not above the longest of this run."""
+        return min(self.longest_s, self.random.uniform(least, most))
 
 
 @dataclass(slots=True)
