@@ -6,7 +6,6 @@ needs no header: a resumed sweep and one without network decide as the first sta
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +37,7 @@ def backend_of(engine_device: str | None) -> Backend:
     """
     if engine_device is None or engine_device == "CPU":
         return Backend.CPU
-    prefix = re.sub(r"\d+$", "", engine_device).lower()
+    prefix = engine_device.rstrip("0123456789").lower()
     return _BACKEND_OF_NAME.get(prefix, Backend.CUDA)
 
 

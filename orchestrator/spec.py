@@ -251,7 +251,7 @@ def parse_spec(text: str, file: str) -> SweepSpec:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
-        message = re.sub(r" \(at .*\)$", "", str(error))
+        message = re.sub(r" \(at [^()]*\)$", "", str(error))
         column = f" (column {place[2]})" if place else ""
         line = int(place[1]) if place else None
         raise SpecError(file, [Problem(f"this is not valid TOML: {message}{column}", None, line)]) from None

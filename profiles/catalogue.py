@@ -172,7 +172,7 @@ def _names(card: Card) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=4096)
 def _words(name: str) -> frozenset[str]:
     """A name as a set of words: ``RTX4060Ti-16GB`` and ``NVIDIA GeForce RTX 4060 Ti (16 GB)`` are the same."""
-    text = re.sub(r"(\d+)\s*(?:gib|gb)\b", r" \1g ", name.lower().replace("+", " plus "))
+    text = re.sub(r"(?<!\d)(\d++)\s*+(?:gib|gb)\b", r" \1g ", name.lower().replace("+", " plus "))
     text = re.sub(r"\b(rtx|gtx|rx|arc)(?=\d|[ab]\d)", r"\1 ", text)
     text = re.sub(r"(?<=\d{4})(ti|super|xtx|xt|gre|d)\b", r" \1", text)
     words = re.split(r"[^a-z0-9]+", text)

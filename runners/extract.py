@@ -25,13 +25,33 @@ _LABELS = {
     "c": {"c"},
     "rust": {"rust", "rs"},
 }
-_REASONING = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]"))
 
-_FENCE = re.compile(r"(?P<indent>[ \t]*)(?P<ticks>`{3,}|~{3,})(?P<info>[^\r\n]*)")
-_START = re.compile(r"[ \t]*#+[ \t]*START[ \t]+(?P<name>[^\s#]+)[ \t]*#+[ \t]*")
-_END = re.compile(r"[ \t]*#+[ \t]*END\b[^\r\n]*")
-_LINE = re.compile(r"[^\n]*\n|[^\n]+")
-_PATH = re.compile(r"[\w./+-]*[\w+-]\.[A-Za-z][A-Za-z0-9]{0,4}")
+# Every pattern here is applied to whatever a model wrote. None may look at a character more often than a fixed number
+# of times: runs are possessive (`*+`), and no pattern begins again inside what an earlier attempt has gone through.
+_TICKS = re.compile(r"(?P<indent>[ \t]*+)(?P<ticks>`{3,}+|~{3,}+)")
+_START = re.compile(r"[ \t]*+#++[ \t]*+START[ \t]++(?P<name>[^\s#]++)[ \t]*+#++[ \t]*+")
+_END = re.compile(r"[ \t]*+#++[ \t]*+END\b[^\r\n]*+")
+_LINE = re.compile(r"[^\n]*+\n|[^\n]++")
+_PATH_RUN = re.compile(r"[\w./+-]++")
+_SUFFIX = re.compile(r"(?<=[\w+-])\.[A-Za-z][A-Za-z0-9]{0,4}+")
+_LABEL_END = re.compile(r"[\s:,]")
+# What a line begins with that may open or close a fence, or bear a marker; every other line is passed over.
+_FENCE_LINE = re.compile(r"^[^\S\n]*+(?:`{3}|~{3})", re.MULTILINE)
+_MARK_LINE = re.compile(r"^[^\S\n]*+(?:`{3}|~{3}|#)", re.MULTILINE)
+
+
+class _Tags:
+    """The tags around one form of reasoning, and the lines that matter while they are looked for."""
+
+    def __init__(self, opening: str, closing: str) -> None:
+        self.opening, self.closing = opening, closing
+        begin = rf"[^\S\n]*+(?:`{{3}}|~{{3}}|(?P<tag>{re.escape(opening)}))"
+        self.here = re.compile(begin)
+        self.at_line_start = re.compile(rf"^{begin}", re.MULTILINE)
+        self.anywhere = re.compile(rf"^{begin}|{re.escape(closing)}", re.MULTILINE)
+
+
+_REASONING = (_Tags("<think>", "</think>"), _Tags("<thinking>", "</thinking>"), _Tags("[THINK]", "[/THINK]"))
 
 
 @dataclass(frozen=True)
@@ -52,6 +72,15 @@ class Extraction:
     truncated: bool = False
     filename: str | None = None
     reasoning_chars: int = 0
+
+
+@dataclass(frozen=True)
+class _Fence:
+    """The line that opens a fenced block."""
+
+    indent: str
+    ticks: str
+    info: str
 
 
 @dataclass(frozen=True)
@@ -125,55 +154,75 @@ def _lines(text: str) -> list[str]:
     return _LINE.findall(text)
 
 
+def _lines_with(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int, str]]:
+    """The lines that `pattern` finds something in: where they begin and end, and they themselves without their end."""
+    position = 0
+    while (found := pattern.search(text, position)) is not None:
+        start = max(position, text.rfind("\n", position, found.start()) + 1)
+        position = text.find("\n", found.end()) + 1 or len(text)
+        yield start, position, text[start:position].rstrip("\r\n")
+
+
 def _marked(answer: str) -> Iterator[_Block]:
     """Text after each `#START file#` line, up to `#END`, the next marker or the end.
 
     Inside a fence the fence's end ends it too, so that the closing backticks are not part of the program; a fence
     between the markers is taken off.
     """
+    if "START" not in answer:
+        return
     path: str | None = None
-    inside: list[str] = []
+    begin = 0
     fence = ""
-    for line in [*_lines(answer), ""]:
-        bare = line.rstrip("\r\n")
+    for line_start, line_end, bare in _lines_with(_MARK_LINE, answer):
         start = _START.fullmatch(bare)
-        ends = not line or start or _END.fullmatch(bare) or (fence and _closes(bare, fence))
+        ends = start or _END.fullmatch(bare) or (fence and _closes(bare, fence))
         if path is not None and ends:
-            text = "".join(inside)
-            fenced = list(_fences(text))
-            yield _Block(fenced[-1].code if fenced else text, "", path, closed=bool(line))
+            yield _marked_block(answer[begin:line_start], path, closed=True)
             path = None
         if start:
-            path, inside = start["name"], []
-        elif path is not None:
-            inside.append(line)
+            path, begin = start["name"], line_end
         fence = _fence_after(bare, fence)
+    if path is not None:
+        yield _marked_block(answer[begin:], path, closed=False)
+
+
+def _marked_block(text: str, path: str, *, closed: bool) -> _Block:
+    fenced = list(_fences(text))
+    return _Block(fenced[-1].code if fenced else text, "", path, closed=closed)
 
 
 def _fences(answer: str) -> Iterator[_Block]:
     """Every fenced block, by CommonMark's rules but for the indentation, which may be any."""
-    opened: re.Match[str] | None = None
-    inside: list[str] = []
-    for line in _lines(answer):
-        bare = line.rstrip("\r\n")
+    opened: _Fence | None = None
+    begin = 0
+    for line_start, line_end, bare in _lines_with(_FENCE_LINE, answer):
         if opened is None:
-            opened = _opens(bare)
-            inside = []
-        elif _closes(bare, opened["ticks"]):
-            yield _block(opened, inside, closed=True)
+            opened, begin = _opens(bare), line_end
+        elif _closes(bare, opened.ticks):
+            yield _block(opened, answer[begin:line_start], closed=True)
             opened = None
-        else:
-            inside.append(_unindented(line, opened["indent"]))
     if opened is not None:
-        yield _block(opened, inside, closed=False)
+        yield _block(opened, answer[begin:], closed=False)
 
 
-def _block(opened: re.Match[str], inside: list[str], *, closed: bool) -> _Block:
-    info = opened["info"].strip().strip("{}")
-    words = re.split(r"[\s:,]+", info)
-    label = words[0].lower().lstrip(".")
-    named = _PATH.search(info)
-    return _Block("".join(inside), label, named[0] if named else None, closed)
+def _block(opened: _Fence, inside: str, *, closed: bool) -> _Block:
+    info = opened.info.strip().strip("{}")
+    label = _LABEL_END.split(info, maxsplit=1)[0].lower().lstrip(".")
+    if opened.indent:
+        inside = "".join(_unindented(line, opened.indent) for line in _lines(inside))
+    return _Block(inside, label, _path_in(info), closed)
+
+
+def _path_in(info: str) -> str | None:
+    """The first word with a suffix in it, up to the last suffix: `todo.py` in `python title="todo.py"`."""
+    for run in _PATH_RUN.finditer(info):
+        end = None
+        for suffix in _SUFFIX.finditer(info, run.start(), run.end()):
+            end = suffix.end()
+        if end is not None:
+            return info[run.start() : end]
+    return None
 
 
 def _unindented(line: str, indent: str) -> str:
@@ -182,16 +231,19 @@ def _unindented(line: str, indent: str) -> str:
     return line[min(len(indent), len(line) - len(kept)) :]
 
 
-def _opens(bare: str) -> re.Match[str] | None:
-    match = _FENCE.fullmatch(bare)
-    if match is None or (match["ticks"][0] == "`" and "`" in match["info"]):
+def _opens(bare: str) -> _Fence | None:
+    found = _TICKS.match(bare)
+    if found is None or "\r" in bare:
         return None
-    return match
+    info = bare[found.end() :]
+    if found["ticks"][0] == "`" and "`" in info:
+        return None
+    return _Fence(found["indent"], found["ticks"], info)
 
 
 def _closes(bare: str, ticks: str) -> bool:
     stripped = bare.strip()
-    return len(stripped) >= len(ticks) and set(stripped) == {ticks[0]}
+    return len(stripped) >= len(ticks) and not stripped.strip(ticks[0])
 
 
 def _fence_after(bare: str, fence: str) -> str:
@@ -199,7 +251,7 @@ def _fence_after(bare: str, fence: str) -> str:
     if fence:
         return "" if _closes(bare, fence) else fence
     opened = _opens(bare)
-    return opened["ticks"] if opened else ""
+    return opened.ticks if opened else ""
 
 
 def _without_reasoning(reply: str) -> tuple[str | None, int]:
@@ -209,37 +261,60 @@ def _without_reasoning(reply: str) -> tuple[str | None, int]:
     closing tag without an opening one, at either end of a line, ends reasoning that the chat template had opened.
     """
     answer = reply
-    for opening, closing in _REASONING:
-        answer = _after_orphan(answer, opening, closing)
-        while (start := _tag_at_line_start(answer, opening)) is not None:
-            end = answer.find(closing, start)
-            if end < 0:
-                return None, len(reply) - start
-            answer = answer[:start] + answer[end + len(closing) :]
+    for tags in _REASONING:
+        answer = _after_orphan(answer, tags)
+        kept, unclosed_at = _without_thoughts(answer, tags)
+        if unclosed_at is not None:
+            return None, len(reply) - unclosed_at
+        answer = kept
     return answer, len(reply) - len(answer)
 
 
-def _after_orphan(answer: str, opening: str, closing: str) -> str:
+def _after_orphan(answer: str, tags: _Tags) -> str:
     """What follows a closing tag that no opening tag precedes; `answer` itself where there is none."""
-    position, fence = 0, ""
-    for line in _lines(answer):
-        bare = line.rstrip("\r\n")
-        if not fence and bare.lstrip().startswith(opening):
-            return answer
+    if tags.closing not in answer:
+        return answer
+    fence = ""
+    for line_start, _, bare in _lines_with(tags.anywhere, answer):
         stripped = bare.strip()
-        if stripped == closing or (not fence and (stripped.startswith(closing) or stripped.endswith(closing))):
-            return answer[position + line.index(closing) + len(closing) :]
+        if not fence and stripped.startswith(tags.opening):
+            return answer
+        at_an_end = stripped.startswith(tags.closing) or stripped.endswith(tags.closing)
+        if stripped == tags.closing or (not fence and at_an_end):
+            return answer[line_start + bare.index(tags.closing) + len(tags.closing) :]
         fence = _fence_after(bare, fence)
-        position += len(line)
     return answer
 
 
-def _tag_at_line_start(answer: str, tag: str) -> int | None:
-    position, fence = 0, ""
-    for line in _lines(answer):
-        bare = line.rstrip("\r\n")
-        if not fence and bare.lstrip().startswith(tag):
-            return position + line.index(tag)
+def _without_thoughts(answer: str, tags: _Tags) -> tuple[str, int | None]:
+    """`answer` without what stands between these tags, and where in it a thought begins that has no end, if one does.
+
+    One pass: behind a thought that was taken out, the line goes on with what had stood before it (`indent`), and the
+    next thought may follow at once.
+    """
+    if tags.opening not in answer:
+        return answer, None
+    kept: list[str] = []
+    indent: list[str] = []
+    begin = position = 0
+    fence = ""
+    while True:
+        found = tags.here.match(answer, position) if indent else None
+        if found is None:
+            indent = []
+            found = tags.at_line_start.search(answer, position)
+        if found is None:
+            return "".join((*kept, answer[begin:])), None
+        if found["tag"] and not fence:
+            start = found.start("tag")
+            end = answer.find(tags.closing, start)
+            kept.append(answer[begin:start])
+            if end < 0:
+                return answer, sum(map(len, kept))
+            indent.append(answer[found.start() : start])
+            begin = position = end + len(tags.closing)
+            continue
+        line_end = answer.find("\n", found.end()) + 1 or len(answer)
+        bare = "".join(indent) + answer[found.start() : line_end].rstrip("\r\n")
         fence = _fence_after(bare, fence)
-        position += len(line)
-    return None
+        position, indent = line_end, []

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from runners import row
+from runners import row, textwork
 from runners.chat import ChatError, ChatResult, GenerationTimeoutError
 from runners.errors import RunnersError
 from runners.exams.base import Exam, Grade, Reply
@@ -90,6 +90,7 @@ class Grader:
         # A daemon: one that hangs in a sandbox must not keep a process from ending.
         self._thread = threading.Thread(target=self._work, name=f"grade-{lease_id}", daemon=True)
         self._thread.start()
+        textwork.warm()
 
     @property
     def busy(self) -> bool:

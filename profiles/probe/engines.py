@@ -93,8 +93,8 @@ def listed_devices(text: str) -> tuple[EngineDevice, ...]:
 
 
 def _ollama_build(system: System, path: str) -> str | None:
-    match = re.search(r"(\d+\.\d+\S*)", system.output([path, "--version"]) or "")
-    return match[1] if match else None
+    match = re.search(r"(?<!\d)\d++\.\d\S*", system.output([path, "--version"]) or "")
+    return match[0] if match else None
 
 
 def _embedded(system: System) -> FoundEngine | None:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 _MIB = 1024 * 1024
 _READ_BYTES = 8 * _MIB
-_BUFFER = re.compile(r"(\w+):\s+(\S+)\s+(model|KV|compute|output|RS)\s+buffer size\s*=\s*([\d.]+)\s*MiB")
+_BUFFER = re.compile(
+    r"(?<!\w)(\w++):\s++(\S++)\s++(model|KV|compute|output|RS)\s++buffer size\s*+=\s*+(\d{1,12}(?:\.\d{1,9})?)\s*+MiB"
+)
 _FIELDS = {
     "model": "model_bytes",
     "KV": "kv_bytes",

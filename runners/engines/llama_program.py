@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 # A build for several GPUs looks for all of them before it prints anything.
 _ASK_TIMEOUT_S = 60.0
 # "version: 6327 (4d74393b)" until 2026, "version: 0.5.0-dev (build 1, commit 0c1e570)" since.
-_VERSION = re.compile(r"version:\s*(?:\S+ \(build (\d+), commit (\w+)\)|(\d+) \((\w+)\))")
-_DEVICE = re.compile(r"^\s+([A-Za-z]+\d*): ", re.MULTILINE)
+_VERSION = re.compile(r"(?<!\S)version:\s*+(?:\S++ \(build (\d+), commit (\w+)\)|(\d+) \((\w+)\))")
+_DEVICE = re.compile(r"^[ \t]+([A-Za-z]+\d*): ", re.MULTILINE)
 _FLAG_LINE = re.compile(r"^(-[^\s,]+(?:,\s+-[^\s,]+)*)", re.MULTILINE)
 
 

@@ -6,24 +6,27 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from runners import textwork
 from runners.exams.base import Grade, Item, Reply, Specimen
-from runners.exams.todo.features import features, has_code
 from runners.exams.todo.functional import STEP_LIMITS, Step, run_steps
+from runners.exams.todo.reading import read_reply
 from runners.exams.todo.report import write_log
-from runners.extract import Extraction, extract_code
 from runners.outcomes import Outcome
 from runners.sandbox.python import PythonRuntime, python_runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from runners.exams.todo.reading import ReplyRead
     from runners.sandbox.base import Completed, Limits, Sandbox
 
 SYNTAX_POINTS = 20.0
 FEATURE_POINTS = 4.0
 FUNCTIONAL_POINTS = 40.0
 STEPS = 7
-_MARKER = "sqlite3"
+# So much of a reply is looked at: a quarter of a million tokens, far more than any program for this exam needs.
+REPLY_CHARS = 1_000_000
+_NOTE_CHARS = 300
 # Parsed where it will run: by that interpreter's grammar, and a text that crashes the parser crashes nobody else.
 _PARSE = "import ast, sys; ast.parse(sys.stdin.buffer.read())"
 _BY_STATUS = {
@@ -42,7 +45,7 @@ class TodoExam:
     """
 
     name: str = "todo"
-    version: str = "1"
+    version: str = "2"  # 2: a reply is read up to REPLY_CHARS and within the limits of runners.textwork
     score_max: float = SYNTAX_POINTS + 10 * FEATURE_POINTS + FUNCTIONAL_POINTS
     scorings: tuple[str, ...] = ("published", "strict")
     language: str = "python"
@@ -61,16 +64,22 @@ class TodoExam:
 
     def grade(self, reply: Reply, sandbox: Sandbox, workdir: Path) -> Grade:
         """See `Exam.grade`."""
-        found = _program_in(reply.text)
-        if found.code is None or not has_code(found.code):
-            return self._without_program(reply, found)
-        program = found.code.encode("utf-8", "surrogatepass")  # half a pair is an error in Python too
+        note = ""
+        if len(reply.text) > REPLY_CHARS:
+            note = f"only the first {REPLY_CHARS:,} of {len(reply.text):,} characters were looked at"
+        try:
+            found = textwork.run(read_reply, reply.text[:REPLY_CHARS])
+        except textwork.TextLimitError as error:
+            return self._without_program(reply, "unreadable", str(error))
+        if found["code"] is None:
+            return self._without_program(reply, found["method"], note, truncated=found["truncated"] and not note)
+        program = found["code"].encode("utf-8", "surrogatepass")  # half a pair is an error in Python too
         runtime = python_runtime(sandbox)
         parsed = self._parse(program, sandbox, runtime, workdir)
         steps: list[Step] = []
         if parsed.status == "ok":
             steps = run_steps(program, sandbox, runtime, workdir, self.step_limits)
-        shown = features(found.code)
+        shown = found["features"]
         items = _items(parsed, shown, steps)
         scores = {scoring: _score(parsed, shown, steps, scoring) for scoring in self.scorings}
         outcomes = {scoring: self._outcome(scores[scoring], reply, found, parsed, steps) for scoring in self.scorings}
@@ -84,12 +93,13 @@ class TodoExam:
                 outcomes=outcomes,
                 items=items,
                 found=found,
+                note=note,
                 parsed=parsed,
                 steps=steps,
                 python=runtime.version,
                 isolation=sandbox.isolation,
             ),
-            extraction_method=found.method,
+            extraction_method=found["method"],
             isolation=sandbox.isolation,
             outcomes=outcomes,
         )
@@ -105,21 +115,22 @@ class TodoExam:
             view=runtime.view,
         )
 
-    def _without_program(self, reply: Reply, found: Extraction) -> Grade:
-        cut = reply.finish_reason == "length" or found.truncated
+    def _without_program(self, reply: Reply, method: str, note: str, *, truncated: bool = False) -> Grade:
+        cut = reply.finish_reason == "length" or truncated
         outcome = Outcome.MAX_TOKENS if cut else Outcome.NO_CODE
+        why = f"{method}: {note}" if note else method
         return Grade(
             scores=dict.fromkeys(self.scorings, 0.0),
             score_max=self.score_max,
             outcome=outcome,
             items=(),
-            log=f"no program in the reply ({found.method}): {outcome.sentence}\n",
-            extraction_method=found.method,
+            log=f"no program in the reply ({why}): {outcome.sentence}\n",
+            extraction_method=method,
             isolation="",
             outcomes=dict.fromkeys(self.scorings, outcome),
         )
 
-    def _outcome(self, score: float, reply: Reply, found: Extraction, parsed: Completed, steps: list[Step]) -> Outcome:
+    def _outcome(self, score: float, reply: Reply, found: ReplyRead, parsed: Completed, steps: list[Step]) -> Outcome:
         """What to call a score: the worst thing that happened, but full marks are full marks.
 
         A reply that reached its token limit with less than full marks is the budget's, whatever else is wrong with it:
@@ -127,7 +138,7 @@ class TodoExam:
         """
         if score >= self.score_max:
             return Outcome.PASSED
-        if reply.finish_reason == "length" or (found.truncated and reply.finish_reason is None):
+        if reply.finish_reason == "length" or (found["truncated"] and reply.finish_reason is None):
             return Outcome.MAX_TOKENS
         if parsed.status != "ok":
             return Outcome.COMPILE_ERROR
@@ -140,12 +151,6 @@ class TodoExam:
         return Outcome.WRONG if all(step.published for step in steps) else Outcome.RUNTIME_ERROR
 
 
-def _program_in(text: str) -> Extraction:
-    """The last candidate that mentions SQLite, so that an example of its use is not taken for the program."""
-    found = extract_code(text, language="python", marker=_MARKER)
-    return found if found.code is not None else extract_code(text, language="python")
-
-
 def _score(parsed: Completed, shown: dict[str, bool], steps: list[Step], scoring: str) -> float:
     syntax = SYNTAX_POINTS if parsed.status == "ok" else 0.0
     done = sum(step.counts(scoring) for step in steps)
@@ -154,7 +159,7 @@ def _score(parsed: Completed, shown: dict[str, bool], steps: list[Step], scoring
 
 def _items(parsed: Completed, shown: dict[str, bool], steps: list[Step]) -> tuple[Item, ...]:
     ok = parsed.status == "ok"
-    error = parsed.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    error = parsed.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2][:_NOTE_CHARS]
     items = [_item("syntax", SYNTAX_POINTS, ok, "" if ok else error or parsed.status)]
     items += [_item(f"feature: {name}", FEATURE_POINTS, there) for name, there in shown.items()]
     each = FUNCTIONAL_POINTS / STEPS

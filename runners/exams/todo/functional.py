@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from runners.exams.todo.listing import Entry, find_entries, is_same, pick_ids, settled
+from runners import textwork
+from runners.exams.todo.reading import ids_shown, judge_lists
 from runners.sandbox.base import BOX, MIB, Completed, Limits, Sandbox, View
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ _THINGS = (
     "ladder",
     "jars",
 )
+
+_NAMES = ("add 1", "add 2", "list 1", "complete", "list 2", "delete", "list 3")
+_NOTE_CHARS = 300
 
 
 @dataclass(frozen=True)
@@ -130,14 +134,12 @@ class _Session:
     def steps(self) -> list[Step]:
         titles = self.titles
         runs = [self._call("add", titles[0]), self._call("add", titles[1]), self._call("list")]
-        before = _Shown.by(runs[2], titles)
         # Where the list shows no ids, the first two numbers are what most programs would have given.
-        done_id, gone_id = before.ids or ("1", "2")
+        done_id, gone_id = _ids_in(_printed(runs[2]), titles) or ("1", "2")
         runs += [self._call("complete", done_id), self._call("list")]
-        between = _Shown.by(runs[4], titles)
         runs += [self._call("delete", gone_id), self._call("list")]
-        notes = _strict_notes(titles, before, between, _Shown.by(runs[6], titles))
-        return [_judged(*run, *note) for run, note in zip(runs, notes, strict=True)]
+        notes = _notes(titles, [_printed(runs[number]) for number in (2, 4, 6)])
+        return [_judged(*run, name, note) for run, name, note in zip(runs, _NAMES, notes, strict=True)]
 
     def _call(self, *arguments: str) -> Run:
         if self.timeouts >= _TIMEOUTS_ALLOWED:
@@ -153,70 +155,24 @@ class _Session:
         return arguments, done
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """What one `list` showed of the two todos, and the ids that tell them apart."""
-
-    output: str
-    entries: dict[str, Entry]
-    ids: tuple[str, str] | None
-
-    @classmethod
-    def by(cls, run: Run, titles: tuple[str, str]) -> _Shown:
-        output = text_of(run[1].stdout) if run[1] is not None else ""
-        entries = find_entries(output, titles)
-        ids = pick_ids(entries[titles[0]], entries[titles[1]]) if len(entries) == len(titles) else None
-        return cls(output, entries, ids)
-
-    def lacks(self, *titles: str) -> str:
-        """The sentence that says which of `titles` are not there; empty if all are."""
-        absent = [repr(title) for title in titles if title not in self.entries]
-        return f"the list does not show {' and '.join(absent)}" if absent else ""
+def _printed(run: Run) -> str:
+    return text_of(run[1].stdout) if run[1] is not None else ""
 
 
-def _strict_notes(
-    titles: tuple[str, str], before: _Shown, between: _Shown, after: _Shown
-) -> tuple[tuple[str, str], ...]:
-    """For each step its name, and why the state it left is not the one asked for; empty where it is."""
-    first, second = titles
-    no_ids = "" if before.ids else "the list shows no ids to tell the two apart"
-    return (
-        ("add 1", before.lacks(first)),
-        ("add 2", before.lacks(second)),
-        ("list 1", before.lacks(*titles) or no_ids),
-        ("complete", _why_not_completed(titles, before, between)),
-        ("list 2", between.lacks(*titles)),
-        ("delete", between.lacks(second) or _why_not_deleted(titles, after)),
-        ("list 3", after.lacks(first) or _why_not_kept(first, between, after)),
-    )
+def _ids_in(output: str, titles: tuple[str, str]) -> list[str] | None:
+    """The ids of the two todos in what `list` printed; None where they cannot be told."""
+    try:
+        return textwork.run(ids_shown, output, titles)
+    except textwork.TextLimitError:
+        return None
 
 
-def _why_not_completed(titles: tuple[str, str], before: _Shown, between: _Shown) -> str:
-    """The mark may be in the entry or in a heading above it, so the whole list must differ, but not the other entry."""
-    first, second = titles
-    missing = before.lacks(*titles) or between.lacks(*titles)
-    if missing:
-        return missing
-    if not is_same(before.entries[second], between.entries[second]):
-        return f"{second!r} was changed as well"
-    if settled(before.output) == settled(between.output):
-        return f"the list shows {first!r} as before"
-    return ""
-
-
-def _why_not_deleted(titles: tuple[str, str], after: _Shown) -> str:
-    first, second = titles
-    if second in after.entries:
-        return f"{second!r} is still listed"
-    return "" if first in after.entries else f"{first!r} is gone as well"
-
-
-def _why_not_kept(first: str, between: _Shown, after: _Shown) -> str:
-    """Deleting one must not undo that the other is completed."""
-    missing = between.lacks(first)
-    if missing:
-        return missing
-    return "" if is_same(between.entries[first], after.entries[first]) else f"{first!r} is not as it was"
+def _notes(titles: tuple[str, str], outputs: list[str]) -> list[str]:
+    """For each step why the state it left is not the one asked for, empty where it is."""
+    try:
+        return textwork.run(judge_lists, titles, outputs)
+    except textwork.TextLimitError as error:
+        return [f"the lists cannot be read: {error}"] * len(_NAMES)
 
 
 def text_of(data: bytes) -> str:
@@ -247,5 +203,5 @@ def _ending(done: Completed) -> str:
     """How a call that counts for nothing ended."""
     if has_traceback(done):
         lines = text_of(done.stderr + b"\n" + done.stdout).strip().splitlines()
-        return next((line for line in reversed(lines) if "Error" in line), "a traceback")
+        return next((line for line in reversed(lines) if "Error" in line), "a traceback")[:_NOTE_CHARS]
     return f"exit code {done.exit_code}" if done.exit_code else done.status.replace("_", " ")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+# Applied to whatever a program printed, so none may take more than time in proportion to it: what may be repeated is
+# possessive, or bounded where a match may begin inside what an earlier attempt has gone through.
+_COLOUR = re.compile(r"\x1b\[[0-9;?]*+[A-Za-z]")
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _TIME = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(?:[T ]+\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)?(?:\s*(?:Z|UTC|[+-]\d{2}:?\d{2}))?"
     r"|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}"
     r"|\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?:\s*[AP]M)?"
-    r"|(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?\s+\d{1,2}(?:,?\s+\d{4})?"
-    r"|\d{1,2}\.?\s+(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?(?:\s+\d{4})?"
+    rf"|{_MONTH}[a-z]{{0,20}}\.?\s+\d{{1,2}}(?:,?\s+\d{{4}})?"
+    rf"|\d{{1,2}}\.?\s+{_MONTH}[a-z]*+\.?(?:\s+\d{{4}})?"
     r"|\b\d{10,13}(?:\.\d+)?\b"
     r"|\b(?:an?|\d+)\s*(?:s|secs?|seconds?|m|mins?|minutes?|h|hours?)\s+ago\b|\bjust now\b",
     re.IGNORECASE,
@@ -19,7 +22,12 @@ _TIME = re.compile(
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _ID = re.compile(rf"{_UUID}|\b(?=[0-9a-f]*\d)[0-9a-f]{{6,32}}\b|(?<![\w.])\d+(?![\w%/])", re.IGNORECASE)
 _LABEL = re.compile(rf"(?:\bid\b\W{{0,4}}|#\s?|\[\s?|\()({_UUID}|[0-9a-f]{{6,32}}\b|\d+)", re.IGNORECASE)
-_SEPARATOR = re.compile(r"[\W_]*")
+_SEPARATOR = re.compile(r"[\W_]*+")
+_RULE = re.compile(r"[─━═]++|-{2,}+|={2,}+")
+_SPACE = re.compile(r"\s++")
+# A longer one is no id; and one of 128 KiB is no argument of a program either (execve's limit).
+_ID_CHARS = 64
+_NUMBER = re.compile(r"\d++")
 
 
 @dataclass(frozen=True)
@@ -58,14 +66,14 @@ def pick_ids(first: Entry, second: Entry) -> tuple[str, str] | None:
     """The ids of two entries: the first place in both that holds two different values."""
     for one_place, other_place in zip(first.ids, second.ids, strict=True):
         for one, other in zip(one_place, other_place, strict=False):
-            if one != other:
+            if one != other and len(one) <= _ID_CHARS and len(other) <= _ID_CHARS:
                 return one, other
     return None
 
 
 def settled(text: str) -> str:
     """Text without what changes by itself: times, the width of columns."""
-    return re.sub(r"\s+", " ", re.sub(r"[─━═]+|-{2,}|={2,}", "-", _TIME.sub("<time>", text))).strip()
+    return _SPACE.sub(" ", _RULE.sub("-", _TIME.sub("<time>", text))).strip()
 
 
 def is_same(earlier: Entry, later: Entry) -> bool:
@@ -80,9 +88,9 @@ def is_same(earlier: Entry, later: Entry) -> bool:
 
 def _alike(earlier: tuple[str, ...], later: tuple[str, ...]) -> bool:
     one, other = (settled("\n".join(lines)) for lines in (earlier, later))
-    numbers, others = re.findall(r"\d+", one), re.findall(r"\d+", other)
-    if numbers[:1] != others[:1]:
-        one, other = re.sub(r"\d+", "", one), re.sub(r"\d+", "", other)
+    number, other_number = _NUMBER.search(one), _NUMBER.search(other)
+    if (number and number[0]) != (other_number and other_number[0]):
+        one, other = _NUMBER.sub("", one), _NUMBER.sub("", other)
     return one == other
 
 
@@ -104,8 +112,8 @@ def _block(lines: list[str], number: int) -> tuple[int, int]:
 
 def _last_below(lines: list[str], number: int) -> int:
     """The last of the lines below `number` that are indented more than it."""
-    last = number
-    while last + 1 < len(lines) and _indentation(lines[last + 1]) > _indentation(lines[number]):
+    last, indentation = number, _indentation(lines[number])
+    while last + 1 < len(lines) and _indentation(lines[last + 1]) > indentation:
         last += 1
     return last
 
@@ -116,10 +124,11 @@ def _indentation(line: str) -> int:
 
 
 def _ids(own: list[str], below: list[str], above: list[str], title: str) -> tuple[tuple[str, ...], ...]:
-    places = ((_LABEL, own), (_ID, own), (_LABEL, below), (_LABEL, above), (_ID, below), (_ID, above))
-    return tuple(tuple(_candidates(pattern, lines, title)) for pattern, lines in places)
+    line, after, before = (_without_times(lines, title) for lines in (own, below, above))
+    places = ((_LABEL, line), (_ID, line), (_LABEL, after), (_LABEL, before), (_ID, after), (_ID, before))
+    return tuple(tuple(pattern.findall(text)) for pattern, text in places)
 
 
-def _candidates(pattern: re.Pattern[str], lines: list[str], title: str) -> list[str]:
-    text = re.sub(re.escape(title), " ", _TIME.sub(" ", "\n".join(lines)), flags=re.IGNORECASE)
-    return pattern.findall(text)
+def _without_times(lines: list[str], title: str) -> str:
+    """The lines without times and without the title, whose numbers are no ids."""
+    return re.sub(re.escape(title), " ", _TIME.sub(" ", "\n".join(lines)), flags=re.IGNORECASE)

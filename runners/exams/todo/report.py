@@ -9,7 +9,7 @@ from runners.exams.todo.functional import PROGRAM, text_of
 if TYPE_CHECKING:
     from runners.exams.base import Item
     from runners.exams.todo.functional import Step
-    from runners.extract import Extraction
+    from runners.exams.todo.reading import ReplyRead
     from runners.outcomes import Outcome
     from runners.sandbox.base import Completed
 
@@ -21,7 +21,8 @@ def write_log(
     scores: dict[str, float],
     outcomes: dict[str, Outcome],
     items: tuple[Item, ...],
-    found: Extraction,
+    found: ReplyRead,
+    note: str,
     parsed: Completed,
     steps: list[Step],
     python: str,
@@ -29,7 +30,8 @@ def write_log(
 ) -> str:
     """Scores first, then every item, then what each call printed."""
     lines = [f"{scoring}: {scores[scoring]:.1f} ({outcomes[scoring].sentence})" for scoring in scores]
-    lines += [f"program: {len(found.code or '')} characters, found as {found.method}"]
+    lines += [f"program: {len(found['code'] or '')} characters, found as {found['method']}"]
+    lines += [note] if note else []
     lines += [f"run on {python}, isolated by {isolation}", ""]
     lines += [_item_line(item) for item in items]
     if parsed.status != "ok":

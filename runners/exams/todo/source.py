@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-_TOKEN = re.compile(
-    r"""
-    (?P<comment>\#[^\n]*)
-    | (?P<prefix>\b[rRbBuUfF]{1,2}(?=['"]))?
-      (?: (?P<triple>'{3}|\"{3})(?P<long>(?:\\.|(?!(?P=triple)).)*)(?:(?P=triple)|\Z)
-        | (?P<quote>['"])(?P<short>(?:\\.|(?!(?P=quote))[^\n\\])*)(?:(?P=quote)|(?=\n)|\Z) )
-    | (?P<space>[ \t]+|\\\n)
-    | (?P<newline>\n)
-    | (?P<word>\w+)
-    | (?P<other>.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_QUOTES = "'\""
+
+
+def _token(quotes: str) -> re.Pattern[str]:
+    """One token of Python, where only these characters open a string within a line."""
+    quote = f"[{quotes}]" if quotes else "(?!)"
+    return re.compile(
+        rf"""
+        (?P<comment>\#[^\n]*+)
+        | (?P<prefix>\b[rRbBuUfF]{{1,2}}(?=['"]))?
+          (?: (?P<triple>'{{3}}|\"{{3}})(?P<long>(?:\\.|(?!(?P=triple)).)*+)(?:(?P=triple)|\Z)
+            | (?P<quote>{quote})(?P<short>(?:\\.|(?!(?P=quote))[^\n\\])*+)(?:(?P=quote)|(?=\n)|\Z) )
+        | (?P<space>[ \t]++|\\\n)
+        | (?P<newline>\n)
+        | (?P<word>\w++)
+        | (?P<signs>[^\w\s'"\#\\()\[\]{{}};]++)
+        | (?P<other>.)
+        """,
+        re.VERBOSE | re.DOTALL,
+    )
+
+
+_FUNCTION = re.compile(r"\bdef\s+(\w++)")
+_WORD = re.compile(r"[a-z]++")
+_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_TOKENS = {quotes: _token(quotes) for quotes in (_QUOTES, "'", '"', "")}
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,12 @@ class Source:
     text: str
     strings: tuple[str, ...]
 
+    @cached_property
+    def function_words(self) -> frozenset[str]:
+        """The words that names of functions are made of: `add` and `todo` for `addTodo` as for `add_todo`."""
+        names = _FUNCTION.findall(self.code)
+        return frozenset(word for name in names for word in _WORD.findall(_CAPITAL.sub("_", name).lower()))
+
 
 def read_source(program: str) -> Source:
     """Split `program`; a string without an end reaches to the end of its line, or of the text if triple-quoted."""
@@ -42,31 +66,52 @@ def read_source(program: str) -> Source:
     strings: list[str] = []
     depth = 0
     at_start = True
-    matches = list(_TOKEN.finditer(program))
-    for index, match in enumerate(matches):
-        kind = match.lastgroup
-        if match["comment"] is not None:
+    docstring_at = -1  # where in `code` and `text` a string lies that is one if nothing but its line's end follows
+
+    def settle() -> None:
+        """It was a docstring."""
+        nonlocal docstring_at
+        if docstring_at >= 0:
+            code[docstring_at] = text[docstring_at] = ""
+            strings.pop()
+            docstring_at = -1
+
+    for match in _tokens(program):
+        kind, piece = match.lastgroup, match[0]
+        if kind == "comment":
             continue
-        if match["triple"] or match["quote"]:
-            if not (at_start and depth == 0 and _ends_line(matches, index + 1)):
-                body = match["long"] if match["triple"] else match["short"]
-                code.append('""')
-                text.append(match[0])
-                strings.append(body)
+        if kind in {"long", "short"}:
+            docstring_at = len(code) if at_start and depth == 0 else -1
+            code.append('""')
+            text.append(piece)
+            strings.append(match[kind])
             at_start = False
             continue
-        depth = max(0, depth + (match[0] in "([{") - (match[0] in ")]}")) if kind == "other" else depth
-        at_start = match[0] in "\n;" or (at_start and kind == "space")
-        code.append(match[0])
-        text.append(match[0])
+        if kind == "newline" or piece == ";":
+            settle()
+        elif kind != "space":
+            docstring_at = -1
+        if kind == "other":
+            depth = max(0, depth + (piece in "([{") - (piece in ")]}"))
+        at_start = piece in "\n;" or (at_start and kind == "space")
+        code.append(piece)
+        text.append(piece)
+    settle()
     return Source("".join(code), "".join(text), tuple(strings))
 
 
-def _ends_line(matches: list[re.Match[str]], index: int) -> bool:
-    """Whether nothing but space and a comment follows on the line."""
-    for match in matches[index:]:
-        if match["newline"] or match[0] == ";":
-            return True
-        if not match["space"] and match["comment"] is None:
-            return False
-    return True
+def _tokens(program: str) -> Iterator[re.Match[str]]:
+    """The tokens of `program`, in time that grows with its length.
+
+    A quote can only fail to open a string where the text ends in a backslash, without another such quote before; no
+    later one of its kind can do better then (all of them are escaped), and none is tried.
+    """
+    quotes = _QUOTES
+    position = 0
+    while position < len(program):
+        for match in _TOKENS[quotes].finditer(program, position):
+            yield match
+            position = match.end()
+            if match.lastgroup == "other" and match[0] in quotes:
+                quotes = quotes.replace(match[0], "")
+                break

@@ -11,7 +11,7 @@ from runners.exams.todo.source import read_source
 
 
 def shown(program: str) -> set[str]:
-    return {name for name, there in features(program).items() if there}
+    return {name for name, there in features(read_source(program)).items() if there}
 
 
 def test_there_are_ten() -> None:
@@ -117,12 +117,12 @@ def test_strings_that_code_uses_are_kept() -> None:
 
 @pytest.mark.parametrize("text", ["", "Hello", "42", "I use import statements and def.", "pass", "print('add')"])
 def test_prose_is_no_code(text: str) -> None:
-    assert not has_code(text)
+    assert not has_code(read_source(text))
 
 
 @pytest.mark.parametrize("text", ["import os", "x = 1\nfrom a.b import c", "    def f(x):", "async def f(x): pass"])
 def test_one_line_of_python_is_code(text: str) -> None:
-    assert has_code(text)
+    assert has_code(read_source(text))
 
 
 @given(st.text(max_size=300) | st.text("'\"#\\\n(){}[] abfdef:=", max_size=200))
@@ -131,4 +131,4 @@ def test_any_text_can_be_read(text: str) -> None:
     source = read_source(text)
     assert all(string in text for string in source.strings)
     assert len(source.text) <= len(text)
-    assert set(features(text)) == set(FEATURES)
+    assert set(features(source)) == set(FEATURES)
