@@ -269,6 +269,22 @@ def test_a_pid_file_that_cannot_be_removed(order: Any, monkeypatch: pytest.Monke
     monkeypatch.setattr(Path, "unlink", refuse)
     ended, _ = play(order)
     assert ended.how == "done"
+    assert "while the engine was ended" not in ended.log
+
+
+def test_an_engine_that_cannot_be_stopped_is_killed(order: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck: list[FakeServed] = []
+
+    def refuse(self: FakeServed) -> None:
+        stuck.append(self)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeServed, "stop", refuse)
+        ended, _ = play(order)
+    assert ended.how == "done"
+    assert "the engine: OSError" in ended.log
+    stuck[0].stop()  # gives back the pipes
 
 
 @pytest.mark.parametrize(

@@ -429,8 +429,11 @@ def test_load_timeout_is_applied(engine: Engine, tiny_model: Path, tmp_path: Pat
 @pytest.mark.fault
 def test_a_stopped_server_takes_no_time_of_grace(tmp_path: Path) -> None:
     """It cannot hear SIGTERM: it is made to go on, or the whole time of grace would pass, at every stop."""
-    process = ServerProcess.start(["sleep", "60"], log_path=tmp_path / "log", grace_s=120.0)
+    process = ServerProcess.start(["sleep", "60"], log_path=tmp_path / "log", grace_s=30.0)
     os.kill(process.pid, signal.SIGSTOP)
+    deadline = time.monotonic() + PATIENCE_S
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+        assert time.monotonic() < deadline
     process.stop()
     assert process.exit_code == -signal.SIGTERM
 
