@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from orchestrator.cluster.node import node_notes
 from runners.cell import CellRun
 from runners.orders import CellEnded, CellEvent, CellOrder, JobOrder, NodeFacts, PhaseChanged, RowReady
 from runners.spool import Spool, state_dir
@@ -30,8 +31,8 @@ SHUTDOWN_S = 20.0
 class Hello:
     """What an agent says first: its version, its machine, and the rows an earlier agent could not deliver.
 
-    `no_sandbox` says why the node cannot grade, with the command that mends it; None where it can. `niceness` above 0
-    means that engines give way to other processes.
+    `no_sandbox` says why the node cannot grade, with the command that mends it; None where it can. `notes` are
+    sentences about how its Ray was started, for who started it.
     """
 
     version: str
@@ -39,7 +40,7 @@ class Hello:
     profile: NodeProfile
     spooled: tuple[RowReady, ...]
     no_sandbox: str | None = None
-    niceness: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def facts_of(profile: NodeProfile) -> NodeFacts:
@@ -129,7 +130,7 @@ class NodeAgent:
         spooled = tuple(
             RowReady(row=row, lease_id=None, duration_s=duration_s) for row, duration_s in self._spool.rows()
         )
-        return Hello(version("quantsweep"), os.getpid(), self._profile, spooled, _no_sandbox(), os.nice(0))
+        return Hello(version("quantsweep"), os.getpid(), self._profile, spooled, _no_sandbox(), node_notes())
 
     @ray.method(concurrency_group="orders")
     def start(self, order: CellOrder) -> None:

@@ -41,6 +41,8 @@ TICK_S = 0.5
 """How long the loop waits for anything; a signal is seen this late at most."""
 GRACE_S = 60.0
 """How long a sweep waits for a node that could serve what is left."""
+FAREWELL_S = 5.0
+"""How long agents may take to end their engines when the cluster is gone, and some of them with it."""
 STOP_S = 30.0
 """How long a sweep that stops waits for its leases to end cleanly, and then for its agents to end."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -89,6 +91,7 @@ class Driver:
         self._hopeless_since_s: float | None = None
         self._stop_deadline_s: float | None = None
         self._cluster_is_gone = False
+        self._noted: set[tuple[str, str]] = set()
         self._signals = 0
         self.report = DriverReport()
 
@@ -103,8 +106,8 @@ class Driver:
                     for news in self._members.news(TICK_S):
                         self._receive(news)
             finally:
-                if not self._cluster_is_gone:
-                    self._members.dismiss(STOP_S)
+                # Agents live on for a while without the cluster's head, and those that are reached end their engines.
+                self._members.dismiss(FAREWELL_S if self._cluster_is_gone else STOP_S)
         self.report.unplaced = {} if self.report.interrupted else self._state.unplaced()
         return self.report
 
@@ -236,11 +239,10 @@ class Driver:
             self._refuse(member, reason)
             return False
         member.profile = hello.profile
-        if hello.niceness > 0:
-            self._progress.say(
-                f"warning: Ray runs its workers on {hello.profile.hostname} at niceness {hello.niceness}, so other "
-                "processes slow the engine down; start the cluster's nodes with RAY_worker_niceness=0"
-            )
+        for note in hello.notes:
+            if (member.node_id, note) not in self._noted:
+                self._noted.add((member.node_id, note))
+                self._progress.say(f"warning: {hello.profile.hostname}: {note}")
         slots, verdicts = offer_slots(member.node_id, hello.profile, self._plan.cells)
         self._journal.append("node_joined", node_id=member.node_id, hostname=hello.profile.hostname)
         self._progress.node_joined(member.node_id, hello.profile)

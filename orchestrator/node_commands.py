@@ -21,15 +21,14 @@ def show_nodes(*, address: str | None, as_json: bool) -> list[Part]:
     from profiles.probe import probe_node
     from profiles.show import render_nodes, to_json
 
-    failures: dict[str, str] = {}
+    remarks: list[str] = []
     if address is None:
         profiles = [probe_node(measure_bandwidth=True)]
     else:
         from orchestrator.cluster import probe_cluster
 
-        profiles, failures = probe_cluster(address)
-    for hostname, reason in failures.items():
-        terminal.stderr().say(f"{hostname} did not say what it has: {reason}")
+        profiles, remarks = probe_cluster(address)
+    terminal.stderr().say(*remarks)
     return [terminal.Json(to_json(profiles)) if as_json else render_nodes(profiles)]
 
 

@@ -126,7 +126,7 @@ def connect(address: str | None) -> Iterator[Cluster]:
 
 
 def _start(folder: Path) -> Any:
-    prepare_for_own_cluster()
+    prepare_for_own_cluster(folder)
     import ray
 
     options = _options() | {

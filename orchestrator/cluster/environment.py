@@ -7,18 +7,23 @@ import secrets
 import stat
 from pathlib import Path
 
+from orchestrator.cluster.janitor import MARK
 from orchestrator.errors import ClusterError
 
-DRIVER_PATIENCE_S = 24 * 3600
+DRIVER_PATIENCE_S = 300
 """Ray ends a process, without a word to it, that has not reached the head for 60 s; `membership.py` decides for us."""
 _RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"
 _TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 - the name of a variable
 _TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"  # noqa: S105 - idem
 
 
-def prepare_for_own_cluster() -> None:
-    """For a cluster of this machine that we start: a token of its own, loopback only, nothing that ends our agents."""
+def prepare_for_own_cluster(folder: Path) -> None:
+    """For a cluster of this machine that we start: a token of its own, loopback only, nothing that ends our agents.
+
+    `folder` is its session's, by which its processes are known when their driver was killed.
+    """
     _prepare_for_any()
+    os.environ[MARK] = str(folder)
     os.environ[_TOKEN] = secrets.token_hex(32)
     os.environ.pop(_TOKEN_PATH, None)
     _stay_on_loopback()

@@ -14,7 +14,7 @@ _MONITOR = "memory_monitor_refresh_ms"
 
 def node_notes() -> tuple[str, ...]:
     """Asked on the node itself, inside an agent, whose environment is its raylet's."""
-    return tuple(note for note in (_memory_monitor(), _session_folder()) if note)
+    return tuple(note for note in (_memory_monitor(), _niceness(), _session_folder()) if note)
 
 
 def _memory_monitor() -> str | None:
@@ -30,6 +30,16 @@ def _memory_monitor() -> str | None:
     return (
         "Ray's memory monitor is on there and may end agents, and their jobs with them, when memory gets short; "
         f"start nodes with RAY_{_MONITOR}=0"
+    )
+
+
+def _niceness() -> str | None:
+    niceness = os.nice(0)
+    if niceness <= 0:
+        return None
+    return (
+        f"Ray runs its workers there at niceness {niceness}, so other processes slow the engine down; "
+        "start nodes with RAY_worker_niceness=0"
     )
 
 

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 from orchestrator.cluster.connection import connect, reason_of
 
 if TYPE_CHECKING:
+    from orchestrator.agent import Hello
     from profiles.types import NodeProfile
 
 PROBE_S = 60.0
 """How long a node may take to say what it has: starting a worker and asking its engines."""
 
 
-def probe_cluster(address: str) -> tuple[list[NodeProfile], dict[str, str]]:
-    """The profile of every node of the cluster at `address`, and for those that gave none, by host name, why.
+def probe_cluster(address: str) -> tuple[list[NodeProfile], list[str]]:
+    """The profile of every node of the cluster at `address`, and what there is to say about them.
+
+    That is, by host name, why a node did not say what it has, and how its Ray should be started instead.
 
     Raises:
         ClusterError: the cluster cannot be reached or must not be used.
@@ -26,12 +29,16 @@ def probe_cluster(address: str) -> tuple[list[NodeProfile], dict[str, str]]:
         agents = [cluster.start_agent(node, "probe") for node in nodes]
         asked = {agent.hello.remote(): node for agent, node in zip(agents, nodes, strict=True)}
         answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_S)
-        profiles, failures = [], {asked[ref].hostname: f"no answer within {PROBE_S:.0f} s" for ref in silent}
+        without = "did not say what it has"
+        profiles, remarks = [], [f"{asked[ref].hostname} {without}: no answer within {PROBE_S:.0f} s" for ref in silent]
         for ref in answered:
             try:
-                profiles.append(ray.get(ref).profile)
+                hello: Hello = ray.get(ref)
             except ray.exceptions.RayError as error:
-                failures[asked[ref].hostname] = reason_of(error)
+                remarks.append(f"{asked[ref].hostname} {without}: {reason_of(error)}")
+            else:
+                profiles.append(hello.profile)
+                remarks += [f"warning: {hello.profile.hostname}: {note}" for note in hello.notes]
         for agent in agents:
             cluster.stop_agent(agent)
-        return profiles, failures
+        return profiles, remarks

@@ -2,7 +2,8 @@
 
 Ray makes its folders writable for everybody, `/tmp/ray` by default, and its raylet writes there: another user of the
 machine could have it overwrite any file of ours. Inside a folder of mode 0700 that is harmless. The lock is `flock` on
-the folder itself: the kernel releases it however the driver ends, and systemd-tmpfiles leaves locked folders alone.
+the folder itself: the kernel releases it however its holders end, and systemd-tmpfiles leaves locked folders alone. A
+driver that is killed leaves the folder to its janitor (`janitor.py`), and if that is killed too, to the next start.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import fcntl
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +29,7 @@ PREFIX = "qs-ray-"
 _SOCKET_PATH_BYTES = 107
 """Linux: the longest path of a Unix socket."""
 _ROOM = len("/qs-ray-12345678/r/session_2026-11-21_12-24-30_132940_4194304/sockets/plasma_store.1")
+_JANITOR_S = 15.0
 _REMOVE_S = 5.0
 """Ray's last processes may still write their logs while the folder is being removed."""
 
@@ -45,10 +49,35 @@ def session_folder() -> Iterator[Path]:
         # Ray gives its folder to everybody (mode 0777), so it gets one inside ours.
         inner = outer / "r"
         inner.mkdir(mode=0o700)
-        yield inner
+        with _janitor(outer, lock):
+            try:
+                yield inner
+            finally:
+                _remove(outer)
     finally:
-        _remove(outer)
         os.close(lock)
+
+
+@contextlib.contextmanager
+def _janitor(folder: Path, lock: int) -> Iterator[None]:
+    """A process that cleans up if this one is killed. It holds the lock too, so that nobody does so meanwhile."""
+    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("janitor.py")), str(folder)]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(lock,),
+        start_new_session=True,
+        env={},
+    )
+    try:
+        yield
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_JANITOR_S)
 
 
 def _bases() -> list[Path]:

@@ -251,6 +251,10 @@ def test_a_cluster_with_our_token_is_joined(closed_head: RealHead) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)) == 1
+    (remark,) = [line for line in done.stderr.splitlines() if "memory monitor" in line]
+    assert remark.startswith("warning: ")
+    assert remark.endswith("start nodes with RAY_memory_monitor_refresh_ms=0")
+    assert "other users of that machine can write to Ray's folder" not in done.stderr
 
 
 @pytest.mark.cluster
