@@ -91,6 +91,7 @@ def check_files(sweep: Sweep, cluster: Cluster) -> list[str]:
                 if path.suffix != ".damaged"
             ]
         found += [f"{node.name}: left in /dev/shm: {name}" for name in cluster.shared_memory(node)]
+        found += [f"{node.name}: a cgroup is left: {name}" for name in node.memory.left()]
     driver = Path(sweep.environment["TMPDIR"])
     found += [f"left in the driver's temporary folder: {path}" for path in driver.iterdir()]
     found += [f"left in the run folder: {path}" for path in _files(sweep.run_folder) if _is_temporary(path)]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.chaos.disks import Disk, can_mount
+from tests.chaos.groups import MemoryGroup
 
 if TYPE_CHECKING:
     from tests.chaos.host import Host, Process
@@ -27,7 +28,14 @@ START_S = 120.0
 STAGGER_S = 1.0
 REVIVE_AFTER_S = 2.0
 STATE_BYTES, STATE_INODES = 8 << 20, 400
+MEMORY_BYTES = 1 << 30
 TEMPORARY_BYTES, TEMPORARY_INODES = 64 << 20, 2000
+
+
+# What makes a process and all below it a machine of its own: name, models, shared memory, bound of its memory.
+_MACHINE = """\
+hostname "$1" && mount --bind "$2" "$3" && mount -t tmpfs none /dev/shm && echo 0 > "$4" && shift 4 && exec "$@"
+"""
 
 
 def free_port() -> int:
@@ -47,6 +55,7 @@ class Node:
     state_disk: Disk
     temporary_disk: Disk
     models: Path
+    memory: MemoryGroup
     environment: dict[str, str]
     is_head: bool = False
     starting: subprocess.Popen[str] | None = None
@@ -102,7 +111,8 @@ class Cluster:
             "XDG_CACHE_HOME": str(folder / "cache"),
             "TMPDIR": str(temporary.folder),
         }
-        return Node(name, folder, state, temporary, models, environment, is_head=number == 0)
+        memory = MemoryGroup(f"{self.folder.name}-{name}", MEMORY_BYTES)
+        return Node(name, folder, state, temporary, models, memory, environment, is_head=number == 0)
 
     # --- up and down ------------------------------------------------------------------------------------------
 
@@ -130,8 +140,7 @@ class Cluster:
         else:
             words += [f"--address={self.address}"]
         if self.has_names:
-            script = 'hostname "$1" && mount --bind "$2" "$3" && mount -t tmpfs none /dev/shm && shift 3 && exec "$@"'
-            own = ["sh", "-c", script, "sh", node.name, str(node.models), str(self.models)]
+            own = ["sh", "-c", _MACHINE, "sh", node.name, str(node.models), str(self.models), node.memory.entrance]
             words = ["unshare", "--uts", "--mount", *own, *words]
         log = (node.folder / "start.log").open("w")
         with log:
@@ -227,6 +236,7 @@ class Cluster:
                 self.host.owned.discard(node.starting.pid)
             node.state_disk.remove()
             node.temporary_disk.remove()
+            node.memory.remove()
 
 
 def base_environment(folder: Path) -> dict[str, str]:
