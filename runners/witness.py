@@ -1,7 +1,8 @@
 """A sandbox that notes when the machine may have ended a program, so that nobody's score depends on that.
 
 SIGKILL comes from the machine (its memory ran out, somebody cleaned up) or from the program itself, and nothing tells
-the two apart. So such a grade is made once more, from the start: the machine does not do it twice, a program does.
+the two apart; nor a program that waits until its time is up from one that was stopped, or that a busy machine gave no
+time to. So such a grade is made once more, from the start: the machine does not do it twice, a program does.
 """
 
 from __future__ import annotations
@@ -40,4 +41,6 @@ class Witness:
         done = self._sandbox.run(argv, workdir=workdir, stdin=stdin, env=env, limits=limits, view=view)
         if done.status == "signal" and done.signal == SIGKILL:
             self.doubt = "a program was killed, and the machine may have done that"
+        elif done.idle:
+            self.doubt = "a program's time ran out while it hardly had any, and the machine may have done that"
         return done

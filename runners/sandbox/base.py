@@ -62,6 +62,7 @@ class Completed:
         stderr: At most `Limits.output_bytes` of it.
         status: `ok` (exit 0), `nonzero`, `signal`, or the limit that was reached.
         wall_s: Wall-clock seconds, start-up of the sandbox included.
+        idle: Whether its time ran out while it had hardly any CPU time: it waited, or it was stopped from outside.
     """
 
     exit_code: int | None
@@ -70,6 +71,7 @@ class Completed:
     stderr: bytes
     status: Status
     wall_s: float
+    idle: bool = False
 
     @classmethod
     def of(
@@ -81,13 +83,14 @@ class Completed:
         signal: int | None,
         limit: Status | None,
         wall_s: float,
+        idle: bool = False,
     ) -> Self:
         """The record of a run that ended for `limit`, by `signal`, or with `exit_code`.
 
         One that ended without any of the three was ended by the kernel, with everything around it.
         """
         if limit is not None:
-            return cls(None, None, stdout, stderr, limit, wall_s)
+            return cls(None, None, stdout, stderr, limit, wall_s, idle)
         if exit_code is not None:
             return cls(exit_code, None, stdout, stderr, "nonzero" if exit_code else "ok", wall_s)
         number = SIGKILL if signal is None else int(signal)

@@ -177,5 +177,11 @@ def _completed(ended: Ended) -> Completed:
         signal = exit_code - _SIGNAL_BASE
         exit_code = None
     return Completed.of(
-        ended.stdout, ended.stderr, exit_code=exit_code, signal=signal, limit=ended.limit, wall_s=ended.wall_s
+        ended.stdout,
+        ended.stderr,
+        exit_code=exit_code,
+        signal=signal,
+        limit=ended.limit,
+        wall_s=ended.wall_s,
+        idle=ended.idle,
     )

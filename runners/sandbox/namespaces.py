@@ -104,5 +104,11 @@ def _completed(ended: Ended) -> Completed:
     if not started and ended.limit is None:
         raise SandboxFailed("the sandbox ended before the command was started", ended.stderr.decode("utf-8", "replace"))
     return Completed.of(
-        ended.stdout, ended.stderr, exit_code=exit_code, signal=signal, limit=ended.limit, wall_s=ended.wall_s
+        ended.stdout,
+        ended.stderr,
+        exit_code=exit_code,
+        signal=signal,
+        limit=ended.limit,
+        wall_s=ended.wall_s,
+        idle=ended.idle,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from runners.sandbox.base import Limits, SandboxFailed, Status
 from runners.sandbox.spawner import spawn
 from runners.sandbox.watch import Watch, end
+from runners.sandbox.worked import worked_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,8 @@ _CHUNK_BYTES = 65536
 _REPORT_BYTES = 65536
 # We look a hundred times a second: a gap of this length is time that the program cannot be charged for, up to a sum.
 _PAUSE_S, _LONGEST_PAUSES_S = 1.0, 300.0
+# A program that had less than this part of its time as CPU time waited for something, or was stopped, or starved.
+_IDLE = 0.5
 # How long the kernel may take to end a sandbox with thousands of processes on a busy machine.
 _END_S = 30.0
 
@@ -32,7 +35,8 @@ _END_S = 30.0
 class Ended:
     """What came of a launcher.
 
-    `limit` is the limit it was ended for, or None; `report` what it wrote to its status descriptor.
+    `limit` is the limit it was ended for, or None; `report` what it wrote to its status descriptor; `idle` says that it
+    had hardly any CPU time until its time limit.
     """
 
     returncode: int
@@ -41,6 +45,7 @@ class Ended:
     report: bytes
     limit: Status | None
     wall_s: float
+    idle: bool = False
 
 
 def supervise(
@@ -87,7 +92,7 @@ def supervise(
         os.close(report_fd)
         raise SandboxFailed(f"the sandbox cannot be watched: {error}") from error
     try:
-        limit = _wait(process.pid, reader, started, limits, Watch(process.pid, limits, workdir))
+        limit, idle = _wait(process.pid, reader, started, limits, Watch(process.pid, limits, workdir))
         returncode = process.wait(_END_S)
         reader.wait_for_process_1(_END_S)
     except subprocess.TimeoutExpired as error:
@@ -97,9 +102,8 @@ def supervise(
             end(process.pid)
             process.kill()
         reader.close()
-    return Ended(
-        returncode, bytes(reader.stdout), bytes(reader.stderr), bytes(reader.report), limit, time.monotonic() - started
-    )
+    outputs = bytes(reader.stdout), bytes(reader.stderr), bytes(reader.report)
+    return Ended(returncode, *outputs, limit, time.monotonic() - started, idle)
 
 
 class _Reader:
@@ -189,9 +193,10 @@ class _Reader:
                 self._process_1 = None  # gone already
 
 
-def _wait(pid: int, reader: _Reader, started: float, limits: Limits, watch: Watch) -> Status | None:
-    """Wait until the launcher ends, ending it at a limit; returns that limit."""
+def _wait(pid: int, reader: _Reader, started: float, limits: Limits, watch: Watch) -> tuple[Status | None, bool]:
+    """Wait until the launcher ends, ending it at a limit; returns that limit, and whether it was idle until then."""
     limit: Status | None = None
+    idle = False
     deadline = started + limits.wall_s
     next_check = started + 2 * _TICK_S
     looked, paused_s = started, 0.0
@@ -204,6 +209,7 @@ def _wait(pid: int, reader: _Reader, started: float, limits: Limits, watch: Watc
         looked = now
         if limit is None and now >= deadline:
             limit = "time_limit"
+            idle = worked_s(pid) < _IDLE * limits.wall_s
         elif limit is None and now >= next_check:
             limit = watch.check()
             next_check = time.monotonic() + _TICK_S
@@ -217,7 +223,7 @@ def _wait(pid: int, reader: _Reader, started: float, limits: Limits, watch: Watc
     reader.drain()
     if limit is None:
         limit = "output_limit" if reader.over else watch.check_folder()
-    return limit
+    return limit, idle
 
 
 def holding(data: bytes) -> int:

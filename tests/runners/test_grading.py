@@ -129,6 +129,8 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 WELL = Completed.of(b"", b"", exit_code=0, signal=None, limit=None, wall_s=0.1)
 KILLED = Completed.of(b"", b"", exit_code=None, signal=9, limit=None, wall_s=0.1)
+WAITED = Completed.of(b"", b"", exit_code=None, signal=None, limit="time_limit", wall_s=5.0, idle=True)
+TURNED = Completed.of(b"", b"", exit_code=None, signal=None, limit="time_limit", wall_s=5.0)
 CRASHED = Completed.of(b"", b"", exit_code=None, signal=11, limit=None, wall_s=0.1)
 
 
@@ -138,10 +140,13 @@ CRASHED = Completed.of(b"", b"", exit_code=None, signal=11, limit=None, wall_s=0
         ([WELL], 100.0, 1),
         ([KILLED, WELL], 100.0, 2),  # the machine did it, and does it once
         ([KILLED, KILLED], 0.0, 2),  # the program does it each time
+        ([WAITED, WELL], 100.0, 2),
+        ([WAITED, WAITED], 0.0, 2),
+        ([TURNED], 0.0, 1),
         ([CRASHED], 0.0, 1),
     ],
 )
-def test_a_program_that_was_killed_is_graded_once_more(
+def test_a_program_that_was_killed_or_made_to_wait_is_graded_once_more(
     desk: Desk, ends: list[Completed], score: float, times: int
 ) -> None:
     desk.sandbox.ends = list(ends)

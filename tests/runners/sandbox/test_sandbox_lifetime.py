@@ -16,6 +16,7 @@ import pytest
 from runners.sandbox import Completed, Limits, Sandbox
 from runners.sandbox.cleanup import remove_tree
 from runners.sandbox.watch import children, descendants
+from runners.sandbox.worked import worked_s
 
 RunPython = Callable[..., Completed]
 ROOT = Path(__file__).parents[3]
@@ -114,6 +115,26 @@ def test_all_ends_with_the_process_that_asked(sandbox: Sandbox, box: Path, name:
         owner.kill()
         owner.wait()
     wait_until(lambda: named(name) == [], "the sandbox outlived the process that started it")
+
+
+def test_a_program_that_waited_until_its_time_was_up_is_said_to_have_been_idle(run_python: RunPython) -> None:
+    done = run_python("import time; time.sleep(60)", limits=Limits(wall_s=1.0))
+    assert (done.status, done.idle) == ("time_limit", True)
+    assert not run_python("pass").idle
+
+
+def test_cpu_time_is_added_up_over_all_that_was_started() -> None:
+    spin = "import time\nwhile time.process_time() < 0.5: pass\nprint(1, flush=True)\ntime.sleep(60)"
+    words = [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {spin!r}])"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as parent:
+        try:
+            assert parent.stdout is not None
+            parent.stdout.readline()
+            assert 0.5 <= worked_s(parent.pid) < 5
+        finally:
+            for pid in descendants(parent.pid)[::-1]:
+                os.kill(pid, signal.SIGKILL)
+    assert worked_s(parent.pid) == 0
 
 
 @pytest.mark.fault
