@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MIB = 1024 * 1024
+BOX = Path("/box")
 
 Status = Literal["ok", "nonzero", "signal", "time_limit", "memory_limit", "output_limit", "process_limit"]
 
@@ -25,6 +26,10 @@ class SandboxFailed(RunnersError):  # noqa: N818 - the sandbox failed, not the p
     """One run could not be set up (outcome `sandbox_start`); the command never ran."""
 
 
+class SandboxStuck(SandboxFailed):
+    """The command has ended, but the kernel did not let its sandbox end."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one run may use.
@@ -32,11 +37,11 @@ class Limits:
     Attributes:
         wall_s: Wall-clock seconds, start-up of the sandbox included.
         cpu_s: CPU seconds of any one process.
-        memory_bytes: Resident memory of all processes of the run together.
+        memory_bytes: Memory of all processes of the run together: private, shared, swapped, in /tmp and in sockets.
         output_bytes: Standard output and standard error, each.
         file_bytes: Any one file, all of the work directory together, and all of /tmp.
-        processes: Processes alive at once.
-        files: Files and folders in the work directory.
+        processes: Processes and threads alive at once.
+        files: Files and folders in the work directory, and in /tmp.
         address_space_bytes: Virtual memory of any one process, or None; runtimes that reserve far more than they
             use (Go, Node, sanitizers) cannot start under a small one.
     """
@@ -148,7 +153,8 @@ class Sandbox(Protocol):
             limits: What the run may use.
             view: What else it sees.
 
-        A command that is not there ends with exit code 127, as in a shell.
+        A command that is not there ends with exit code 127, as in a shell, and one that cannot be started with these
+        arguments, or in what a program before it has made of `workdir`, with 126.
 
         Raises:
             SandboxFailed: The sandbox could not be set up; the command was not started.
@@ -156,4 +162,6 @@ class Sandbox(Protocol):
         ...
 
 
-BOX = Path("/box")
+def called(kind: str, **walls: bool) -> str:
+    """`Sandbox.isolation`: the kind and those of `walls` that are there."""
+    return "+".join([kind, *(name for name, is_there in walls.items() if is_there)])

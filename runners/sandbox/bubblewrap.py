@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from runners.sandbox.base import (
@@ -18,7 +18,10 @@ from runners.sandbox.base import (
     SandboxFailed,
     SandboxUnavailable,
     View,
+    called,
 )
+from runners.sandbox.cgroup import place
+from runners.sandbox.fairly import run_fairly
 from runners.sandbox.layout import HOSTNAME, UID, Mount, mounts, proc_hidden, proc_read_only
 from runners.sandbox.rlimits import rlimits
 from runners.sandbox.seccomp import seccomp_filter
@@ -52,7 +55,7 @@ class BubblewrapSandbox:
         self._setsid = _tool("setsid", "util-linux")
         self._options = _options(self._bwrap)
         self._filter = seccomp_filter()
-        self.isolation = "bubblewrap+seccomp" if self._filter else "bubblewrap"
+        self.isolation = called("bubblewrap", seccomp=self._filter is not None, cgroup=place() is not None)
 
     def run(
         self,
@@ -65,9 +68,23 @@ class BubblewrapSandbox:
         view: View = SYSTEM_ONLY,
     ) -> Completed:
         """See `Sandbox.run`."""
+        start = partial(self._run, stdin=stdin, env=env or {}, limits=limits, view=view)
+        return run_fairly(start, argv, workdir=workdir, env=env, view=view)
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        workdir: Path,
+        *,
+        stdin: bytes | None,
+        env: Mapping[str, str],
+        limits: Limits,
+        view: View,
+    ) -> Completed:
         plan = mounts(workdir, view, limits)
         # Through a descriptor: on the command line, what runs inside would read the host's paths from /proc/1/cmdline.
-        args_fd = holding("\0".join([*self._set_up(plan), ""]).encode("utf-8", "surrogateescape"))
+        args = [*self._set_up(plan), *_environment(env), ""]
+        args_fd = holding("\0".join(args).encode("utf-8", "surrogateescape"))
         fds = [args_fd]
         words = [self._bwrap, "--args", str(args_fd)]
         if self._filter is not None:
@@ -80,7 +97,6 @@ class BubblewrapSandbox:
                 lambda status_fd: [*words, "--json-status-fd", str(status_fd), *inside],
                 pass_fds=fds,
                 process_1=_process_1,
-                env=env or {},
                 stdin=stdin,
                 limits=limits,
                 workdir=workdir,
@@ -128,6 +144,14 @@ class BubblewrapSandbox:
             yield from ("--tmpfs", mount.target)
 
 
+def _environment(env: Mapping[str, str]) -> Iterator[str]:
+    """The command's environment and none of what a shell on the way may have set."""
+    for name in ("OLDPWD", "SHLVL", "_"):
+        yield from ("--unsetenv", name)
+    for name, value in env.items():
+        yield from ("--setenv", name, value)
+
+
 def _prlimit_words(limits: Limits) -> list[str]:
     values = rlimits(limits, own_processes=_OWN_PROCESSES)
     return [f"--{name.removeprefix('RLIMIT_').lower()}={soft}:{hard}" for name, (soft, hard) in values.items()]
@@ -171,6 +195,8 @@ def _completed(ended: Ended) -> Completed:
         status = json.loads(line)
         if "exit-code" in status:
             exit_code = int(status["exit-code"])
+    if exit_code is None and ended.limit == "time_limit" and not ended.report:
+        raise SandboxFailed("bubblewrap had not begun at the time limit: the machine is too busy")
     if exit_code is None and ended.limit is None and ended.returncode == 1:
         raise SandboxFailed("bubblewrap could not set up the sandbox", ended.stderr.decode("utf-8", "replace").strip())
     if exit_code is not None and _SIGNAL_BASE < exit_code <= _SIGNAL_BASE + _SIGNAL_MAX:

@@ -150,7 +150,11 @@ def place(entry: dict[str, str]) -> str:
         mount(source, target, "", MS_BIND | MS_REC)
     else:
         make_point(target, folder=True)
-        options = "mode=755,size=4k" if kind == "hidden" else f"mode=1777,size={entry['size_bytes']}"
+        options = (
+            "mode=755,size=4k,nr_inodes=16"
+            if kind == "hidden"
+            else f"mode=1777,size={entry['size_bytes']},nr_inodes={entry['inodes']}"
+        )
         mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, options)
     return kind
 
@@ -348,10 +352,6 @@ def main() -> None:
         os._exit(1)
     # Process 1 obeys only signals it handles; Python handles this one.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        write_file("/proc/self/oom_score_adj", "1000")  # the kernel takes this before any engine
-    except OSError:
-        pass
     try:
         enter_namespaces(config["uid"])
     except SetupError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from runners.sandbox.base import BOX, Limits, SandboxFailed, View
+from runners.sandbox.base import BOX, Limits, View
 
 UID = 1000
 HOSTNAME = "sandbox"
@@ -30,29 +30,25 @@ class Mount:
     """One thing to put into the new root.
 
     `read_only` and `writable` bind `source`; `link` makes a symbolic link to `source`; `tmpfs` makes a folder of at
-    most `size_bytes` in memory; `hidden` covers what is there with an empty read-only folder.
+    most `size_bytes` and `inodes` in memory; `hidden` covers what is there with an empty read-only folder.
     """
 
     kind: Literal["read_only", "writable", "link", "tmpfs", "hidden"]
     target: str
     source: str = ""
     size_bytes: int = 0
+    inodes: int = 0
 
 
 def mounts(workdir: Path, view: View, limits: Limits) -> tuple[Mount, ...]:
-    """Everything inside but /proc and /dev, parents before children.
-
-    Raises:
-        SandboxFailed: `workdir` is no folder.
-    """
-    if not workdir.is_dir():
-        raise SandboxFailed(f"the work folder {workdir} does not exist")
+    """Everything inside but /proc and /dev, parents before children."""
     own = Path(__file__).parent / "etc"
+    inodes = limits.files + 1  # and the folder itself
     plan = [
         *_system(),
         *_etc(own),
-        Mount("tmpfs", "/dev/shm", size_bytes=min(limits.file_bytes, _SHM_BYTES)),  # noqa: S108 - a path inside
-        Mount("tmpfs", "/tmp", size_bytes=limits.file_bytes),  # noqa: S108 - a path inside
+        Mount("tmpfs", "/dev/shm", size_bytes=min(limits.file_bytes, _SHM_BYTES), inodes=inodes),  # noqa: S108 - a path inside
+        Mount("tmpfs", "/tmp", size_bytes=limits.file_bytes, inodes=inodes),  # noqa: S108 - a path inside
         Mount("writable", str(BOX), os.path.realpath(workdir)),
     ]
     # After /tmp, because an installation may lie there.

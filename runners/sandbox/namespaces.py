@@ -6,10 +6,13 @@ import marshal
 import os
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runners.sandbox.base import BOX, DEFAULT_LIMITS, SYSTEM_ONLY, Completed, Limits, SandboxFailed, View
+from runners.sandbox.base import BOX, DEFAULT_LIMITS, SYSTEM_ONLY, Completed, Limits, SandboxFailed, View, called
+from runners.sandbox.cgroup import place
+from runners.sandbox.fairly import run_fairly
 from runners.sandbox.layout import HOSTNAME, UID, mounts, proc_hidden, proc_read_only
 from runners.sandbox.rlimits import rlimits
 from runners.sandbox.seccomp import seccomp_filter
@@ -41,6 +44,19 @@ class NamespaceSandbox:
         view: View = SYSTEM_ONLY,
     ) -> Completed:
         """See `Sandbox.run`."""
+        start = partial(self._run, stdin=stdin, env=env or {}, limits=limits, view=view)
+        return run_fairly(start, argv, workdir=workdir, env=env, view=view)
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        workdir: Path,
+        *,
+        stdin: bytes | None,
+        env: Mapping[str, str],
+        limits: Limits,
+        view: View,
+    ) -> Completed:
         config = {
             "parent": os.getpid(),
             "uid": UID,
@@ -51,7 +67,7 @@ class NamespaceSandbox:
             "seccomp": self._filter or b"",
             "rlimits": rlimits(limits, own_processes=_OWN_PROCESSES),
             "argv": list(argv),
-            "env": dict(env or {}),
+            "env": dict(env),
             "cwd": str(BOX),
         }
 
@@ -62,7 +78,6 @@ class NamespaceSandbox:
             ended = supervise(
                 lambda status_fd: [*words, str(status_fd)],
                 pass_fds=[config_fd],
-                env={},
                 stdin=stdin,
                 limits=limits,
                 workdir=workdir,
@@ -74,7 +89,7 @@ class NamespaceSandbox:
         return _completed(ended)
 
     def _called(self, *, landlock: bool) -> str:
-        return "+".join(("namespaces", *["landlock"] * landlock, *["seccomp"] * (self._filter is not None)))
+        return called("namespaces", landlock=landlock, seccomp=self._filter is not None, cgroup=place() is not None)
 
 
 def _python() -> str:
@@ -101,6 +116,8 @@ def _completed(ended: Ended) -> Completed:
             signal = int(rest)
         elif word == "error":
             raise SandboxFailed(f"the sandbox could not be set up: {rest}")
+    if not started and ended.limit == "time_limit":
+        raise SandboxFailed("the sandbox was not ready at the time limit: the machine is too busy")
     if not started and ended.limit is None:
         raise SandboxFailed("the sandbox ended before the command was started", ended.stderr.decode("utf-8", "replace"))
     return Completed.of(

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from runners.sandbox.base import Limits
 
 _OPEN_FILES = 512
+_SIGNALS = 1024
 
 
 def rlimits(limits: Limits, *, own_processes: int) -> dict[str, tuple[int, int]]:
@@ -23,8 +24,10 @@ def rlimits(limits: Limits, *, own_processes: int) -> dict[str, tuple[int, int]]
     found = {
         "RLIMIT_CPU": (cpu_s, cpu_s + 1),  # SIGXCPU, a second later SIGKILL
         "RLIMIT_FSIZE": (limits.file_bytes, limits.file_bytes),
-        "RLIMIT_CORE": (0, 0),
+        # One byte, and not none: a host that pipes core dumps to a program of its own does so even with none.
+        "RLIMIT_CORE": (1, 1),
         "RLIMIT_NOFILE": (_OPEN_FILES, _OPEN_FILES),
+        "RLIMIT_SIGPENDING": (_SIGNALS, _SIGNALS),  # counted for all of the host's user
     }
     if limits.address_space_bytes is not None:
         found["RLIMIT_AS"] = (limits.address_space_bytes, limits.address_space_bytes)

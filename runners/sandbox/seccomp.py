@@ -35,6 +35,8 @@ ABSENT: dict[str, tuple[int | None, int | None]] = {
     "semget": (64, 190),
     "msgget": (68, 186),
     "mq_open": (240, 180),
+    "memfd_create": (319, 279),  # what is in nobody's memory but in a descriptor, which a socket can hide; /dev/shm is
+    # there instead, and has a size
     "modify_ldt": (154, None),
     "uselib": (134, None),
     "ustat": (136, None),
@@ -118,6 +120,10 @@ _PARTLY: dict[str, tuple[int, int]] = {
     "prctl": (157, 167),
     "ioctl": (16, 29),
     "fallocate": (285, 47),
+    "sync": (162, 81),
+    "syncfs": (306, 267),
+    "madvise": (28, 233),
+    "process_madvise": (440, 440),
 }
 
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _NETLINK_ROUTE = 1, 2, 10, 16, 0
@@ -129,6 +135,7 @@ _CLOSE_RANGE_UNSHARE = 2
 _PRIO_PROCESS, _PRIO_USER = 0, 2
 _PERSONALITIES = (0, 0x40000, 0xFFFFFFFF)  # Linux; without random addresses (sanitizers); the question which it is
 _PR_SET_DUMPABLE, _PR_SCHED_CORE, _PR_SET_MEMORY_MERGE = 4, 62, 67
+_MADV_PAGEOUT = 21
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _IOCTLS = {
     "TIOCSTI": 0x5412,
@@ -205,6 +212,12 @@ RULES: tuple[Rule, ...] = (
     Rule("prctl", (_equal(0, _PR_SET_DUMPABLE), _equal(1, 0)), 0),
     Rule("prctl", (_equal(0, _PR_SCHED_CORE),), errno.EINVAL),
     Rule("prctl", (_equal(0, _PR_SET_MEMORY_MERGE),), errno.EINVAL),
+    # They wait, deaf to signals, for the whole machine's writes; fsync waits for a program's own.
+    Rule("sync", (), 0),
+    Rule("syncfs", (), 0),
+    # Shared memory that was sent to swap is in nobody's resident memory.
+    Rule("madvise", (_equal(2, _MADV_PAGEOUT),), errno.EINVAL),
+    Rule("process_madvise", (_equal(3, _MADV_PAGEOUT),), errno.EINVAL),
     *(Rule("ioctl", (_equal(1, request),), errno.EPERM) for request in _IOCTLS.values()),
     # Takes a whole disk at once, whatever RLIMIT_FSIZE says.
     Rule("fallocate", (Test(1, "any", _FALLOC_FL_KEEP_SIZE), Test(1, "none", _FALLOC_FL_PUNCH_HOLE)), errno.EOPNOTSUPP),

@@ -6,17 +6,21 @@ import os
 import select
 import selectors
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
+from signal import SIGKILL
 from typing import TYPE_CHECKING
 
-from runners.sandbox.base import Limits, SandboxFailed, Status
+from runners.sandbox.base import Limits, SandboxFailed, SandboxStuck, Status
+from runners.sandbox.cgroup import Group, entering, memory_group
+from runners.sandbox.processes import end
 from runners.sandbox.spawner import spawn
-from runners.sandbox.watch import Watch, end
+from runners.sandbox.watch import Watch
 from runners.sandbox.worked import worked_s
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 # Between two looks at memory and processes; a fork bomb makes some ten processes a millisecond.
@@ -53,18 +57,16 @@ def supervise(
     *,
     pass_fds: Sequence[int] = (),
     process_1: Callable[[bytes], int | None] | None = None,
-    env: Mapping[str, str],
     stdin: bytes | None,
     limits: Limits,
     workdir: Path,
 ) -> Ended:
-    """Start `command(status_fd)` and wait until it and all it started are gone.
+    """Start `command(status_fd)`, in a memory cgroup where there can be one, and wait until all of it is gone.
 
     Args:
         command: The launcher's words, given the descriptor it reports to.
         pass_fds: Further descriptors that the launcher gets.
         process_1: For a launcher that ends before process 1 does: finds that process in the report.
-        env: The launcher's environment.
         stdin: See `Sandbox.run`.
         limits: What the run may use; the kernel's own limits are the launcher's to set.
         workdir: The folder to watch.
@@ -72,11 +74,27 @@ def supervise(
     Raises:
         SandboxFailed: It could not be started, or the kernel did not let it end.
     """
+    with memory_group(limits) as group:
+        return _supervise(
+            command, group, pass_fds=pass_fds, process_1=process_1, stdin=stdin, limits=limits, at=workdir
+        )
+
+
+def _supervise(
+    command: Callable[[int], Sequence[str]],
+    group: Group | None,
+    *,
+    pass_fds: Sequence[int],
+    process_1: Callable[[bytes], int | None] | None,
+    stdin: bytes | None,
+    limits: Limits,
+    at: Path,
+) -> Ended:
     started = time.monotonic()
     report_fd, status_fd = os.pipe()
     stdin_fd = os.open(os.devnull, os.O_RDONLY) if stdin is None else holding(stdin)
     try:
-        process = spawn(command(status_fd), env=env, stdin=stdin_fd, pass_fds=[status_fd, *pass_fds])
+        process = spawn(entering(group, command(status_fd)), stdin=stdin_fd, pass_fds=[status_fd, *pass_fds])
     except OSError as error:
         os.close(report_fd)
         raise SandboxFailed(f"the sandbox's launcher did not start: {error}") from error
@@ -91,13 +109,19 @@ def supervise(
         process.communicate()
         os.close(report_fd)
         raise SandboxFailed(f"the sandbox cannot be watched: {error}") from error
+    watch = Watch(process.pid, limits, at, group)
+    limit: Status | None = None
+    idle = False
     try:
-        limit, idle = _wait(process.pid, reader, started, limits, Watch(process.pid, limits, workdir))
+        limit, idle = _wait(process.pid, reader, started, limits, watch)
         returncode = process.wait(_END_S)
         reader.wait_for_process_1(_END_S)
     except subprocess.TimeoutExpired as error:
-        raise SandboxFailed(f"process {process.pid} of the sandbox did not end when it was told to") from error
+        if limit is None:
+            raise SandboxStuck(f"process {process.pid} of the sandbox did not end when it was told to") from error
+        returncode = -SIGKILL  # it has had its limit, and its end is the kernel's doing
     finally:
+        watch.close()
         if process.poll() is None:
             end(process.pid)
             process.kill()
@@ -156,9 +180,10 @@ class _Reader:
         """Wait until process 1 is gone, and everything in the sandbox with it."""
         if self._process_1_fd is None:
             return
-        ready, _, _ = select.select([self._process_1_fd], [], [], timeout_s)
-        if not ready:
-            raise SandboxFailed("process 1 of the sandbox did not end with its launcher")
+        poll = select.poll()  # a descriptor beyond 1023 is one like any other to it
+        poll.register(self._process_1_fd, select.POLLIN)
+        if not poll.poll(timeout_s * 1000):
+            raise subprocess.TimeoutExpired("process 1 of the sandbox", timeout_s)
 
     def close(self) -> None:
         """Give back every descriptor."""
@@ -222,13 +247,17 @@ def _wait(pid: int, reader: _Reader, started: float, limits: Limits, watch: Watc
         reader.poll(max(0.0, min(next_check, deadline) - time.monotonic()) if limit is None else _TICK_S)
     reader.drain()
     if limit is None:
-        limit = "output_limit" if reader.over else watch.check_folder()
+        limit = "output_limit" if reader.over else watch.check_what_is_left()
     return limit, idle
 
 
 def holding(data: bytes) -> int:
-    """A new descriptor from which `data` can be read; it lies in memory only."""
-    fd = os.memfd_create("sandbox")
+    """A new descriptor from which `data` can be read; it has no name, and lies in memory where that can be had."""
+    try:
+        fd = os.memfd_create("sandbox")
+    except OSError:
+        with tempfile.TemporaryFile() as unnamed:
+            fd = os.dup(unnamed.fileno())
     with os.fdopen(os.dup(fd), "wb") as file:
         file.write(data)
     os.lseek(fd, 0, os.SEEK_SET)

@@ -1,113 +1,139 @@
-"""Watches a running sandbox from outside: memory, processes and what it writes, where the kernel sets no limit."""
+"""Watches a running sandbox from outside: processes, memory and what it writes, where the kernel sets no limit."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
-from pathlib import Path
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from runners.sandbox.base import Limits, Status
+from runners.sandbox.memory import memory_bytes, used
+from runners.sandbox.opened import hidden_sockets, opened
+from runners.sandbox.processes import Process, descendants
+from runners.sandbox.workfolder import FolderWatch
 
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-# A walk of the work folder costs more than a look at the processes: every so many checks.
-_FOLDER_EVERY = 10
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from runners.sandbox.base import Limits, Status
+    from runners.sandbox.cgroup import Group
+
 # Process 1, the launcher and the like, beside the command's own.
 _SPARE_PROCESSES = 4
+# Folders in memory that a program may write to, as seen inside.
+_MEMORY_FOLDERS = ("tmp", "dev/shm")
+# A look takes at most a tenth of the time, however much there is to see.
+_REST = 9
+# Descriptors that a program may have sent and not received for longer than one look, and how long a socket may lie in
+# another: what is in there can be neither counted nor seen.
+_IN_FLIGHT, _HIDDEN_S = 64, 1.0
+# A removed file that is only mapped counts for at least this part of what one file may have.
+_LEAST_MAPPED = 16
+
+
+@dataclass
+class _Look:
+    every_s: float
+    take: Callable[[], Status | None]
+    due: float = 0.0
 
 
 class Watch:
-    """The limits of one run that have to be looked at from outside.
+    """The limits of one run that have to be looked at from outside; to be closed after it.
 
-    Memory is what no other process shares a file with (resident minus shared, proc(5) `statm`); pages that forks
-    still share count once for each. A check costs about 0.1 ms a process.
+    Args:
+        pid: The launcher; below it is process 1 of the sandbox, and below that the command.
+        limits: What the run may use.
+        workdir: The folder it writes to.
+        group: Where the kernel counts its memory, or None.
     """
 
-    def __init__(self, pid: int, limits: Limits, workdir: Path) -> None:
-        self._pid = pid
-        self._limits = limits
-        self._workdir = workdir
-        self._checks = 0
+    def __init__(self, pid: int, limits: Limits, workdir: Path, group: Group | None) -> None:
+        self._pid, self._limits, self._group = pid, limits, group
+        self._folder = FolderWatch(workdir, limits)
+        self._processes: list[Process] = []
+        self._memory_folders: dict[int, int] = {}  # descriptor -> device
+        self._removed_bytes = self._socket_bytes = self._in_flight = 0
+        self._unreadable: set[int] = set()
+        self._hidden: dict[int, float] = {}
+        self._looks = (
+            _Look(0.01, self._look_at_processes),
+            _Look(0.03, self._look_at_descriptors),
+            _Look(0.1, self._look_at_folder),
+        )
 
     def check(self) -> Status | None:
         """The limit that is exceeded now, or None."""
-        most = self._limits.processes + _SPARE_PROCESSES
-        tree = descendants(self._pid, most + 1)
-        if len(tree) > most:
-            return "process_limit"
-        if sum(_private_bytes(pid) for pid in tree) > self._limits.memory_bytes:
-            return "memory_limit"
-        self._checks += 1
-        return self.check_folder() if self._checks % _FOLDER_EVERY == 0 else None
-
-    def check_folder(self) -> Status | None:
-        """Whether the work folder has outgrown its size or its number of files."""
-        size_bytes = files = 0
-        folders = [str(self._workdir)]
-        while folders:
-            try:
-                entries = list(os.scandir(folders.pop()))
-            except OSError:  # it went away, or the program locked it
+        for look in self._looks:
+            began = time.monotonic()
+            if began < look.due:
                 continue
-            for entry in entries:
-                files += 1
-                try:
-                    size_bytes += entry.stat(follow_symlinks=False).st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                except OSError:
-                    continue
-            if size_bytes > self._limits.file_bytes or files > self._limits.files:
-                return "output_limit"
+            limit = look.take()
+            ended = time.monotonic()
+            look.due = ended + max(look.every_s, _REST * (ended - began))
+            if limit is not None:
+                return limit
         return None
 
+    def check_what_is_left(self) -> Status | None:
+        """The same once everything has ended: what the kernel ended it for, and what it left in its folder."""
+        if self._group is not None and self._group.exceeded():
+            return "memory_limit"
+        return "output_limit" if self._folder.exceeded(running=False) else None
 
-def descendants(pid: int, most: int = 1_000_000) -> list[int]:
-    """`pid` and everything below it that is alive; a daemon counts, since process 1 of the sandbox adopts it.
+    def close(self) -> None:
+        """Let go of the run's folders in memory."""
+        for fd in self._memory_folders:
+            os.close(fd)
+        self._memory_folders.clear()
 
-    Stops soon after `most` are found: while a fork bomb goes off, a longer look is a later end.
-    """
-    found = [pid]
-    for parent in found:  # grows while it is walked
-        if len(found) > most:
-            break
-        found += children(parent)
-    return found
+    def _look_at_processes(self) -> Status | None:
+        most = self._limits.processes + _SPARE_PROCESSES
+        found = descendants(self._pid, most + 1)
+        if sum(len(process.tasks) for process in found) > most:
+            return "process_limit"
+        self._processes = found[2:]  # without the launcher and process 1
+        if not self._memory_folders:
+            self._open_memory_folders()
+        tmpfs_bytes = 0
+        for fd in self._memory_folders:
+            size_bytes, inodes = used(fd)
+            if size_bytes > self._limits.file_bytes or inodes > self._limits.files + 1:
+                return "output_limit"
+            tmpfs_bytes += size_bytes
+        if self._group is not None:
+            over = self._group.exceeded()
+        else:
+            counted = memory_bytes(self._processes, tmpfs_bytes + self._socket_bytes, self._limits.memory_bytes)
+            over = counted > self._limits.memory_bytes
+        return "memory_limit" if over else None
 
+    def _look_at_descriptors(self) -> Status | None:
+        least = self._limits.file_bytes // _LEAST_MAPPED
+        found = opened(self._processes, set(self._memory_folders.values()), least)
+        now = time.monotonic()
+        self._hidden = {inode: self._hidden.get(inode, now) for inode in hidden_sockets(self._processes, found)}
+        out_of_sight = (
+            found.unreadable & self._unreadable
+            or min(found.in_flight, self._in_flight) > _IN_FLIGHT
+            or any(now - since > _HIDDEN_S for since in self._hidden.values())
+        )
+        self._unreadable, self._in_flight = found.unreadable, found.in_flight
+        self._socket_bytes, self._removed_bytes = found.socket_bytes, sum(found.removed.values())
+        if out_of_sight or self._removed_bytes > self._limits.file_bytes:
+            return "output_limit"
+        return None
 
-def children(pid: int) -> list[int]:
-    """The processes that any thread of `pid` started and that are alive (proc(5), `children`)."""
-    found: list[int] = []
-    try:
-        tasks = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - names are wanted, hundreds of times a second
-    except OSError:
-        return found
-    for task in tasks:
-        try:
-            found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text(encoding="ascii").split())
-        except OSError:
-            continue
-    return found
+    def _look_at_folder(self) -> Status | None:
+        return "output_limit" if self._folder.exceeded(self._removed_bytes) else None
 
-
-def end(pid: int) -> None:
-    """End a sandbox by its process 1, with which the kernel ends all others; the launcher then ends by itself.
-
-    Process 1 has to get its turn to die, and amid a fork bomb that takes seconds in which the bomb grows; root, whom no
-    process limit holds, may put it before all others.
-    """
-    for target in children(pid) or [pid]:
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(target, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(target, signal.SIGKILL)
-
-
-def _private_bytes(pid: int) -> int:
-    try:
-        fields = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
-    except OSError:
-        return 0
-    return max(0, int(fields[1]) - int(fields[2])) * _PAGE_BYTES
+    def _open_memory_folders(self) -> None:
+        """Once the command runs, its root is complete; the descriptors keep what they show, even if it hides."""
+        for process in self._processes:
+            with contextlib.suppress(OSError):
+                for name in _MEMORY_FOLDERS:
+                    fd = os.open(f"/proc/{process.pid}/root/{name}", os.O_PATH | os.O_DIRECTORY)
+                    self._memory_folders[fd] = os.fstat(fd).st_dev
+                return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from runners.sandbox.watch import children
+from runners.sandbox.processes import children
 
 _TICKS_S = os.sysconf("SC_CLK_TCK")
 _MOST = 1000

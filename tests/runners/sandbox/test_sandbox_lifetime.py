@@ -15,7 +15,7 @@ import pytest
 
 from runners.sandbox import Completed, Limits, Sandbox
 from runners.sandbox.cleanup import remove_tree
-from runners.sandbox.watch import children, descendants
+from runners.sandbox.processes import children, descendants
 from runners.sandbox.worked import worked_s
 
 RunPython = Callable[..., Completed]
@@ -132,8 +132,8 @@ def test_cpu_time_is_added_up_over_all_that_was_started() -> None:
             parent.stdout.readline()
             assert 0.5 <= worked_s(parent.pid) < 5
         finally:
-            for pid in descendants(parent.pid)[::-1]:
-                os.kill(pid, signal.SIGKILL)
+            for process in descendants(parent.pid)[::-1]:
+                os.kill(process.pid, signal.SIGKILL)
     assert worked_s(parent.pid) == 0
 
 
@@ -173,11 +173,11 @@ def test_descendants_are_seen_from_any_thread() -> None:
     with subprocess.Popen(["/bin/sh", "-c", "sleep 60 & wait"]) as shell:
         try:
             wait_until(lambda: len(descendants(shell.pid)) == 2, "the shell started nothing")
-            assert shell.pid in descendants(os.getpid())
+            assert shell.pid in [process.pid for process in descendants(os.getpid())]
         finally:
-            for pid in descendants(shell.pid)[::-1]:
-                os.kill(pid, signal.SIGTERM)
-    assert descendants(shell.pid) == [shell.pid]
+            for process in descendants(shell.pid)[::-1]:
+                os.kill(process.pid, signal.SIGTERM)
+    assert descendants(shell.pid) == []
 
 
 def test_locked_and_deep_folders_are_removed(run_python: RunPython, box: Path) -> None:
