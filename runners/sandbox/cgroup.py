@@ -56,12 +56,15 @@ class Place:
         Raises:
             OSError: It cannot be made any more.
         """
-        try:
-            group = self._free.pop()
-        except IndexError:
-            group = Group(self.version, self.folder / f"{_PREFIX}{self._pid}-{next(_serial)}")
-            group.folder.mkdir()
-            self._all.append(group)
+        with contextlib.suppress(IndexError):
+            while True:
+                group = self._free.pop()
+                with contextlib.suppress(OSError):  # busy: the kernel has not let go of what it held
+                    group.limit(limits)
+                    return group
+        group = Group(self.version, self.folder / f"{_PREFIX}{self._pid}-{next(_serial)}")
+        group.folder.mkdir()
+        self._all.append(group)
         group.limit(limits)
         return group
 
@@ -97,7 +100,6 @@ class Group:
             self._may_set("memory.memsw.limit_in_bytes", "-1")
             self._set("memory.limit_in_bytes", most)
             self._may_set("memory.memsw.limit_in_bytes", most)
-            self._may_set("memory.kmem.tcp.limit_in_bytes", most)
         self._before = self._ended_for_memory()
 
     def exceeded(self) -> bool:

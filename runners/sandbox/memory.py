@@ -15,24 +15,35 @@ if TYPE_CHECKING:
 
 _KIB = 1024
 # Of proc(5) `status`. Page tables are among them because one page of memory can cost a page of tables.
-_FIELDS = (b"RssAnon", b"RssShmem", b"VmPTE", b"VmSwap", b"HugetlbPages")
+_PRIVATE = (b"RssAnon", b"VmPTE", b"VmSwap", b"HugetlbPages")
 _ONCE = (b"VmPTE", b"HugetlbPages")
 # Of `smaps_rollup`: each page divided by the number of processes that have it.
 _SHARES = (b"Pss_Anon", b"SwapPss")
 _KCMP_VM = 1
 
 
-def memory_bytes(processes: Sequence[Process], tmpfs_bytes: int, limit_bytes: int) -> int:
-    """Memory of `processes` and of the folders in memory that they see.
+def memory_bytes(processes: Sequence[Process], shared_bytes: int, limit_bytes: int) -> int:
+    """Memory of `processes`.
 
     First what is quickly read and never too little: what processes share counts once for each. Only where that is more
     than `limit_bytes` is it counted as it is, which takes a millisecond or more a process.
+
+    Args:
+        processes: The command's and those that it started.
+        shared_bytes: What is known of their shared memory from elsewhere: files in memory, shared mappings. A page
+            that no process has touched, or has let go of, is in nobody's resident memory and still there.
+        limit_bytes: Beyond it, look closely.
     """
-    quick = tmpfs_bytes + sum(_sum(_status(process)[1], _FIELDS) for process in processes)
-    return quick if quick <= limit_bytes else min(quick, _shared_once(processes, tmpfs_bytes))
+    private = shared = 0
+    for process in processes:
+        status = _status(process)[1]
+        private += _sum(status, _PRIVATE)
+        shared += _sum(status, (b"RssShmem",))
+    quick = private + max(shared, shared_bytes)
+    return quick if quick <= limit_bytes else min(quick, _shared_once(processes, shared_bytes))
 
 
-def _shared_once(processes: Sequence[Process], tmpfs_bytes: int) -> int:
+def _shared_once(processes: Sequence[Process], shared_bytes: int) -> int:
     private = shared = 0
     counted: list[int] = []
     for process in processes:
@@ -48,9 +59,9 @@ def _shared_once(processes: Sequence[Process], tmpfs_bytes: int) -> int:
             private += _sum(status, _ONCE) + _sum(rollup, _SHARES)
             shared += _sum(rollup, (b"Pss_Shmem",))
         else:
-            private += _sum(status, _FIELDS)
-    # Files of the folders in memory are in both where a process has mapped them.
-    return private + max(shared, tmpfs_bytes)
+            private += _sum(status, _PRIVATE)
+            shared += _sum(status, (b"RssShmem",))
+    return private + max(shared, shared_bytes)
 
 
 def _same_memory(task: int, other: int) -> bool:
@@ -85,6 +96,11 @@ def _fields(text: bytes) -> dict[bytes, int]:
 
 def _sum(fields: dict[bytes, int], names: Iterable[bytes]) -> int:
     return sum(fields.get(name, 0) for name in names)
+
+
+def machine_s_shared_bytes() -> int:
+    """All shared memory of this machine, files in memory included (proc(5) `meminfo`)."""
+    return _fields(read("/proc/meminfo")).get(b"Shmem", 0)
 
 
 def used(folder_fd: int) -> tuple[int, int]:

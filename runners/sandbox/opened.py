@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from runners.sandbox.processes import Process, read
@@ -13,13 +14,13 @@ from runners.sandbox.processes import Process, read
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-# What the kernel lets one local socket hold unless an administrator says otherwise (net.core.wmem_default). It tells
-# nobody how full they are: a few count for nothing, as every runtime has some.
+# What a local socket holds when it is full, where the machine does not say; seccomp.py lets nobody ask for more.
 _LOCAL_SOCKET_BYTES = 212_992
+# The kernel tells nobody how full they are: a few count for nothing, as every runtime has some.
 _FREE_LOCAL_SOCKETS = 64
 _TABLES = ("tcp", "tcp6", "udp", "udp6")
-# Memory that belongs to no file of a folder, as it is called in proc(5) `maps`.
-_NO_FILES = (b"/dev/zero", b"/memfd:", b"/SYSV", b"[")
+# What proc(5) `maps` calls a shared mapping without a file.
+_SHARED = b"/dev/zero"
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Opened:
 
     Attributes:
         removed: Inode -> bytes of files on a disk that have no name any more but are open or mapped.
+        shared: Inode -> bytes of shared mappings without a file, as far as they are still mapped.
         socket_bytes: An estimate, from above, of what lies in sockets.
         in_flight: Descriptors that lie in a socket, sent and not yet received.
         sockets: Inodes of the sockets that some process has open.
@@ -35,6 +37,7 @@ class Opened:
     """
 
     removed: dict[int, int] = field(default_factory=dict)
+    shared: dict[int, int] = field(default_factory=dict)
     socket_bytes: int = 0
     in_flight: int = 0
     sockets: set[int] = field(default_factory=set)
@@ -69,10 +72,18 @@ def hidden_sockets(processes: Sequence[Process], seen: Opened) -> set[int]:
             tables = [read(f"{base}/{name}") for name in _TABLES] if _has_network_sockets(counts) else []
         except OSError:  # it has ended
             continue
-        seen.socket_bytes = max(0, len(local) - _FREE_LOCAL_SOCKETS) * _LOCAL_SOCKET_BYTES
-        seen.socket_bytes += sum(map(_queued_bytes, tables))
+        seen.socket_bytes = max(0, len(local) - _FREE_LOCAL_SOCKETS) * _local_socket_bytes()
+        seen.socket_bytes += 2 * sum(map(_queued_bytes, tables))  # and what the kernel needs to keep them
         return {inode for inode in local if inode} - seen.sockets
     return set()
+
+
+@cache
+def _local_socket_bytes() -> int:
+    try:
+        return int(read("/proc/sys/net/core/wmem_default"))
+    except (OSError, ValueError):
+        return _LOCAL_SOCKET_BYTES
 
 
 def _look_at_descriptors(process: Process, memory_devices: Collection[int], found: Opened) -> None:
@@ -81,6 +92,8 @@ def _look_at_descriptors(process: Process, memory_devices: Collection[int], foun
         try:
             names = os.listdir(folder)  # noqa: PTH208 - names are wanted, thousands a second
         except PermissionError:
+            if _has_ended(f"/proc/{process.pid}/task/{task}/stat"):
+                continue
             found.unreadable.add(process.pid)
             return
         except OSError:
@@ -90,6 +103,14 @@ def _look_at_descriptors(process: Process, memory_devices: Collection[int], foun
                 _look_at(os.stat(f"{folder}/{name}"), f"{folder}info/{name}", memory_devices, found)  # noqa: PTH116
         if names:
             return
+
+
+def _has_ended(path: str) -> bool:
+    """Whether only the task's entry is left (proc(5) `stat`); the name before its state may hold anything."""
+    try:
+        return read(path).rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except (OSError, IndexError):
+        return True
 
 
 def _look_at(status: os.stat_result, info: str, memory_devices: Collection[int], found: Opened) -> None:
@@ -115,11 +136,12 @@ def _look_at_maps(process: Process, memory_devices: Collection[int], least_bytes
                 continue
             span, _, offset, device, number, path = line.split(None, 5)
             major, minor = (int(part, 16) for part in device.split(b":"))
-            if path.startswith(_NO_FILES) or os.makedev(major, minor) in memory_devices:
+            if os.makedev(major, minor) in memory_devices:
                 continue
             start, end = (int(part, 16) for part in span.split(b"-"))
-            inode = int(number)
-            extents[inode] = max(extents.get(inode, 0), int(offset, 16) + end - start)
+            inode, extent = int(number), int(offset, 16) + end - start
+            kind = found.shared if path.startswith(_SHARED) else extents
+            kind[inode] = max(kind.get(inode, 0), extent)
         if text:
             break
     for inode, extent in extents.items():

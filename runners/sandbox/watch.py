@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runners.sandbox.memory import memory_bytes, used
+from runners.sandbox.memory import machine_s_shared_bytes, memory_bytes, used
 from runners.sandbox.opened import hidden_sockets, opened
 from runners.sandbox.processes import Process, descendants
 from runners.sandbox.workfolder import FolderWatch
@@ -26,9 +26,12 @@ _SPARE_PROCESSES = 4
 _MEMORY_FOLDERS = ("tmp", "dev/shm")
 # A look takes at most a tenth of the time, however much there is to see.
 _REST = 9
-# Descriptors that a program may have sent and not received for longer than one look, and how long a socket may lie in
-# another: what is in there can be neither counted nor seen.
-_IN_FLIGHT, _HIDDEN_S = 64, 1.0
+# Descriptors that a program may have sent and not received for longer than one look.
+_IN_FLIGHT = 64
+# How long a socket may lie in another, and a process run what its owner may not read: what they hold is not to be seen.
+_HIDDEN_S, _UNREADABLE_S = 1.0, 0.5
+# Shared mappings without a file, from which on the machine's shared memory is looked at.
+_MANY_SHARED = 4
 # A removed file that is only mapped counts for at least this part of what one file may have.
 _LEAST_MAPPED = 16
 
@@ -56,8 +59,10 @@ class Watch:
         self._processes: list[Process] = []
         self._memory_folders: dict[int, int] = {}  # descriptor -> device
         self._removed_bytes = self._socket_bytes = self._in_flight = 0
-        self._unreadable: set[int] = set()
-        self._hidden: dict[int, float] = {}
+        self._shared: dict[int, int] = {}
+        self._machine_shared_bytes = machine_s_shared_bytes()
+        self._hidden: dict[int, float] = {}  # inode -> since when
+        self._unreadable: dict[int, float] = {}  # process -> since when
         self._looks = (
             _Look(0.01, self._look_at_processes),
             _Look(0.03, self._look_at_descriptors),
@@ -103,25 +108,43 @@ class Watch:
             if size_bytes > self._limits.file_bytes or inodes > self._limits.files + 1:
                 return "output_limit"
             tmpfs_bytes += size_bytes
+        return "memory_limit" if self._is_over_memory(tmpfs_bytes) else None
+
+    def _is_over_memory(self, tmpfs_bytes: int) -> bool:
+        most_bytes = self._limits.memory_bytes - self._socket_bytes
         if self._group is not None:
-            over = self._group.exceeded()
-        else:
-            counted = memory_bytes(self._processes, tmpfs_bytes + self._socket_bytes, self._limits.memory_bytes)
-            over = counted > self._limits.memory_bytes
-        return "memory_limit" if over else None
+            # Where sockets are short of memory they stall, and nothing is ended for it.
+            return self._group.exceeded() or most_bytes < 0
+        shared_bytes = tmpfs_bytes + sum(self._shared.values())
+        counted = memory_bytes(self._processes, shared_bytes, most_bytes)
+        return counted > most_bytes or self._hides_shared_memory(shared_bytes)
+
+    def _hides_shared_memory(self, seen_bytes: int) -> bool:
+        """Whether it cut many mappings before they were seen: nothing shows them but the machine's own sum.
+
+        Other programs' shared memory is in that sum as well, but next to no program has this many shared mappings.
+        """
+        if len(self._shared) < _MANY_SHARED:
+            return False
+        return machine_s_shared_bytes() - self._machine_shared_bytes - seen_bytes > self._limits.memory_bytes
 
     def _look_at_descriptors(self) -> Status | None:
+        if not self._memory_folders:
+            return None  # the command is not there yet
         least = self._limits.file_bytes // _LEAST_MAPPED
         found = opened(self._processes, set(self._memory_folders.values()), least)
         now = time.monotonic()
         self._hidden = {inode: self._hidden.get(inode, now) for inode in hidden_sockets(self._processes, found)}
+        self._unreadable = {pid: self._unreadable.get(pid, now) for pid in found.unreadable}
         out_of_sight = (
-            found.unreadable & self._unreadable
-            or min(found.in_flight, self._in_flight) > _IN_FLIGHT
+            min(found.in_flight, self._in_flight) > _IN_FLIGHT
             or any(now - since > _HIDDEN_S for since in self._hidden.values())
+            or any(now - since > _UNREADABLE_S for since in self._unreadable.values())
         )
-        self._unreadable, self._in_flight = found.unreadable, found.in_flight
-        self._socket_bytes, self._removed_bytes = found.socket_bytes, sum(found.removed.values())
+        # A mapping counts as it was at its largest: cutting it does not give its memory back.
+        self._shared = {inode: max(size, self._shared.get(inode, 0)) for inode, size in found.shared.items()}
+        self._in_flight, self._socket_bytes = found.in_flight, found.socket_bytes
+        self._removed_bytes = sum(found.removed.values())
         if out_of_sight or self._removed_bytes > self._limits.file_bytes:
             return "output_limit"
         return None

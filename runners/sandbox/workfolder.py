@@ -175,7 +175,8 @@ class _Walk:
         if len(self._unlocked) >= _MOST_UNLOCKED:
             self.over = True
             return
-        fd = _open_below(self._root, name, os.O_PATH | os.O_DIRECTORY)
+        # The work folder itself: a name in it can no longer be looked up, not even `.`.
+        fd = os.dup(self._root) if name == "." else _open_below(self._root, name, os.O_PATH | os.O_DIRECTORY)
         mode = stat.S_IMODE(os.fstat(fd).st_mode)
         self._unlocked.append((fd, mode))
         os.chmod(f"/proc/self/fd/{fd}", mode | _OWNER)  # noqa: PTH101 - see above
