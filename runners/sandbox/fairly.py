@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runners.sandbox.base import Completed, SandboxFailed, SandboxStuck, View
-from runners.sandbox.cleanup import remove_tree
 from runners.sandbox.workfolder import prepare
+from runners.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     Start = Callable[[Sequence[str], Path], Completed]
 
@@ -56,14 +55,12 @@ def run_fairly(
 
 
 def _try_in_an_empty_folder(start: Start, placed: Sequence[Path], failure: SandboxFailed) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="quantsweep-empty-"))
-    try:
-        prepare(folder, placed)
-        start(["/bin/sh", "-c", ":"], folder)
-    except SandboxFailed:
-        raise failure from None
-    finally:
-        remove_tree(folder)
+    with Scratch() as folder:
+        try:
+            prepare(folder.path, placed)
+            start(["/bin/sh", "-c", ":"], folder.path)
+        except SandboxFailed:
+            raise failure from None
 
 
 def _why_not_passed(argv: Sequence[str], env: Mapping[str, str]) -> str:

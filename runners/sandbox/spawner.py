@@ -23,16 +23,15 @@ from typing import TYPE_CHECKING
 from runners.sandbox.seccomp import number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 Process = subprocess.Popen[bytes]
 
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 
 
-def spawn(argv: Sequence[str], *, stdin: int, pass_fds: Sequence[int]) -> Process:
-    """Start `argv` in a session of its own, with an empty environment and pipes on its standard output and
-    error.
+def spawn(argv: Sequence[str], *, env: Mapping[str, str], stdin: int, pass_fds: Sequence[int]) -> Process:
+    """Start `argv` in a session of its own, with pipes on its standard output and error.
 
     Raises:
         OSError: The command does not exist or there is no room for a process.
@@ -40,7 +39,7 @@ def spawn(argv: Sequence[str], *, stdin: int, pass_fds: Sequence[int]) -> Proces
     start = functools.partial[Process](
         subprocess.Popen,
         list(argv),
-        env={},
+        env=dict(env),
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

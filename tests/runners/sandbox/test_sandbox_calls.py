@@ -183,7 +183,7 @@ def test_each_start_has_a_keyring_of_its_own() -> None:
     question = f"import ctypes; print(ctypes.CDLL(None).syscall({keyctl}, 0, -3, 0))"  # the session's keyring
 
     def asked() -> int:
-        with spawn([sys.executable, "-I", "-c", question], stdin=0, pass_fds=[]) as process:
+        with spawn([sys.executable, "-I", "-c", question], env={}, stdin=0, pass_fds=[]) as process:
             return int(process.communicate(timeout=60)[0])
 
     mine = subprocess.run([sys.executable, "-I", "-c", question], capture_output=True, check=True).stdout
