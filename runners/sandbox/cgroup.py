@@ -232,7 +232,12 @@ def _works(candidate: Place) -> bool:
         return False
     try:
         trial = subprocess.run(
-            entering(group, ["/bin/sh", "-c", ":"]), capture_output=True, check=False, timeout=_TRIAL_TIMEOUT_S
+            entering(group, ["/bin/sh", "-c", ":"]),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={},
+            check=False,
+            timeout=_TRIAL_TIMEOUT_S,
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
