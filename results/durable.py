@@ -7,27 +7,33 @@ lock on it, so that `clean_leftovers` can tell a dead writer's file from one bei
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says where there is no room: disk, quota, largest file."""
 
+Piece = bytes | memoryview | int
+"""Of a file's content: bytes, or so many zeros, for which no disk space is taken. Bytes come last."""
+
 _TEMPORARY = ".tmp"
+_KEEP_SIZE = 0x01  # linux/falloc.h
+_PUNCH_HOLE = 0x02
 _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES})
 _NO_FSYNC: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
 _LINK_TRIES = 3
 
 
-def create_exclusive(target: Path, data: bytes) -> bool:
-    """Make `target` hold `data`, durably, unless it exists: the first writer wins, in any number of processes.
+def create_exclusive(target: Path, *content: Piece) -> bool:
+    """Make `target` hold `content`, durably, unless it exists: the first writer wins, in any number of processes.
 
     Returns:
         True where this call made the file; False where it was there already, which is then durable as well.
@@ -39,7 +45,7 @@ def create_exclusive(target: Path, data: bytes) -> bool:
     if not target.exists():
         for tries_left in reversed(range(_LINK_TRIES)):
             try:
-                with _temporary(target, data) as temporary:
+                with _temporary(target, content) as temporary:
                     made = _publish(temporary, target)
                 break
             except FileNotFoundError:
@@ -50,15 +56,46 @@ def create_exclusive(target: Path, data: bytes) -> bool:
     return made
 
 
-def replace(target: Path, data: bytes) -> None:
-    """Make `target` hold `data`, durably; a reader sees the old file or the new one, never a part.
+def replace(target: Path, *content: Piece) -> None:
+    """Make `target` hold `content`, durably; a reader sees the old file or the new one, never a part.
 
     Raises:
-        OSError: Nothing was written (see DISK_FULL); the old file is still there.
+        OSError: The old file is still there (see DISK_FULL), or, if what failed was to make the new one's name durable,
+            the new one is, whole.
     """
-    with _temporary(target, data) as temporary:
+    with _temporary(target, content) as temporary:
         temporary.rename(target)
     sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of `target`, durably, when the block ends without an error."""
+    with _temporary(target, ()) as temporary:
+        with temporary.open("r+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(target)
+    sync_folder(target.parent)
+
+
+def punch_hole(path: Path, begin: int, end: int) -> bool:
+    """Give the disk space of bytes `begin` to `end` of `path` back, which read as zeros from then on.
+
+    Returns:
+        False where this system or file system cannot: nothing is changed then.
+    """
+    try:
+        fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+        fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except (OSError, AttributeError):
+        return False
+    try:
+        return bool(fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, begin, end - begin) == 0)
+    finally:
+        os.close(descriptor)
 
 
 def clean_leftovers(folder: Path) -> int:
@@ -93,16 +130,20 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _temporary(target: Path, data: bytes) -> Iterator[Path]:
-    """A file beside `target` that durably holds `data`, gone at the end unless it was renamed."""
+def _temporary(target: Path, content: Iterable[Piece]) -> Iterator[Path]:
+    """A file beside `target` that durably holds `content`, gone at the end unless it was renamed."""
     path = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_TEMPORARY}")
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         with contextlib.suppress(OSError):  # without locks, leftovers are kept rather than cleaned
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        for piece in content:
+            if isinstance(piece, int):
+                os.lseek(descriptor, piece, os.SEEK_CUR)
+                continue
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
         yield path
     finally:

@@ -6,15 +6,21 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from results.figures import count
 from results.schema import SCHEMA_VERSION, arrow_schema
+from results.seal import TornFileError, check_rows, read_seal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 ATTEMPTS_FOLDER: Final = "attempts"
 
+_PART_NAME = re.compile(r"part-(?P<number>[0-9]{6,})-[0-9a-f]{8}\.parquet")
 _SHARD_NAME = re.compile(r"(?P<job_id>.+)-(?P<attempt>[1-9][0-9]*)\.parquet")
+
+_KEY: Final = ("job_id", "attempt")
+_ORDER: Final = ("started_at", *_KEY)
 
 
 class StoreError(Exception):
@@ -29,16 +35,15 @@ class StoreError(Exception):
         return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
 
 
-class TornFileError(Exception):
-    """A file that is no whole Parquet table of the attempt that its name says."""
-
-
 @dataclass(frozen=True, slots=True)
 class Torn:
-    """A shard that could not be read, and why."""
+    """A file of attempts that could not be read, and why."""
 
     path: Path
     reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}; its attempts are left out, and their jobs run again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,8 @@ class Reading:
     """What a folder of attempts holds.
 
     Attributes:
-        table: A `pyarrow.Table` of the current schema, in the order in which the attempts began.
+        table: A `pyarrow.Table` of the current schema, or of the columns asked for, in the order in which the attempts
+            began.
         torn: Files left out because they are damaged.
     """
 
@@ -54,68 +60,97 @@ class Reading:
     torn: tuple[Torn, ...]
 
 
-def shard_name(job_id: str, attempt: int) -> str:
-    """File name of one attempt."""
-    return f"{job_id}-{attempt}.parquet"
+def part_name(number: int, token: str) -> str:
+    """File name of the `number`th part; `token`, eight hex digits, keeps two writers' apart."""
+    return f"part-{number:06d}-{token}.parquet"
+
+
+def part_number(path: Path) -> int | None:
+    """Which part a file is by its name, or None where it is none."""
+    match = _PART_NAME.fullmatch(path.name)
+    return int(match["number"]) if match else None
 
 
 def shard_key(path: Path) -> tuple[str, int] | None:
-    """(job_id, attempt) by a shard's name, or None for a file that is not one of ours."""
-    match = _SHARD_NAME.fullmatch(path.name)
-    return (match["job_id"], int(match["attempt"])) if match and not path.name.startswith(".") else None
+    """(job_id, attempt) of a file that holds one attempt, as quantsweep wrote them before parts; else None."""
+    match = None if part_number(path) is not None or path.name.startswith(".") else _SHARD_NAME.fullmatch(path.name)
+    return (match["job_id"], int(match["attempt"])) if match else None
 
 
-def shards(folder: Path) -> list[Path]:
-    """The shards in `folder`, by name; other files are left alone."""
-    return sorted(path for path in folder.glob("*.parquet") if shard_key(path) is not None)
+def attempt_files(folder: Path) -> list[Path]:
+    """The files of attempts in `folder`, by name; other files are left alone."""
+    found = folder.glob("*.parquet")
+    return sorted(path for path in found if part_number(path) is not None or shard_key(path) is not None)
 
 
-def read_shard(path: Path) -> Any:
-    """One attempt as a `pyarrow.Table` of one row, in the current schema.
+def read_file(path: Path, columns: Sequence[str] | None = None, *, whole: bool = True) -> Any:
+    """The attempts in one file as a `pyarrow.Table` of the current schema.
 
     Columns that are not known here are dropped, those that the file lacks are null: files from older and newer
     versions read alike.
 
+    Args:
+        path: A part, or a file of one attempt.
+        columns: Read these only, with job_id and attempt; None for all.
+        whole: Check every byte of the rows, not only those that are read.
+
     Raises:
-        TornFileError: Cut off, overwritten, or not the attempt that its name says.
+        TornFileError: Cut off, overwritten, or not what its name says.
         StoreError: Sound, but written by a newer version whose columns mean something else here.
         OSError: Not there, or not readable.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    key = shard_key(path)
+    if key is None:
+        with path.open("rb", buffering=0) as file:
+            seal = read_seal(file.fileno())
+            if seal is None:
+                raise TornFileError("it has no seal")
+            if whole:
+                check_rows(file.fileno(), seal)
+    names = None if columns is None else [*dict.fromkeys([*columns, *_KEY, "schema_version"])]
     try:
-        # Checksums: without them a flipped bit in a reply or a score would be read as it stands.
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read(use_threads=False)  # one row: handing columns to threads takes longer than reading them
-            names = table.column_names
+        # Checksums: without them a flipped bit in a reply or a score would be read as it stands. No threads: handing
+        # columns to them takes longer than reading the few rows of a file.
+        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+            table = parquet.read(columns=names, use_threads=False)
+            have = table.column_names if columns is None else parquet.schema_arrow.names
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the system's word on the file, not Parquet's on its content
         raise TornFileError(_first_line(error)) from error
-    version = table["schema_version"][0].as_py() if "schema_version" in names and table.num_rows else None
+    versions = table["schema_version"].to_pylist() if "schema_version" in have else [None]
+    latest = max((version for version in versions if isinstance(version, int)), default=0)
+    if latest > SCHEMA_VERSION and columns is not None:
+        return read_file(path, whole=whole).select(
+            [*dict.fromkeys([*columns, *_KEY])]
+        )  # any of them may mean otherwise
     try:
-        row = conform(table)
+        rows = conform(table, names)
     except (pa.ArrowException, ValueError) as error:
-        if isinstance(version, int) and version > SCHEMA_VERSION:
+        if latest > SCHEMA_VERSION:
             raise StoreError(
-                f"{path} was written by a newer quantsweep (schema version {version}, here {SCHEMA_VERSION})",
+                f"{path} was written by a newer quantsweep (schema version {latest}, here {SCHEMA_VERSION})",
                 "Read it with that version, or a later one.",
             ) from error
         raise TornFileError(_first_line(error)) from error
-    # The footer, where the names are, has no checksum.
-    if version is None or (version == SCHEMA_VERSION and names != row.column_names):
+    # The footer, where the names are, has no checksum but the seal's.
+    if None in versions or (key is not None and latest == SCHEMA_VERSION and have != arrow_schema().names):
         raise TornFileError("its columns are not those of its schema version")
-    if row.num_rows != 1 or (row["job_id"][0].as_py(), row["attempt"][0].as_py()) != shard_key(path):
+    if key is not None and (rows.num_rows != 1 or (rows["job_id"][0].as_py(), rows["attempt"][0].as_py()) != key):
         raise TornFileError("it does not hold the one attempt that its name says")
-    return row
+    return rows if columns is None else rows.select([*dict.fromkeys([*columns, *_KEY])])
 
 
-def conform(table: Any) -> Any:
-    """`table` with the columns of the current schema, in order, and no others."""
+def conform(table: Any, names: Sequence[str] | None = None) -> Any:
+    """`table` with the columns of the current schema, in order, and no others; of these only `names`, where given."""
     import pyarrow as pa
 
     schema = arrow_schema()
+    if names is not None:
+        schema = pa.schema([schema.field(name) for name in names])
     if table.schema.equals(schema):
         return table
     have = set(table.column_names)
@@ -126,43 +161,85 @@ def conform(table: Any) -> Any:
     return pa.table(columns, schema=schema)
 
 
-def read_attempts(folder: Path) -> Reading:
+def read_files(
+    folder: Path, columns: Sequence[str] | None = None, *, whole: bool = True
+) -> Iterator[tuple[Path, Any | TornFileError]]:
+    """Every file of attempts in `folder`, by name, with its table or what is wrong with it.
+
+    Raises:
+        StoreError: Not readable at all, or written by a newer version.
+    """
+    for path in attempt_files(folder):
+        try:
+            yield path, read_file(path, columns, whole=whole)
+        except TornFileError as error:
+            yield path, error
+        except FileNotFoundError:
+            continue  # set aside by the run's own process since we listed the folder
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_attempts(folder: Path, columns: Sequence[str] | None = None) -> Reading:
     """Every attempt in `folder`, each once, oldest first; a folder that is not there holds none.
+
+    Args:
+        folder: `attempts` of a run.
+        columns: The columns wanted, None for all. Texts are most of a run's bytes.
 
     Raises:
         StoreError: Not readable at all, or written by a newer version.
     """
     tables, torn = [], []
-    for path in shards(folder):
-        try:
-            tables.append(read_shard(path))
-        except TornFileError as error:
-            torn.append(Torn(path, str(error)))
-        except FileNotFoundError:
-            continue  # set aside by the run's own process since we listed the folder
-        except OSError as error:
-            raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
-    return Reading(concatenate(tables), tuple(torn))
+    needed = None if columns is None else [*dict.fromkeys([*columns, *_ORDER])]
+    for path, found in read_files(folder, needed, whole=columns is None):
+        if isinstance(found, TornFileError):
+            torn.append(Torn(path, str(found)))
+        else:
+            tables.append(found)
+    table = _each_once(_concatenate(tables, needed))
+    return Reading(table if columns is None else table.select(list(columns)), tuple(torn))
 
 
-def concatenate(tables: Iterable[Any]) -> Any:
-    """One table of many, in the order in which the attempts began."""
-    import pyarrow as pa
-
-    schema = arrow_schema()
-    whole = pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
-    return whole.sort_by([("started_at", "ascending"), ("job_id", "ascending"), ("attempt", "ascending")])
-
-
-def read_run(run_folder: Path) -> Reading:
-    """The attempts of the run in `run_folder`; none, where it has only begun.
+def read_run(run_folder: Path, columns: Sequence[str] | None = None) -> Reading:
+    """The attempts of the run in `run_folder`, or these columns of them; none, where it has only begun.
 
     Raises:
         StoreError: No such run, or written by a newer version.
     """
     if not run_folder.is_dir():
         raise StoreError(f"there is no run at {run_folder}", "Give the folder that `quantsweep run --out` wrote.")
-    return read_attempts(run_folder / ATTEMPTS_FOLDER)
+    return read_attempts(run_folder / ATTEMPTS_FOLDER, columns)
+
+
+def lost(path: Path, reason: str, attempts: int | None) -> Torn:
+    """`path` as torn, with how many attempts were in it, where that is known."""
+    return Torn(path, reason if attempts is None else f"{reason} ({count(attempts, 'attempt')})")
+
+
+def _concatenate(tables: Iterable[Any], names: Sequence[str] | None) -> Any:
+    """One table of many, in the order in which the attempts began."""
+    import pyarrow as pa
+
+    empty = conform(arrow_schema().empty_table(), names)
+    whole = pa.concat_tables([empty, *tables]).combine_chunks()
+    # A stable sort: of two rows of one attempt, the one in the first file stays first.
+    return whole.sort_by([(name, "ascending") for name in _ORDER])
+
+
+def _each_once(table: Any) -> Any:
+    """`table` without the second of two rows of an attempt, which only two writers at once can make."""
+    import pyarrow as pa
+
+    keys = table.select(list(_KEY))
+    if keys.group_by(list(_KEY)).aggregate([]).num_rows == table.num_rows:
+        return table
+    seen: set[tuple[str, int]] = set()
+    keep = []
+    for key in zip(keys["job_id"].to_pylist(), keys["attempt"].to_pylist(), strict=True):
+        keep.append(key not in seen)
+        seen.add(key)
+    return table.filter(pa.array(keep))
 
 
 def _first_line(error: BaseException) -> str:

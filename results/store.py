@@ -1,95 +1,100 @@
-"""Where a run's attempts are kept: one Parquet file each, committed once, never torn, never twice.
+"""Where a run's attempts are kept: in parts of a few dozen, committed once, never torn, never twice.
 
-    runs/<sweep>/attempts/<job_id>-<attempt>.parquet   one attempt; this folder is the truth, and any reader may glob it
-    runs/<sweep>/attempts.parquet                      all of them in one file, made by `compact`; a copy, not the truth
-    runs/<sweep>/quarantine/                           damaged files, set aside so that they break no reader
+    runs/<sweep>/attempts/part-<number>-<token>.parquet   the attempts; this folder is the truth, any reader may glob it
+    runs/<sweep>/attempts/<job_id>-<attempt>.parquet      one attempt, as earlier versions wrote it: read as ever
+    runs/<sweep>/attempts.lock                            held by the process that writes
+    runs/<sweep>/attempts.parquet                         all of them in one file, made by `compact`; a copy
+    runs/<sweep>/quarantine/                              damaged files, set aside so that they break no reader
 
-`attempts.parquet` stands beside the folder, not in it, and the shards stay: so at every instant, and wherever a kill
-falls, the glob gives each attempt once. It is removed before the next commit, so where it exists it is complete.
+A commit writes the newest part anew, with one row more, and renames it over the old one (`results.parts`): one rename
+is all that can fall on either side of a kill, a row is never in two files, and the glob gives each attempt once at
+every instant. A part that is full is closed, in the commit that fills it. So a commit costs the same however many came
+before, and 100,000 attempts are some 2,000 files. The ways not taken: a file for each attempt, joined later, would be
+in two places, or in none, between the two steps; a log beside the folder would keep the newest rows from other readers.
 
-One process writes (the driver, under the run folder's lock); more than one cannot tear or double an attempt, but only
-one process can see to it that a job has a single final.
+A job has one final at most, at every instant and for every reader: an attempt that takes the mark from an earlier one
+comes into the part that holds that one, and one rename changes both.
+
+One process writes (`results.hold`). Where the file system knows no locks two might: their parts have different names,
+so neither clobbers the other, and the first of two rows of one attempt, by the names of their files, is the one.
 """
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Final, Self
+import contextlib
+import os
+from collections import defaultdict
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from results import durable
+from results.columnar import as_table, joined, own_schema, parquet_options, without, without_mark
 from results.figures import count
+from results.hold import Hold
+from results.index import Attempt, Index, Key, attempts_of, to_attempt
+from results.parts import MOST_ROWS
 from results.reading import (
     ATTEMPTS_FOLDER,
     Reading,
     StoreError,
     Torn,
-    TornFileError,
     read_attempts,
+    read_files,
     read_run,
-    read_shard,
-    shard_key,
-    shard_name,
-    shards,
 )
-from results.schema import arrow_schema, complete_row
+from results.schema import complete_row
+from results.seal import TornFileError
+from results.shelf import Shelf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["Attempt", "Reading", "RunStore", "StoreError", "Torn", "read_attempts", "read_run"]
 
 COMPACT_FILE: Final = "attempts.parquet"
-QUARANTINE_FOLDER: Final = "quarantine"
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What the store remembers of a committed attempt: enough to go on with a sweep, without its texts and figures."""
+class _Write(NamedTuple):
+    """What one rename is to change: attempts that lose the mark, and rows that come; `home` None is the newest part."""
 
-    job_id: str
-    attempt: int
-    final: bool
-    outcome: str
-    outcome_class: str
-    hardware_class: str | None
-    node: str | None
-    device: str | None
-
-
-_INDEXED: Final = [field.name for field in fields(Attempt)]
+    home: Path | None
+    unmarked: list[Attempt]
+    added: list[dict[str, Any]]
 
 
 class RunStore:
-    """The attempts of one run, for the process that writes them.
+    """The attempts of one run, for the process that writes them; a context manager.
 
-    Opening it removes what killed writers left, reads every attempt with its checksums, and sets damaged files aside
-    (`quarantined` names them; their jobs count as not run).
+    Opening it removes what killed writers left, reads what it needs of every attempt, and sets damaged files aside
+    (`quarantined` names them; their jobs count as not run). Runs of up to 256 MiB are checked from end to end.
 
     Raises:
-        StoreError: The folder cannot be made or read, or holds attempts of a newer version.
+        StoreError: The folder cannot be made or read, is being written to by another process, or holds attempts of a
+            newer version.
     """
 
     def __init__(self, run_folder: Path) -> None:
         self.run_folder = run_folder
         self.attempts_folder = run_folder / ATTEMPTS_FOLDER
         self.compact_file = run_folder / COMPACT_FILE
-        self._index: dict[tuple[str, int], Attempt] = {}
-        self._quarantined: list[Torn] = []
+        self._index = Index()
+        self._shelf = Shelf(run_folder, self.attempts_folder)
+        self._doubtful: set[Path] = set()
         try:
             self.attempts_folder.mkdir(parents=True, exist_ok=True)
+            self._hold = Hold(run_folder, self.attempts_folder)
             for folder in (self.attempts_folder, run_folder):
                 durable.clean_leftovers(folder)
-            for path in shards(self.attempts_folder):
-                self._admit(path)
+            self._admit_all()
+            self._shelf.tidy()
         except OSError as error:
             raise self._failure(f"cannot use the run folder {run_folder}", error) from error
 
     @property
     def quarantined(self) -> tuple[Torn, ...]:
         """Damaged files that this process set aside, by their new paths."""
-        return tuple(self._quarantined)
+        return tuple(self._shelf.quarantined)
 
     def commit(self, row: Mapping[str, Any]) -> bool:
         """Keep one attempt, durably: once this returns, a power cut does not lose it.
@@ -102,57 +107,79 @@ class RunStore:
 
         Raises:
             SchemaError: The row does not fit the table; nothing was written.
-            StoreError: No room, or no right, to write; nothing was written, and nothing committed before is lost.
+            StoreError: No room, or no right, to write, or the folder is gone: its message says what that means for
+                what was committed before.
         """
-        full = complete_row(row)
-        key = (full["job_id"], full["attempt"])
-        if key in self._index:
-            return False
-        target = self.attempts_folder / shard_name(*key)
-        try:
-            if self.compact_file.exists():
-                self.compact_file.unlink()
-                durable.sync_folder(self.run_folder)
-            full["final"] = full["final"] and self._take_mark(*key)
-            if durable.create_exclusive(target, _encode([full])):
-                self._index[key] = Attempt(**{name: full[name] for name in _INDEXED})
-                return True
-        except OSError as error:
-            raise self._failure(f"cannot write attempt {key[1]} of job {key[0]} to {target}", error) from error
-        self._admit(target)
-        return False
+        return self.commit_many([row])[0]
 
     def commit_many(self, rows: Sequence[Mapping[str, Any]]) -> list[bool]:
-        """As `commit` for each of `rows`, in their order; an error leaves those before it committed."""
-        return [self.commit(row) for row in rows]
+        """As `commit` for each of `rows`, up to 48 of them for little more than the price of one.
+
+        They come into one part with one rename: all of them are there, or none. Apart from these are rows that take
+        the mark from an earlier attempt, which come into the part of that one.
+
+        Raises:
+            SchemaError: A row does not fit the table; nothing was written.
+            StoreError: As `commit`; rows may have been committed that are not in the first part.
+        """
+        full = [complete_row(row) for row in rows]
+        what = ", ".join(f"attempt {row['attempt']} of job {row['job_id']}" for row in full[:3])
+        try:
+            self._hold.check(len(self._index))
+            self._remove_copy()
+            self._settle()
+            new: dict[Key, dict[str, Any]] = {}
+            is_new = []
+            for row in full:
+                key = (row["job_id"], row["attempt"])
+                is_new.append(key not in self._index and key not in new)
+                new.setdefault(key, row)
+            for write in self._marked(row for key, row in new.items() if key not in self._index):
+                self._write(write)
+        except OSError as error:
+            raise self._failure(f"cannot write {what} to {self.attempts_folder}", error) from error
+        return is_new
 
     def attempts(self) -> Iterator[Attempt]:
         """What is remembered of every committed attempt; nothing is read from disk."""
-        return iter(tuple(self._index.values()))
+        return iter(self._index)
 
-    def close(self) -> None:
-        """Let go of the run folder; nothing can be committed afterwards."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def committed(self) -> frozenset[tuple[str, int]]:
+    def committed(self) -> frozenset[Key]:
         """(job_id, attempt) of every attempt that is kept."""
-        return frozenset(self._index)
+        return self._index.keys()
 
     def finals(self) -> dict[str, str]:
         """The jobs that have ended: job_id to the outcome class of their final attempt.
 
         Those of class `infrastructure` have no score: run them again if whatever failed has been mended.
         """
-        return {job_id: known.outcome_class for (job_id, _), known in self._index.items() if known.final}
+        return {job_id: attempt.outcome_class for job_id, attempt in self._index.finals().items()}
 
-    def table(self) -> Any:
-        """Every attempt as a `pyarrow.Table` of the current schema, oldest first."""
-        return read_attempts(self.attempts_folder).table
+    def check(self) -> tuple[Torn, ...]:
+        """Look whether every file is still there as it was written, and forget the attempts of those that are not.
+
+        Costs a look at each file, no more where nothing was changed. Ask before saying that something is kept.
+
+        Returns:
+            What was lost since the store was opened, or the last look.
+
+        Raises:
+            StoreError: The whole folder is gone: its message says what that means.
+        """
+        self._hold.check(len(self._index))
+        lost = []
+        try:
+            for path, reason in self._shelf.damaged():
+                number = self._index.forget(path)
+                self._shelf.set_aside(path, f"{reason} ({count(number, 'attempt')})")
+                lost.append(self._shelf.quarantined[-1])
+        except OSError as error:
+            raise self._failure(f"cannot read {self.attempts_folder}", error) from error
+        return tuple(lost)
+
+    def table(self, columns: Sequence[str] | None = None) -> Any:
+        """Every attempt, or these columns of them, as a `pyarrow.Table` of the current schema, oldest first."""
+        return read_attempts(self.attempts_folder, columns).table
 
     def rows(self) -> list[dict[str, Any]]:
         """Every attempt as a dict, oldest first; times are UTC datetimes."""
@@ -160,68 +187,148 @@ class RunStore:
         return rows
 
     def compact(self) -> Path:
-        """Write all attempts to one file beside the folder, for sending elsewhere; its path.
+        """Write all attempts to one file beside the folder, for sending elsewhere, in the order of their commits.
 
-        The shards stay. Killed at any moment, it leaves the file as it was, or whole.
+        The parts stay. Killed at any moment, it leaves the file as it was, or whole. It takes the memory of one part.
+
+        Returns:
+            Its path.
 
         Raises:
             StoreError: No room, or no right, to write.
         """
+        import pyarrow.parquet as pq
+
         try:
-            durable.replace(self.compact_file, _encode_table(self.table(), compression="zstd"))
+            with (
+                durable.replacing(self.compact_file) as file,
+                pq.ParquetWriter(file, own_schema(), **parquet_options(closed=True)) as writer,
+            ):
+                for _, table in read_files(self.attempts_folder):
+                    if not isinstance(table, TornFileError):
+                        writer.write_table(table)
         except OSError as error:
             raise self._failure(f"cannot write {self.compact_file}", error) from error
         return self.compact_file
 
-    def _take_mark(self, job_id: str, attempt: int) -> bool:
-        """Whether this attempt may be its job's final; takes the mark from an earlier infrastructure failure.
+    def close(self) -> None:
+        """Let go of the run folder; nothing can be committed afterwards."""
+        self._hold.release()
 
-        The mark goes from the old file before the new one is written: killed between the two, the job has no final
-        and runs again, and no reader ever counts it twice.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- committing -------------------------------------------------------------------------------------------------
+
+    def _marked(self, rows: Iterable[dict[str, Any]]) -> list[_Write]:
+        """Which attempt of each job of `rows` is final from now on, and so what is to be written where.
+
+        An attempt that takes the mark goes where the one is that has it.
         """
-        holders = [number for (job, number), known in self._index.items() if job == job_id and known.final]
-        if not holders:
-            return True
-        holder = holders[0]
-        if self._index[job_id, holder].outcome_class != "infrastructure" or holder > attempt:
-            return False
-        path = self.attempts_folder / shard_name(job_id, holder)
-        try:
-            row = read_shard(path).to_pylist()[0]
-        except (TornFileError, FileNotFoundError):
-            del self._index[job_id, holder]
-            self._admit(path)
-            return True
-        durable.replace(path, _encode([{**row, "final": False}]))
-        self._index[job_id, holder] = replace(self._index[job_id, holder], final=False)
-        return True
+        writes: dict[Path | None, _Write] = {}
+        taken: dict[str, tuple[dict[str, Any], Path | None]] = {}
+        newest = self._shelf.current().path
+        for row in rows:
+            home, unmarked = None, []
+            if row["final"] and row["job_id"] in taken:
+                held, home = taken[row["job_id"]]
+                row["final"] = _gives_way(held["outcome_class"], held["attempt"], row["attempt"])
+                held["final"] = not row["final"]
+            elif row["final"] and (holder := self._index.final_of(row["job_id"])) is not None:
+                row["final"] = _gives_way(holder.outcome_class, holder.attempt, row["attempt"])
+                if row["final"] and (home := self._home_of(holder)) is not None:
+                    unmarked = [holder]
+                    home = None if home == newest else home
+            if row["final"]:
+                taken[row["job_id"]] = row, home
+            write = writes.setdefault(home, _Write(home, [], []))
+            write.unmarked.extend(unmarked)
+            write.added.append(row)
+        return list(writes.values())
 
-    def _admit(self, path: Path) -> None:
-        """Put the shard at `path` into the index, or set it aside."""
-        key = shard_key(path)
-        if key is None:
-            return
+    def _home_of(self, holder: Attempt) -> Path | None:
+        """The part that `holder` is in, if it can take one more; else the mark is taken from it here and now.
+
+        Killed before the new attempt is there, the job has no final then and runs again; no reader counts it twice.
+        """
+        path = self._index.path_of(holder)
+        part = self._shelf.part(path)
+        if part is not None and part.takes_rows:
+            return path
         try:
-            table = read_shard(path)
+            self._shelf.change(path, partial(without_mark, keys={holder.key}))
+            self._index.unmark(holder)
         except FileNotFoundError:
-            return
+            self._index.forget(path)
         except TornFileError as error:
-            self._set_aside(path, str(error))
-            return
-        (found,) = table.select(_INDEXED).to_pylist()
-        self._index[key] = Attempt(**found)
+            self._shelf.set_aside(path, f"{error} ({count(self._index.forget(path), 'attempt')})")
+        return None
 
-    def _set_aside(self, path: Path, reason: str) -> None:
-        folder = self.run_folder / QUARANTINE_FOLDER
-        folder.mkdir(exist_ok=True)
-        target = folder / f"{path.name}.torn"
-        number = 1
-        while target.exists():
-            number += 1
-            target = folder / f"{path.name}.torn{number}"
-        path.rename(target)
-        durable.sync_folder(self.attempts_folder)
-        self._quarantined.append(Torn(target, reason))
+    def _write(self, write: _Write) -> None:
+        for first in range(0, len(write.added), MOST_ROWS):
+            added = write.added[first : first + MOST_ROWS]
+            unmarked = [] if first else write.unmarked
+            part = (self._shelf.part(write.home) if write.home else None) or self._shelf.current()
+            table = as_table(added)
+            full = part.closed or part.would_be_full(table)
+            self._doubtful.add(part.path)
+            if unmarked or full:
+                before = without_mark(part.table(), {attempt.key for attempt in unmarked})
+                self._shelf.write(part, joined(before, table), closed=full)
+            else:
+                self._shelf.write(part, table, add=True)
+            self._doubtful.clear()
+            for attempt in unmarked:
+                self._index.unmark(attempt)
+            for row in added:
+                self._index.put(to_attempt(row), part.path)
+
+    def _settle(self) -> None:
+        """See what a commit that failed has left: its rows may be there, although it raised."""
+        for path in tuple(self._doubtful):
+            self._index.forget(path)
+            part = self._shelf.part(path)
+            if part is not None:
+                for attempt in attempts_of(part.table()):
+                    self._index.put(attempt, path)
+            elif path.exists():
+                self._shelf.set_aside(path, "it cannot be read")
+            self._doubtful.discard(path)
+
+    def _remove_copy(self) -> None:
+        """What `compact` made is not complete any more."""
+        with contextlib.suppress(FileNotFoundError):
+            self.compact_file.unlink()
+            durable.sync_folder(self.run_folder)
+
+    # --- opening ----------------------------------------------------------------------------------------------------
+
+    def _admit_all(self) -> None:
+        """Put every attempt into the index, and what two writers at once, or a copied file, have doubled in order."""
+        doubled: dict[Path, set[Key]] = defaultdict(set)
+        demoted: dict[Path, set[Key]] = defaultdict(set)
+        for path, table in self._shelf.scan():
+            for attempt in attempts_of(table):
+                if attempt.key in self._index:
+                    if self._index.path_of(attempt) != path:
+                        doubled[path].add(attempt.key)
+                    continue
+                held = self._index.final_of(attempt.job_id) if attempt.final else None
+                self._index.put(attempt, path)
+                if held is not None:
+                    scored_later = held.outcome_class == "infrastructure" != attempt.outcome_class
+                    loser, winner = (held, attempt) if scored_later else (attempt, held)
+                    demoted[self._index.path_of(loser)].add(loser.key)
+                    self._index.unmark(loser)
+                    self._index.put(winner, self._index.path_of(winner))
+        for path, keys in doubled.items():
+            self._shelf.keep_copy(path, f"{count(len(keys), 'attempt')} in it came first in another file")
+            self._shelf.change(path, partial(without, keys=keys))
+        for path, keys in demoted.items():
+            self._shelf.change(path, partial(without_mark, keys=keys))
 
     def _failure(self, what: str, error: OSError) -> StoreError:
         reason = error.strerror or str(error)
@@ -234,35 +341,16 @@ class RunStore:
         )
 
 
-def _encode(rows: list[dict[str, Any]]) -> bytes:
-    import pyarrow as pa
-
-    return _encode_table(pa.Table.from_pylist(rows, schema=arrow_schema()))
-
-
-def _encode_table(table: Any, *, compression: str = "snappy") -> bytes:
-    """`table` as a Parquet file, in memory: so that a full disk is met by one plain write."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    # Most of a one-row file is description: dictionaries, statistics and Arrow's own schema would treble its size, and
-    # zstd, set up anew for each column, would double the time to read it.
-    pq.write_table(
-        table,
-        sink,
-        compression=compression,
-        use_dictionary=False,
-        write_statistics=False,
-        store_schema=False,
-        write_page_checksum=True,
-    )
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+def _gives_way(outcome_class: str, attempt: int, later: int) -> bool:
+    """Whether a final attempt gives its mark up to attempt `later`."""
+    return outcome_class == "infrastructure" and later > attempt
 
 
 def _free(folder: Path) -> str:
+    """What is left on the disk of `folder`: bytes, and files where these are what is short."""
     try:
-        return f"{shutil.disk_usage(folder).free:,} bytes"
+        found = os.statvfs(folder)
     except OSError:
         return "an unknown number of bytes"
+    files = "" if found.f_favail or not found.f_files else " and no more files"
+    return f"{found.f_bavail * found.f_frsize:,} bytes{files}"

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STEPS = ("open", "write", "fsync", "link", "unlink", "rename", "close")
+STEPS = ("open", "write", "lseek", "fsync", "link", "unlink", "rename", "close")
+ROWS_OF_A_PART = 6
+"""So few, that parts are closed all the time."""
 
 
 def die_at_step(number: int, before: bool) -> None:
@@ -51,70 +53,141 @@ def one_file(how: str, target: str, number: str, when: str) -> None:
     print("survived", flush=True)
 
 
-def sweep(folder: str, jobs: str, row_text: str, opened: Callable[[], object] = lambda: None) -> None:
-    """Commits what is missing of a sweep whose every third job fails once, then compacts; as often as it is started."""
+def sweep(folder: str, jobs: str, row_text: str, step: Callable[[], object] = lambda: None) -> None:
+    """Commits what is missing of a sweep; as often as it is started.
+
+    Every third job fails finally at first, and is run again when all the others are done. Some attempts come together.
+    `step` is called when the store is open, and after every commit.
+    """
     import json
 
+    from results import parts
     from results.store import RunStore
 
-    store = RunStore(Path(folder))
+    parts.MOST_ROWS = ROWS_OF_A_PART
     row = json.loads(row_text)
     failure = {"score": None, "outcome": "server_crash", "outcome_class": "infrastructure"}
-    opened()
-    for number in range(int(jobs)):
-        job_id = f"j{number}"
-        if number % 3 == 0 and (job_id, 1) not in store.committed():
-            store.commit({**row, **failure, "job_id": job_id, "attempt": 1})
-            print(job_id, 1, flush=True)
-        if store.finals().get(job_id) != "model":
-            store.commit({**row, "job_id": job_id, "attempt": 2})
-            print(job_id, 2, flush=True)
-        if number % 10 == 9:
-            store.compact()
+    with RunStore(Path(folder)) as store:
+        step()
+
+        def commit(*attempts: tuple[int, int]) -> None:
+            missing = [(f"j{number}", attempt) for number, attempt in attempts]
+            missing = [key for key in missing if key not in store.committed()]
+            store.commit_many(
+                [
+                    {**row, **(failure if attempt == 1 else {}), "job_id": job_id, "attempt": attempt}
+                    for job_id, attempt in missing
+                ]
+            )
+            if missing:
+                print(*(f"{job_id} {attempt}" for job_id, attempt in missing), sep="\n", flush=True)
+                step()
+
+        for number in range(0, int(jobs), 3):
+            commit((number, 1))
+            commit((number + 1, 2), (number + 2, 2))
+            if number % 10 == 9:
+                store.compact()
+        for number in range(0, int(jobs), 3):
+            commit((number, 2))
     print("done", flush=True)
 
 
-def race(folder: str, jobs: str, row_text: str, name: str) -> None:
-    """Waits for a line, then commits the same attempts as its rivals, and says which of them it won."""
+def relay(folder: str, jobs: str, row_text: str, name: str) -> None:
+    """Waits until nobody else writes, commits some of the attempts that are missing, says which, and dies."""
     import json
 
-    from results.store import RunStore
+    from results.store import RunStore, StoreError
 
-    store = RunStore(Path(folder))
     row = json.loads(row_text)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    for number in range(int(jobs)):
-        if store.commit({**row, "job_id": f"j{number}", "reply": name}):
-            print(f"j{number}", flush=True)
+    while True:
+        try:
+            store = RunStore(Path(folder))
+        except StoreError as error:
+            if "being written by process" not in str(error):
+                raise
+            time.sleep(0.01)
+            continue
+        missing = [number for number in range(int(jobs)) if (f"j{number}", 1) not in store.committed()]
+        for number in missing[: int(jobs) // 3 + 1]:
+            if store.commit({**row, "job_id": f"j{number}", "reply": name}):
+                print(f"j{number}", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
-def nursery(folder: str, jobs: str, row_text: str) -> None:
-    """For each line it reads, runs `sweep` in a child, and kills that so many seconds after it has opened its store.
-
-    A child of a process that has imported everything begins within milliseconds: that allows many kills. And a parent
-    may kill its child at any moment without hitting a stranger: the pid is not free before it has waited.
-    """
+def prepare() -> None:
+    """Import what children need."""
     import pyarrow.parquet  # noqa: F401 - for the children
 
     import results.store  # noqa: F401 - idem
 
-    for delay in sys.stdin:
+
+def commits(folder: str, row_text: str) -> None:
+    """For each line it reads, `kind step when`, prepares a run and has a child die at that step of a commit of a kind.
+
+    Kinds are a first row, a row more, the row that closes a part, and one that takes the mark from a row in a closed
+    part. Says how the child ended.
+    """
+    import json
+
+    prepare()
+    row = json.loads(row_text)
+    failure = {"score": None, "outcome": "server_crash", "outcome_class": "infrastructure"}
+    before = {"first": 0, "add": 3, "close": ROWS_OF_A_PART - 1, "mark": ROWS_OF_A_PART + 2}
+
+    def child(number: str, kind: str, step: str, when: str) -> None:
+        from results import parts
+        from results.store import RunStore
+
+        parts.MOST_ROWS = ROWS_OF_A_PART
+        with RunStore(Path(folder) / number) as store:
+            for job in range(before[kind]):
+                store.commit({**row, **failure, "job_id": f"j{job}"})
+            die_at_step(int(step), when == "before")
+            store.commit({**row, "job_id": "j0" if kind == "mark" else "new", "attempt": 2})
+        os._exit(0)
+
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            child(*line.split())
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def nursery(folder: str, jobs: str, row_text: str) -> None:
+    """For each line it reads, `commits seconds`, runs `sweep` in a child, and kills that so long after so many commits.
+
+    A child of a process that has imported everything begins within milliseconds: that allows many kills. And a parent
+    may kill its child at any moment without hitting a stranger: the pid is not free before it has waited.
+    """
+    prepare()
+    for line in sys.stdin:
+        commits_before, seconds = line.split()
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
-            sweep(folder, jobs, row_text, opened=partial(os.write, writing, b"."))
+            os.close(reading)
+            sweep(folder, jobs, row_text, step=partial(os.write, writing, b"."))
             os._exit(0)
         os.close(writing)
-        os.read(reading, 1)
-        os.close(reading)
-        if delay.strip() != "never":
-            time.sleep(float(delay))
+        for _ in range(int(commits_before) + 1):
+            if not os.read(reading, 1):
+                break
+        else:
+            time.sleep(float(seconds))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
+        os.close(reading)
         print("ended", os.waitstatus_to_exitcode(status), flush=True)
 
 
 if __name__ == "__main__":
-    programs: dict[str, Callable[..., None]] = {"one_file": one_file, "sweep": sweep, "race": race, "nursery": nursery}
+    programs: dict[str, Callable[..., None]] = {
+        "one_file": one_file,
+        "sweep": sweep,
+        "relay": relay,
+        "commits": commits,
+        "nursery": nursery,
+    }
     programs[sys.argv[1]](*sys.argv[2:])

@@ -201,10 +201,10 @@ def sound_rows(draw: st.DrawFn) -> dict[str, Any]:
 def test_a_row_comes_back_from_parquet_as_it_went_in(given_row: dict[str, Any]) -> None:
     import pyarrow.parquet as pq
 
-    from results.store import _encode
+    from results.columnar import as_table, encode_alone
 
     full = complete_row(given_row)
-    (back,) = pq.read_table(io.BytesIO(_encode([full]))).to_pylist()
+    (back,) = pq.read_table(io.BytesIO(encode_alone(as_table([full])))).to_pylist()
     assert back == full
     assert {name: back[name] for name in given_row} == given_row
 

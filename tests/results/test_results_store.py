@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -12,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from results import durable
-from results.reading import read_run
-from results.schema import COLUMNS, SchemaError, arrow_schema
+from results import durable, parts, shelf
+from results.columnar import as_table
+from results.reading import attempt_files, read_file, read_run
+from results.schema import COLUMNS, SchemaError, arrow_schema, complete_row
 from results.store import Attempt, RunStore, StoreError
 
 if TYPE_CHECKING:
@@ -43,20 +47,49 @@ def write_shard(folder: Path, name: str, columns: dict[str, Any]) -> Path:
 
 class TestCommit:
     def test_what_was_committed_is_there_for_this_process_and_the_next(self, tmp_path: Path, row: MakeRow) -> None:
-        store = RunStore(tmp_path / "run")
-        assert store.commit(row(reply="hello"))
-        for reader in (store, RunStore(tmp_path / "run")):
-            assert reader.committed() == {("j1-0123abcd", 1)}
-            assert reader.finals() == {"j1-0123abcd": "model"}
-            assert [found["reply"] for found in reader.rows()] == ["hello"]
+        for begun in (False, True):
+            with RunStore(tmp_path / "run") as store:
+                assert store.commit(row(reply="hello")) != begun
+                assert store.committed() == {("j1-0123abcd", 1)}
+                assert store.finals() == {"j1-0123abcd": "model"}
+                assert [found["reply"] for found in store.rows()] == ["hello"]
 
     def test_the_first_commit_of_an_attempt_stands(self, tmp_path: Path, row: MakeRow) -> None:
-        one, other = RunStore(tmp_path), RunStore(tmp_path)
-        assert one.commit(row(reply="first"))
-        assert not one.commit(row(reply="second"))
-        assert not other.commit(row(reply="third"))  # it has not seen the first, and the file system tells it
-        assert other.committed() == one.committed()
-        assert [found["reply"] for found in other.rows()] == ["first"]
+        with RunStore(tmp_path) as store:
+            assert store.commit(row(reply="first"))
+            assert not store.commit(row(reply="second"))
+            assert store.commit_many([row(attempt=2, reply="a"), row(attempt=2, reply="b")]) == [True, False]
+        with RunStore(tmp_path) as store:
+            assert not store.commit(row(reply="third"))
+            assert [found["reply"] for found in store.rows()] == ["first", "a"]
+
+    def test_a_second_store_of_a_run_is_refused_and_told_who_has_it(self, tmp_path: Path, row: MakeRow) -> None:
+        with (
+            RunStore(tmp_path) as store,
+            pytest.raises(StoreError, match=rf"being written by process {os.getpid()} on "),
+        ):
+            RunStore(tmp_path)
+        with pytest.raises(StoreError, match="the store is closed"):
+            store.commit(row())
+        with RunStore(tmp_path) as store:
+            assert store.commit(row())
+
+    def test_a_store_that_is_left_behind_keeps_nobody_out(self, tmp_path: Path, row: MakeRow) -> None:
+        assert RunStore(tmp_path).commit(row())
+        assert not RunStore(tmp_path).commit(row())
+
+    @pytest.mark.parametrize("rows", [47, 48, 49])
+    def test_any_number_of_rows_at_once_or_one_by_one_is_the_same(
+        self, tmp_path: Path, row: MakeRow, rows: int
+    ) -> None:
+        many = [row(job_id=f"j{number}", seed=number) for number in range(rows)]
+        with RunStore(tmp_path / "one") as one, RunStore(tmp_path / "many") as at_once:
+            for single in many:
+                assert one.commit(single)
+            assert at_once.commit_many(many) == [True] * rows
+            assert at_once.commit_many(many) == [False] * rows
+            assert at_once.table().equals(one.table())
+            assert len(names(one.attempts_folder)) == len(names(at_once.attempts_folder)) == -(-rows // 48)
 
     def test_what_a_sweep_goes_on_from_is_remembered(
         self, tmp_path: Path, row: MakeRow, infrastructure_row: MakeRow
@@ -85,7 +118,8 @@ class TestCommit:
     def test_only_whole_attempts_match_the_readers_glob(self, tmp_path: Path, row: MakeRow) -> None:
         store = RunStore(tmp_path)
         store.commit(row())
-        assert names(store.attempts_folder) == ["j1-0123abcd-1.parquet"]
+        (name,) = names(store.attempts_folder)
+        assert re.fullmatch(r"part-000001-[0-9a-f]{8}\.parquet", name)
 
     def test_a_folder_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
@@ -97,13 +131,51 @@ class TestFinal:
     def test_a_retry_takes_the_mark_from_an_infrastructure_failure(
         self, tmp_path: Path, row: MakeRow, infrastructure_row: MakeRow
     ) -> None:
-        store = RunStore(tmp_path)
-        store.commit(infrastructure_row(final=True))
-        assert store.finals() == {"j1-0123abcd": "infrastructure"}
-        store = RunStore(tmp_path)
-        assert store.commit(row(attempt=2))
-        assert finals(store) == {("j1-0123abcd", 1): False, ("j1-0123abcd", 2): True}
-        assert store.finals() == RunStore(tmp_path).finals() == {"j1-0123abcd": "model"}
+        with RunStore(tmp_path) as store:
+            store.commit(infrastructure_row(final=True))
+            assert store.finals() == {"j1-0123abcd": "infrastructure"}
+        with RunStore(tmp_path) as store:
+            assert store.commit(row(attempt=2))
+            assert finals(store) == {("j1-0123abcd", 1): False, ("j1-0123abcd", 2): True}
+            assert store.finals() == {"j1-0123abcd": "model"}
+        assert RunStore(tmp_path).finals() == {"j1-0123abcd": "model"}
+
+    def test_a_retry_long_after_comes_into_the_part_of_what_it_retries(
+        self, tmp_path: Path, row: MakeRow, infrastructure_row: MakeRow
+    ) -> None:
+        """So that one rename changes both, and no reader sees two finals of a job, or none."""
+        with RunStore(tmp_path) as store:
+            store.commit_many([infrastructure_row(job_id=f"j{number}") for number in range(60)])
+            store.commit_many([row(job_id="j7", attempt=2), row(job_id="j55", attempt=2), row(job_id="new")])
+            assert store.finals()["j7"] == store.finals()["j55"] == "model"
+        for path, jobs in zip(attempt_files(tmp_path / "attempts"), ({"j7"}, {"j55"}), strict=True):
+            found = read_file(path, ["final"]).to_pylist()
+            assert {one["job_id"] for one in found if not one["final"]} == jobs
+            assert {(one["job_id"], one["attempt"]) for one in found if one["final"]} >= {(job, 2) for job in jobs}
+        assert RunStore(tmp_path).finals() == store.finals()
+
+    def test_a_part_that_was_changed_too_often_gives_the_mark_up_first(
+        self, tmp_path: Path, row: MakeRow, infrastructure_row: MakeRow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with RunStore(tmp_path) as store:
+            store.commit_many([infrastructure_row(job_id=f"j{number}") for number in range(60)])
+            monkeypatch.setattr(parts, "MOST_PAST_BYTES", 1)
+            store.commit(row(job_id="j7", attempt=2))
+            assert store.finals()["j7"] == "model"
+        first, *_, last = (read_file(path, ["final"]).to_pylist() for path in attempt_files(tmp_path / "attempts"))
+        assert [one["job_id"] for one in first if not one["final"]] == ["j7"]
+        assert [(one["job_id"], one["attempt"]) for one in last if one["final"]] == [("j7", 2)]
+        assert RunStore(tmp_path).finals() == store.finals()
+
+    def test_of_several_attempts_at_once_the_right_one_is_final(
+        self, tmp_path: Path, row: MakeRow, infrastructure_row: MakeRow
+    ) -> None:
+        with RunStore(tmp_path) as store:
+            store.commit(infrastructure_row(attempt=1))
+            store.commit_many([infrastructure_row(attempt=2), row(attempt=4), row(attempt=3), row(attempt=5)])
+            assert finals(store) == {("j1-0123abcd", number): number == 4 for number in (1, 2, 3, 4, 5)}
+            assert store.finals() == {"j1-0123abcd": "model"}
+        assert RunStore(tmp_path).finals() == {"j1-0123abcd": "model"}
 
     def test_a_second_failure_takes_it_as_well(self, tmp_path: Path, infrastructure_row: MakeRow) -> None:
         store = RunStore(tmp_path)
@@ -129,12 +201,15 @@ class TestFinal:
     def test_the_mark_of_a_file_damaged_meanwhile_is_free(
         self, tmp_path: Path, row: MakeRow, infrastructure_row: MakeRow
     ) -> None:
-        store = RunStore(tmp_path)
-        store.commit(infrastructure_row())
-        (store.attempts_folder / "j1-0123abcd-1.parquet").write_bytes(b"PAR1")
-        assert store.commit(row(attempt=2))
-        assert finals(store) == {("j1-0123abcd", 2): True}
-        assert len(store.quarantined) == 1
+        with RunStore(tmp_path) as store:
+            store.commit_many([infrastructure_row(job_id=f"j{number}") for number in range(48)])
+            path = attempt_files(store.attempts_folder)[0]
+            store.commit_many([row(job_id=f"k{number}") for number in range(240)])  # it is not in memory any more
+            path.write_bytes(b"PAR1")
+            assert store.commit(row(job_id="j0", attempt=2))
+            assert {job_id for job_id in store.finals() if job_id[0] == "j"} == {"j0"}
+            assert [torn.reason for torn in store.quarantined] == ["it is cut off, or no Parquet file (48 attempts)"]
+        assert RunStore(tmp_path).finals() == store.finals()
 
     @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(steps=st.lists(st.tuples(st.integers(1, 4), st.booleans(), st.booleans()), max_size=8))
@@ -149,26 +224,37 @@ class TestFinal:
         store = RunStore(folder)
         scored_final = None
         for attempt, scored, restart in steps:
-            store = RunStore(folder) if restart else store
+            if restart:
+                store.close()
+                store = RunStore(folder)
             store.commit((row if scored else infrastructure_row)(attempt=attempt))
             marked = [found for found in store.rows() if found["final"]]
             assert len(marked) == 1
             assert store.finals() == {marked[0]["job_id"]: marked[0]["outcome_class"]}
             assert scored_final is None or marked[0]["attempt"] == scored_final
             scored_final = marked[0]["attempt"] if marked[0]["score"] is not None else None
+        store.close()
+
+
+def only_part(folder: Path) -> Path:
+    (path,) = attempt_files(folder / "attempts")
+    return path
 
 
 class TestDamage:
     @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
-    def test_a_cut_or_changed_file_is_set_aside_and_its_job_runs_again(
+    def test_a_cut_or_changed_file_is_set_aside_and_its_jobs_run_again(
         self, tmp_path_factory: pytest.TempPathFactory, row: MakeRow, data: st.DataObject
     ) -> None:
         folder = tmp_path_factory.mktemp("run")
-        store = RunStore(folder)
-        store.commit(row(job_id="sound"))
-        store.commit(row(job_id="hurt", reply="a reply worth having " * 20))
-        path = store.attempts_folder / "hurt-1.parquet"
+        rows = [row(job_id=f"j{number}", reply=f"a reply worth having {number} " * 20) for number in range(50)]
+        with RunStore(folder) as store:
+            store.commit_many(rows[:48])
+            for one in rows[48:]:
+                store.commit(one)
+            before = store.table()
+        path = attempt_files(store.attempts_folder)[data.draw(st.integers(0, 1), label="part")]
         whole = path.read_bytes()
         if data.draw(st.booleans(), label="cut"):
             path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
@@ -179,21 +265,67 @@ class TestDamage:
             )
             path.write_bytes(changed)
         reading = read_run(folder)
-        assert "sound" in reading.table["job_id"].to_pylist()
-        again = RunStore(folder)
-        assert again.committed() <= {("sound", 1), ("hurt", 1)}
-        if ("hurt", 1) in again.committed():  # the change fell on a byte that carries nothing, such as the first magic
-            assert again.table().to_pylist() == store.table().to_pylist()
-            return
-        assert [torn.path for torn in reading.torn] == [path]
-        assert [torn.path.parent.name for torn in again.quarantined] == ["quarantine"]
-        assert not path.exists()
-        assert again.commit(row(job_id="hurt"))
-        assert RunStore(folder).committed() == {("sound", 1), ("hurt", 1)}
+        with RunStore(folder) as again:
+            if not reading.torn:  # the change fell on a byte that carries nothing, such as the free space
+                assert reading.table.equals(before)
+                assert again.table().equals(before)
+                assert len(again.committed()) == 50
+                return
+            assert [torn.path for torn in reading.torn] == [path]
+            assert [torn.path.parent.name for torn in again.quarantined] == ["quarantine"]
+            assert not path.exists()
+            assert len(again.committed()) in {2, 48}
+            assert again.commit_many(rows).count(True) in {48, 2}
+            assert again.table().equals(before)
+
+    def test_damage_to_a_text_of_a_large_run_is_found_when_it_is_read(
+        self, tmp_path: Path, row: MakeRow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with RunStore(tmp_path) as store:
+            store.commit(row(reply="a reply that will not compress: 8a7f3c"))
+        path = only_part(tmp_path)
+        path.write_bytes(path.read_bytes().replace(b"8a7f3c", b"8a7f3d"))
+        monkeypatch.setattr(shelf, "CHECKED_WHOLE_BYTES", 0)
+        with RunStore(tmp_path) as store:
+            assert len(store.committed()) == 1
+            (torn,) = read_run(tmp_path).torn
+            assert str(torn).startswith(f"{path}: its rows have changed since they were written; its attempts are left")
+        monkeypatch.undo()
+        assert RunStore(tmp_path).committed() == frozenset()
+
+    def test_a_part_that_is_damaged_while_it_is_written_is_written_anew(self, tmp_path: Path, row: MakeRow) -> None:
+        with RunStore(tmp_path) as store:
+            for number in range(3):
+                store.commit(row(job_id=f"j{number}"))
+                only_part(tmp_path).write_bytes(b"damage" if number else b"")
+            only_part(tmp_path).unlink()
+            assert store.commit(row(job_id="last"))
+            assert len(store.rows()) == 4
+            assert [torn.path.name[-5:] for torn in store.quarantined] == [".torn", "torn2"]
+        assert len(RunStore(tmp_path).committed()) == 4
+
+    def test_what_went_missing_meanwhile_is_noticed_and_forgotten(self, tmp_path: Path, row: MakeRow) -> None:
+        with RunStore(tmp_path) as store:
+            store.commit_many([row(job_id=f"j{number}") for number in range(48 * 8)])
+            assert store.check() == ()
+            gone, torn, touched, *_, in_memory = attempt_files(store.attempts_folder)
+            gone.unlink()
+            torn.write_bytes(torn.read_bytes()[:-1])
+            touched.touch()
+            in_memory.unlink()
+            assert [str(lost).split(": ", 1)[1] for lost in store.check()] == [
+                "it is gone (48 attempts); its attempts are left out, and their jobs run again",
+                "it is cut off, or no Parquet file (48 attempts); its attempts are left out, and their jobs run again",
+            ]
+            assert store.check() == ()
+            assert len(store.finals()) == len(store.committed()) == 48 * 6
+            assert store.commit(row(job_id="j0"))
+            kept = store.committed()
+        assert RunStore(tmp_path).committed() == kept
 
     def test_reading_changes_nothing(self, tmp_path: Path, row: MakeRow) -> None:
-        store = RunStore(tmp_path)
-        store.commit(row())
+        with RunStore(tmp_path) as store:
+            store.commit(row())
         torn = store.attempts_folder / "x-1.parquet"
         torn.write_bytes(b"")
         (store.attempts_folder / ".y-1.parquet.0.tmp").write_bytes(b"half")
@@ -211,24 +343,34 @@ class TestDamage:
     def test_an_attempt_under_a_name_that_is_not_its_own_does_not_count_twice(
         self, tmp_path: Path, row: MakeRow
     ) -> None:
-        store = RunStore(tmp_path)
-        store.commit(row())
-        path = store.attempts_folder / "j1-0123abcd-1.parquet"
-        (store.attempts_folder / "copy-7.parquet").write_bytes(path.read_bytes())
+        with RunStore(tmp_path) as store:
+            store.commit(row())
+        (store.attempts_folder / "copy-7.parquet").write_bytes(only_part(tmp_path).read_bytes())
         assert RunStore(tmp_path).committed() == {("j1-0123abcd", 1)}
+        assert (names(tmp_path / "quarantine")) == ["copy-7.parquet.torn"]
+
+    def test_a_part_that_was_copied_counts_once_and_is_set_aside(self, tmp_path: Path, row: MakeRow) -> None:
+        with RunStore(tmp_path) as store:
+            store.commit_many([row(job_id=f"j{number}") for number in range(5)])
+        path = only_part(tmp_path)
+        (store.attempts_folder / "part-000007-00000000.parquet").write_bytes(path.read_bytes())
+        assert read_run(tmp_path).table.num_rows == 5
+        with RunStore(tmp_path) as store:
+            assert len(store.committed()) == 5
+            assert attempt_files(store.attempts_folder) == [path]
+            assert "5 attempts in it came first in another file" in str(store.quarantined[0])
 
     def test_other_peoples_files_are_left_alone(self, tmp_path: Path, row: MakeRow) -> None:
-        store = RunStore(tmp_path)
-        store.commit(row())
+        with RunStore(tmp_path) as store:
+            store.commit(row())
         notes = store.attempts_folder / "notes.txt"
         notes.write_text("mine")
         assert RunStore(tmp_path).quarantined == ()
         assert notes.read_text() == "mine"
 
     def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(self, tmp_path: Path) -> None:
-        import fcntl
-
         store = RunStore(tmp_path)
+        store.close()
         dead = store.attempts_folder / ".a-1.parquet.00.tmp"
         living = store.attempts_folder / ".b-1.parquet.00.tmp"
         dead.write_bytes(b"half")
@@ -240,14 +382,75 @@ class TestDamage:
         RunStore(tmp_path)
         assert not living.exists()
 
+    def test_a_commit_that_failed_after_its_rename_is_seen(
+        self, tmp_path: Path, row: MakeRow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The folder could not be made durable: the row may be there or not, and here it is."""
+
+        def fail(_: Path) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with RunStore(tmp_path) as store:
+            store.commit(row(job_id="before"))
+            monkeypatch.setattr(durable, "sync_folder", fail)
+            with pytest.raises(StoreError, match="Input/output error"):
+                store.commit(row(job_id="half"))
+            monkeypatch.undo()
+            assert store.commit_many([row(job_id="half"), row(job_id="after")]) == [False, True]
+            assert sorted(found["job_id"] for found in store.rows()) == ["after", "before", "half"]
+
+
+class TestTwoWriters:
+    """On a file system without locks: the run folder's own lock does not hold there either."""
+
+    @pytest.fixture(autouse=True)
+    def without_locks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr(fcntl, "flock", refuse)
+
+    def test_neither_loses_a_row_and_the_first_of_an_attempt_counts(self, tmp_path: Path, row: MakeRow) -> None:
+        with RunStore(tmp_path) as one, RunStore(tmp_path) as other:
+            for number in range(20):
+                assert one.commit(row(job_id=f"j{number}", reply="one"))
+                assert other.commit(row(job_id=f"j{number + 10}", reply="other"))
+        table = read_run(tmp_path).table
+        assert len(set(table["job_id"].to_pylist())) == table.num_rows == 30
+        with RunStore(tmp_path) as healed:
+            assert healed.table().equals(table)
+            assert len(healed.committed()) == 30
+            rows = sum(read_file(path, []).num_rows for path in attempt_files(healed.attempts_folder))
+            assert rows == 30
+            assert healed.quarantined
+
+    def test_of_two_finals_the_scored_one_stays(
+        self, tmp_path: Path, row: MakeRow, infrastructure_row: MakeRow
+    ) -> None:
+        with RunStore(tmp_path) as one, RunStore(tmp_path) as other:
+            one.commit(infrastructure_row(attempt=1))
+            other.commit(row(attempt=2))
+        with RunStore(tmp_path) as healed:
+            assert finals(healed) == {("j1-0123abcd", 1): False, ("j1-0123abcd", 2): True}
+            assert healed.finals() == {"j1-0123abcd": "model"}
+
+    def test_a_part_that_another_process_changed_is_not_written_over(self, tmp_path: Path, row: MakeRow) -> None:
+        with RunStore(tmp_path) as one:
+            one.commit(row(job_id="one"))
+            with RunStore(tmp_path) as other:
+                other.commit(row(job_id="other"))
+            with pytest.raises(StoreError, match="was changed by another process"):
+                one.commit(row(job_id="late"))
+        assert RunStore(tmp_path).committed() == {("one", 1), ("other", 1)}
+
 
 class TestVersions:
     def test_a_file_from_before_a_column_existed_reads_with_nulls(self, tmp_path: Path, row: MakeRow) -> None:
         old = {name: [value] for name, value in row(job_id="old").items() if name not in {"started_at", "cold"}}
         write_shard(tmp_path / "attempts", "old-1.parquet", old | {"schema_version": [0]})
-        store = RunStore(tmp_path)
-        store.commit(row(job_id="new"))
-        table = store.table()
+        with RunStore(tmp_path) as store:
+            store.commit(row(job_id="new"))
+            table = store.table()
         assert table.schema == arrow_schema()
         cold = dict(zip(table["job_id"].to_pylist(), table["cold"].to_pylist(), strict=True))
         assert cold == {"old": None, "new": False}
@@ -272,26 +475,53 @@ class TestVersions:
             RunStore(tmp_path)
         assert path.exists()
 
+    def test_a_retry_of_an_attempt_in_a_file_of_its_own(self, tmp_path: Path, infrastructure_row: MakeRow) -> None:
+        """As earlier versions wrote them; a file of one attempt takes no second one."""
+        old = {name: [value] for name, value in infrastructure_row(job_id="x").items() if name != "started_at"}
+        write_shard(tmp_path / "attempts", "x-1.parquet", old | {"taste": ["good"], "schema_version": [2]})
+        with RunStore(tmp_path) as store:
+            assert store.commit(infrastructure_row(job_id="x", attempt=2))
+            assert finals(store) == {("x", 1): False, ("x", 2): True}
+        assert RunStore(tmp_path).finals() == {"x": "infrastructure"}
+        import pyarrow.parquet as pq
+
+        assert pq.read_table(tmp_path / "attempts" / "x-1.parquet")["taste"].to_pylist() == ["good"]
+
+    def test_a_part_of_other_columns_is_read_and_not_written_to(self, tmp_path: Path, row: MakeRow) -> None:
+        import pyarrow as pa
+
+        wider = as_table([complete_row(row(job_id="old") | {"schema_version": 2})]).append_column(
+            "taste", pa.array([1])
+        )
+        (tmp_path / "attempts").mkdir()
+        part = parts.Part(tmp_path / "attempts" / "part-000001-00000000.parquet")
+        part.add(wider)
+        with RunStore(tmp_path) as store:
+            assert store.commit(row(job_id="new"))
+            assert [found["job_id"] for found in store.rows()] == ["new", "old"]
+            assert len(attempt_files(store.attempts_folder)) == 2
+        assert parts.Part.load(part.path).table().equals(wider)
+
 
 class TestCompact:
     def test_one_file_beside_the_folder_holds_every_attempt(self, tmp_path: Path, row: MakeRow) -> None:
         import pyarrow.parquet as pq
 
-        store = RunStore(tmp_path)
-        for seed in range(20):
-            store.commit(row(job_id=f"j{seed}", seed=seed, started_at=f"2026-11-20T10:00:{59 - seed}Z"))
-        path = store.compact()
-        assert path == tmp_path / "attempts.parquet"
-        assert pq.read_table(path).to_pylist() == store.rows()
-        assert [found["seed"] for found in store.rows()] == list(reversed(range(20)))
-        assert len(names(store.attempts_folder)) == 20
+        with RunStore(tmp_path) as store:
+            for seed in range(60):
+                store.commit(row(job_id=f"j{seed}", seed=seed, started_at=f"2026-11-20T10:00:{59 - seed:02d}Z"))
+            path = store.compact()
+            assert path == tmp_path / "attempts.parquet"
+            assert pq.read_table(path).sort_by("started_at").equals(store.table())
+            assert [found["seed"] for found in store.rows()] == list(reversed(range(60)))
+            assert len(names(store.attempts_folder)) == 2
 
     def test_it_is_never_there_and_out_of_date(self, tmp_path: Path, row: MakeRow) -> None:
-        store = RunStore(tmp_path)
-        store.commit(row())
-        store.compact()
-        store.commit(row(job_id="j2"))
-        assert not store.compact_file.exists()
+        with RunStore(tmp_path) as store:
+            store.commit(row())
+            store.compact()
+            store.commit(row(job_id="j2"))
+            assert not store.compact_file.exists()
 
     def test_an_empty_run_compacts_to_an_empty_table(self, tmp_path: Path) -> None:
         import pyarrow.parquet as pq
@@ -308,11 +538,11 @@ class TestNoHardLinks:
         monkeypatch.setattr(os, "link", refuse)
 
     def test_the_first_commit_still_wins_and_leaves_no_temporary_file(self, tmp_path: Path, row: MakeRow) -> None:
-        one, other = RunStore(tmp_path), RunStore(tmp_path)
-        assert one.commit(row(reply="first"))
-        assert not other.commit(row(reply="second"))
-        assert [found["reply"] for found in one.rows()] == ["first"]
-        assert not any(name.endswith(".tmp") for name in names(one.attempts_folder))
+        with RunStore(tmp_path) as store:
+            assert store.commit(row(reply="first"))
+            assert not store.commit(row(reply="second"))
+            assert [found["reply"] for found in store.rows()] == ["first"]
+            assert not any(name.endswith(".tmp") for name in names(store.attempts_folder))
 
     def test_a_file_that_appears_in_between_is_not_replaced(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -346,40 +576,94 @@ def test_a_temporary_file_cleaned_away_under_us_is_written_again(
     assert len(calls) == 2
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB, where we may mount one."""
-    folder = tmp_path / "disk"
+@contextlib.contextmanager
+def mounted(folder: Path, limit: str) -> Iterator[Path]:
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, check=False, timeout=30
-    )
-    if mounted.returncode != 0:
+    command = ["mount", "-t", "tmpfs", "-o", limit, "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False, timeout=30).returncode != 0:
         pytest.skip("mounting a small tmpfs needs root")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True, timeout=30)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=30)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 768 KiB, where we may mount one."""
+    with mounted(tmp_path / "disk", "size=768k") as folder:
+        yield folder
+
+
+@pytest.fixture
+def few_files(tmp_path: Path) -> Iterator[Path]:
+    """A file system of at most 12 files and folders, where we may mount one."""
+    with mounted(tmp_path / "disk", "nr_inodes=12") as folder:
+        yield folder
 
 
 class TestFullDisk:
     def test_it_is_said_loses_nothing_and_goes_on_when_there_is_room(self, small_disk: Path, row: MakeRow) -> None:
         ballast = small_disk / "ballast"
-        ballast.write_bytes(b"\0" * 100_000)
-        store = RunStore(small_disk / "run")
-        with pytest.raises(StoreError) as caught:  # noqa: PT012 - which commit meets the full disk is the disk's affair
-            for number in range(100):
-                store.commit(row(job_id=f"j{number}"))
-        done = len(store.committed())
-        assert 0 < done < 100
-        assert "No space left" in str(caught.value)
-        assert f"What was committed before ({done} attempts) is safe" in str(caught.value)
-        assert "start the same sweep again" in str(caught.value)
-        with pytest.raises(StoreError, match=r"cannot write .*attempts\.parquet"):
-            store.compact()
-        assert len(RunStore(small_disk / "run").committed()) == done
-        assert not any(name.startswith(".") for name in names(store.attempts_folder))
-        ballast.unlink()
-        assert store.commit(row(job_id=f"j{done}"))
+        ballast.write_bytes(b"\0" * 300_000)
+        with RunStore(small_disk / "run") as store:
+            with pytest.raises(StoreError) as caught:  # noqa: PT012 - which commit meets it is the disk's affair
+                for number in range(200):
+                    store.commit(row(job_id=f"j{number}"))
+            done = len(store.committed())
+            assert 0 < done < 200
+            assert "No space left" in str(caught.value)
+            assert f"What was committed before ({done} attempts) is safe" in str(caught.value)
+            assert "start the same sweep again" in str(caught.value)
+            with (small_disk / "rest").open("wb") as rest, contextlib.suppress(OSError):
+                rest.write(b"\0" * 1_000_000)
+            with pytest.raises(StoreError, match=r"cannot write .*attempts\.parquet"):
+                store.compact()
+        with RunStore(small_disk / "run") as store:
+            assert len(store.committed()) == done
+            assert not any(name.startswith(".") for name in names(store.attempts_folder))
+            with pytest.raises(StoreError, match="No space left"):
+                store.commit(row(job_id=f"j{done}"))
+            ballast.unlink()
+            assert store.commit(row(job_id=f"j{done}"))
         assert len(RunStore(small_disk / "run").committed()) == done + 1
+
+    def test_a_disk_that_has_no_more_files_is_told_alike(self, few_files: Path, row: MakeRow) -> None:
+        with RunStore(few_files / "run") as store:
+            store.commit(row(job_id="before"))
+            taken = []
+            with contextlib.suppress(OSError):
+                for number in range(100):
+                    (few_files / f"x{number}").touch()
+                    taken.append(few_files / f"x{number}")
+            with pytest.raises(StoreError, match=r"No space left .* and no more files") as caught:
+                store.commit(row(job_id="after"))
+            assert "What was committed before (1 attempt) is safe" in str(caught.value)
+            taken[0].unlink()
+            assert store.commit(row(job_id="after"))
+        assert len(RunStore(few_files / "run").committed()) == 2
+
+    @pytest.mark.parametrize(
+        ("step", "number"),
+        [
+            ("open", errno.ENOSPC),
+            ("open", errno.EROFS),
+            ("write", errno.EDQUOT),
+            ("write", errno.EIO),
+            ("fsync", errno.EIO),
+        ],
+    )
+    def test_whatever_step_fails_nothing_is_lost_and_the_next_commit_goes_on(
+        self, tmp_path: Path, row: MakeRow, monkeypatch: pytest.MonkeyPatch, step: str, number: int
+    ) -> None:
+        def fail(*_: object, **__: object) -> int:
+            raise OSError(number, os.strerror(number))
+
+        with RunStore(tmp_path) as store:
+            store.commit(row(job_id="before"))
+            with monkeypatch.context() as context, pytest.raises(StoreError, match=os.strerror(number)):  # noqa: PT012
+                context.setattr(os, step, fail)
+                store.commit(row(job_id="after"))
+            assert store.commit(row(job_id="after"))
+            assert {found["job_id"] for found in store.rows()} == {"before", "after"}
 
     def test_a_limit_on_the_size_of_files_is_told_alike(self, tmp_path: Path, row: MakeRow) -> None:
         RunStore(tmp_path).commit(row(job_id="before"))

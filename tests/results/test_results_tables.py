@@ -7,7 +7,9 @@ import pytest
 
 from orchestrator.terminal import Json, Printer
 from results import figures
+from results.columnar import as_table
 from results.reading import StoreError, read_run
+from results.schema import complete_row
 from results.store import RunStore
 from results.summary import QuantSummary, summarise
 from results.tables import Report, report, report_of
@@ -73,13 +75,11 @@ class TestSummary:
         assert (found.jobs, found.open_jobs, found.retried, found.mean) == (1, 1, 2, 60.0)
 
     def test_two_finals_of_one_job_count_once_and_the_scored_one_stands(
-        self, tmp_path: Path, row: MakeRow, infrastructure_row: MakeRow
+        self, row: MakeRow, infrastructure_row: MakeRow
     ) -> None:
-        """Two writers at once, which the run folder's lock prevents, could leave this behind."""
-        one, other = RunStore(tmp_path), RunStore(tmp_path)
-        one.commit(infrastructure_row(attempt=1))
-        other.commit(row(attempt=2, score=60.0))
-        (found,) = summarise(one.table())
+        """Two writers at once, which locks prevent where there are any, could leave this behind."""
+        rows = [complete_row(infrastructure_row(attempt=1)), complete_row(row(attempt=2, score=60.0))]
+        (found,) = summarise(as_table(rows))
         assert (found.jobs, found.infrastructure, found.mean) == (1, 0, 60.0)
 
     def test_timings_are_of_warm_undisturbed_requests_where_there_are_any(self, tmp_path: Path, row: MakeRow) -> None:

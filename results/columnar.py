@@ -1,0 +1,88 @@
+"""Complete rows as Arrow tables, and tables as Parquet."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from results.schema import arrow_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from results.index import Key
+
+_TEXTS: Final = ("reply", "reasoning", "grader_log", "grade_items", "events")
+"""Columns long enough to be compressed in a row group of a single row."""
+
+own_schema = cache(arrow_schema)
+"""The `pyarrow.Schema` of the current version, made once."""
+
+
+def as_table(rows: list[dict[str, Any]]) -> Any:
+    """Complete rows (`schema.complete_row`) as a `pyarrow.Table`."""
+    import pyarrow as pa
+
+    # As one column of structs, because the way by `Table.from_pylist` takes a call for every column.
+    batch = pa.RecordBatch.from_struct_array(pa.array(rows, type=pa.struct(list(own_schema()))))
+    return pa.Table.from_batches([batch], schema=own_schema())
+
+
+def joined(before: Any, after: Any) -> Any:
+    """One table of two."""
+    import pyarrow as pa
+
+    return pa.concat_tables([before, after]).combine_chunks()
+
+
+def without_mark(table: Any, keys: Collection[Key]) -> Any:
+    """`table` with `final` false for these attempts."""
+    import pyarrow as pa
+
+    if not keys:
+        return table
+    rows = zip(_keys_of(table), table["final"].to_pylist(), strict=True)
+    final = [is_final and key not in keys for key, is_final in rows]
+    return table.set_column(
+        table.schema.get_field_index("final"), table.schema.field("final"), pa.array(final, pa.bool_())
+    )
+
+
+def without(table: Any, keys: Collection[Key]) -> Any:
+    """`table` without these attempts."""
+    import pyarrow as pa
+
+    return table.filter(pa.array([key not in keys for key in _keys_of(table)]))
+
+
+def _keys_of(table: Any) -> Iterator[Key]:
+    return zip(table["job_id"].to_pylist(), table["attempt"].to_pylist(), strict=True)
+
+
+@cache
+def parquet_options(*, closed: bool) -> Mapping[str, Any]:
+    """How we write Parquet.
+
+    Most of a small file is description: dictionaries, statistics and Arrow's own schema would treble it. Compression
+    is set up anew for every column, which costs more than it saves where there is one value.
+    """
+    compression = dict.fromkeys(_TEXTS, "zstd")
+    if closed:
+        compression = dict.fromkeys(own_schema().names, "snappy") | compression
+    return {
+        "compression": compression,
+        "use_dictionary": False,
+        "write_statistics": False,
+        "store_schema": False,
+        "write_page_checksum": True,
+    }
+
+
+def encode_alone(table: Any) -> bytes:
+    """`table` as a plain Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, **parquet_options(closed=True))
+    return bytes(memoryview(sink.getvalue()))
