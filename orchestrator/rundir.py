@@ -5,7 +5,8 @@ runs/<sweep>/
     spec.toml          the spec as it was given
     plan.json          cells and jobs with every file pinned
     journal.jsonl      what happened, see orchestrator.journal
-    attempts/          one Parquet file an attempt: the results
+    attempts/          the results, a few dozen attempts in a Parquet file
+    attempts.lock      held by the process that writes them
     logs/              engine logs, one a lease
     lock               held by the driver that is alive
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -124,7 +125,7 @@ def open_plan(source: SpecSource, folder: RunDir, *, local: bool, out: Printer) 
 
 def list_finals(folder: Path) -> list[str]:
     """The ids of the jobs that have their final row, read beside a driver that may be alive."""
-    table = read_run(folder).table.select(["job_id", "final"])
+    table = read_run(folder, ["job_id", "final"]).table
     return [row["job_id"] for row in table.to_pylist() if row["final"]]
 
 
@@ -179,11 +180,11 @@ def run_sweep(
     check_address(address)
     folder = RunDir(out_dir)
     folder.create()
-    with folder.locked():
+    with folder.locked(), ExitStack() as held:
         plan, run_id = open_plan(source, folder, local=address is None, out=out)
         for warning in plan.warnings:
             out.say(f"warning: {warning}")
-        store = RunStore(folder.root)
+        store = held.enter_context(RunStore(folder.root))
         for torn in store.quarantined:
             out.say(f"warning: {torn}")
         state = restore_state(plan, store, folder, retry_failed=retry_failed)

@@ -14,12 +14,13 @@ READERS: Final = {
         'median(decode_tps) AS decode_tps WHERE final GROUP BY quant ORDER BY score DESC").show()'
     ),
     "polars": (
-        "import polars as pl; print(pl.read_parquet('runs/quickstart/attempts/*.parquet').filter('final')"
-        ".group_by('quant').agg(pl.mean('score'), pl.median('decode_tps')).sort('score', descending=True))"
+        "import polars as pl; print(pl.scan_parquet('runs/quickstart/attempts/*.parquet').filter('final')"
+        ".group_by('quant').agg(pl.mean('score'), pl.median('decode_tps')).sort('score', descending=True).collect())"
     ),
     "pandas": (
-        "import pandas as pd; print(pd.read_parquet('runs/quickstart/attempts').query('final').groupby('quant')"
-        ".agg({'score': 'mean', 'decode_tps': 'median'}).sort_values('score', ascending=False))"
+        "import pandas as pd; print(pd.read_parquet('runs/quickstart/attempts', columns=['quant', 'score', "
+        "'decode_tps', 'final']).query('final').groupby('quant').agg({'score': 'mean', 'decode_tps': 'median'})"
+        ".sort_values('score', ascending=False))"
     ),
 }
 """One line of Python each that prints every quant's mean score and decode rate, out of the shards themselves."""
@@ -29,8 +30,8 @@ _HEAD: Final = f"""\
 
 Written by `python -m results.describe` from `results/schema.py`; a test checks that it is current.
 
-A sweep leaves one row for each attempt in `runs/<sweep>/attempts/<job_id>-<attempt>.parquet`, which DuckDB, Polars and
-pandas read in one line each (`pip install 'quantsweep[read]'`):
+A sweep leaves one row for each attempt in `runs/<sweep>/attempts/*.parquet`, a few dozen in a file, which DuckDB,
+Polars and pandas read in one line each (`pip install 'quantsweep[read]'`), while it runs as well as afterwards:
 """
 
 _RULES: Final = """\
@@ -40,10 +41,12 @@ _RULES: Final = """\
 - Compare timings within one `hardware_class`, over rows that are not `cold`, have no `cached_tokens` and an empty
   `shared_with`.
 - Columns in bold are never null. JSON columns hold text: `json_extract(scores, '$.strict')` in DuckDB.
+- Texts are most of a run's bytes: read the columns you need (`columns=` in pandas; DuckDB and `scan_parquet` see it).
 - Runs of different versions together: `read_parquet([...], union_by_name = true)` in DuckDB,
   `missing_columns="insert"` in Polars.
-- `attempts.parquet` beside the folder, where there is one, is a copy of all of it in one file. Damaged files, should
-  there be any, are set aside in `quarantine/`, out of the way of every reader.
+- `attempts.parquet` beside the folder, where there is one, is a copy of all of it in one file. The files in the folder
+  have holes, which `cp` keeps and `tar` keeps with `-S`. Damaged files, should there be any, are set aside in
+  `quarantine/`, out of the way of every reader.
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 STEPS = ("open", "write", "lseek", "fsync", "link", "unlink", "rename", "close")
 ROWS_OF_A_PART = 6
 """So few, that parts are closed all the time."""
+ROWS_BEFORE = {"first": 0, "add": 3, "close": ROWS_OF_A_PART - 1, "mark": ROWS_OF_A_PART + 2}
 
 
 def die_at_step(number: int, before: bool) -> None:
@@ -123,34 +125,36 @@ def prepare() -> None:
 
 
 def commits(folder: str, row_text: str) -> None:
-    """For each line it reads, `kind step when`, prepares a run and has a child die at that step of a commit of a kind.
+    """For each line it reads, `kind step`, has a child die before that step of a commit of that kind.
 
-    Kinds are a first row, a row more, the row that closes a part, and one that takes the mark from a row in a closed
-    part. Says how the child ended.
+    Says how the child ended. Kinds are a first row, a row more, the row that closes a part, and one that takes the mark
+    from a row in a closed part. The child commits in `folder`/run, which is made anew for each.
     """
     import json
 
+    from results import parts
+    from results.store import RunStore
+
     prepare()
+    parts.MOST_ROWS = ROWS_OF_A_PART
     row = json.loads(row_text)
     failure = {"score": None, "outcome": "server_crash", "outcome_class": "infrastructure"}
-    before = {"first": 0, "add": 3, "close": ROWS_OF_A_PART - 1, "mark": ROWS_OF_A_PART + 2}
-
-    def child(number: str, kind: str, step: str, when: str) -> None:
-        from results import parts
-        from results.store import RunStore
-
-        parts.MOST_ROWS = ROWS_OF_A_PART
-        with RunStore(Path(folder) / number) as store:
-            for job in range(before[kind]):
-                store.commit({**row, **failure, "job_id": f"j{job}"})
-            die_at_step(int(step), when == "before")
-            store.commit({**row, "job_id": "j0" if kind == "mark" else "new", "attempt": 2})
-        os._exit(0)
-
+    for kind, before in ROWS_BEFORE.items():
+        with RunStore(Path(folder) / kind) as store:
+            for number in range(before):
+                store.commit({**row, **failure, "job_id": f"j{number}"})
+    print("ready", flush=True)
     for line in sys.stdin:
+        kind, step = line.split()
+        run = Path(folder) / "run"
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.copytree(Path(folder) / kind, run)
         pid = os.fork()
         if pid == 0:
-            child(*line.split())
+            with RunStore(run) as store:
+                die_at_step(int(step), before=True)
+                store.commit({**row, "job_id": "j0" if kind == "mark" else "new", "attempt": 2})
+            os._exit(0)
         _, status = os.waitpid(pid, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
