@@ -19,7 +19,7 @@ from orchestrator.rundir import RunDir
 from orchestrator.spec import parse_spec
 from orchestrator.sweep import restore_state
 from orchestrator.terminal import Printer
-from results.store import RunStore
+from results.store import RunStore, read_run
 from runners.orders import RowReady
 from tests.orchestrator.inprocess import Agent, Behaviour, Call, Clock, InProcessCluster, graded
 
@@ -69,7 +69,7 @@ class Run:
     clock: Clock
 
     def rows(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = RunStore(self.folder).rows()
+        found: list[dict[str, Any]] = read_run(self.folder).table.to_pylist()
         return found
 
 
@@ -82,10 +82,9 @@ def drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[InProces
     def start(cluster: InProcessCluster) -> Run:
         folder = RunDir(tmp_path / "run")
         folder.root.mkdir(exist_ok=True)
-        store = RunStore(folder.root)
-        state = restore_state(plan, store, folder)
         progress, clock = Said(len(plan.jobs)), Clock()
-        with Journal(folder.journal) as journal:
+        with RunStore(folder.root) as store, Journal(folder.journal) as journal:
+            state = restore_state(plan, store, folder)
             report = Driver(
                 plan,
                 run_id="r",

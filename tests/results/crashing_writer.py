@@ -10,6 +10,7 @@ import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +67,7 @@ def sweep(folder: str, jobs: str, row_text: str, step: Callable[[], object] = la
     from results import parts
     from results.store import RunStore
 
-    parts.MOST_ROWS = ROWS_OF_A_PART
+    patch.object(parts, "MOST_ROWS", ROWS_OF_A_PART).start()
     row = json.loads(row_text)
     failure = {"score": None, "outcome": "server_crash", "outcome_class": "infrastructure"}
     with RunStore(Path(folder)) as store:
@@ -136,7 +137,7 @@ def commits(folder: str, row_text: str) -> None:
     from results.store import RunStore
 
     prepare()
-    parts.MOST_ROWS = ROWS_OF_A_PART
+    patch.object(parts, "MOST_ROWS", ROWS_OF_A_PART).start()
     row = json.loads(row_text)
     failure = {"score": None, "outcome": "server_crash", "outcome_class": "infrastructure"}
     for kind, before in ROWS_BEFORE.items():
