@@ -9,14 +9,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+_LOOK_S = 0.1
 
 
 class HungError(Exception):
     """A call did not come back in time. Its thread is left behind, and ends with the process."""
 
 
-def within(seconds: float, what: str, call: Callable[[], T]) -> T:
+def within(seconds: float, what: str, call: Callable[[], T], *, once_cancelled: Callable[[], bool] | None = None) -> T:
     """What `call` returns or raises, if it does so within `seconds`; it runs in a thread of its own.
+
+    With `once_cancelled` the seconds count from the moment it says so: for work that takes as long as it takes, looks
+    for that wish itself, and may hang where it does not.
 
     Python cannot end a thread that hangs in a driver or on a disk. What can be done is not to hang with it.
 
@@ -38,6 +42,8 @@ def within(seconds: float, what: str, call: Callable[[], T]) -> T:
     except RuntimeError:  # no thread to be had: better to wait without a bound than not to call at all
         run()
     else:
+        while once_cancelled is not None and thread.is_alive() and not once_cancelled():
+            thread.join(_LOOK_S)
         thread.join(seconds)
     if raised:
         raise raised[0]

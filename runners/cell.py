@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from quants.errors import QuantsError
 from runners import orders, row
-from runners.bounded import Closing, HungError
+from runners.bounded import Closing, HungError, within
 from runners.chat import (
     CancelledError,
     ChatError,
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 PROGRESS_EVERY_S = 0.25
 GRADER_CLOSE_S = 15.0
 """What a lease that ends gives a grading that is under way; its row is not lost but made again."""
+CANCEL_S = 15.0
+"""How soon a fetch has to end that nobody wants any more."""
+SANDBOX_S = 120.0
 LOCK_CLOSE_S = 5.0
 LOG_TAIL_BYTES = 256 * 1024
 WORDS_ON_CANCEL = "the sweep was stopped"
@@ -198,9 +201,13 @@ class CellRun:
                 said = time.monotonic()
                 self._phase("fetching", fraction=done / total)
 
-        try:
+        def bring() -> Path:
             return fetch(self.order.artifact, progress=progress, cancelled=self._cancelled.is_set)
-        except QuantsError as error:
+
+        try:
+            # A disk of the network may hang in a read, where no wish to stop is heard.
+            return within(CANCEL_S, "fetching the model", bring, once_cancelled=self._cancelled.is_set)
+        except (QuantsError, HungError) as error:
             if self._cancelled.is_set():
                 raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None
             raise _Ended("failed", Outcome.ARTIFACT, str(error)) from None

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from runners import row, textwork
+from runners.bounded import HungError, within
 from runners.chat import ChatError, ChatResult, GenerationTimeoutError
 from runners.errors import RunnersError
 from runners.exams.base import Exam, Grade, Reply
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 CANCEL_LOOK_S = 0.2
 GRADING_S = 1800.0
 """How long one reply may be graded. Exams end what they run much earlier: beyond this the grader itself hangs."""
+
+SPOOL_S = 120.0
+"""How long a row may take to reach this node's disk: beyond this the disk hangs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +83,12 @@ class Grader:
         note_traceback: Callable[[], None],
         cancelled: threading.Event | None = None,
         grading_s: float = GRADING_S,
+        spool_s: float = SPOOL_S,
     ) -> None:
         self._sandbox, self._lease_id, self._scoring = sandbox, lease_id, scoring
         self._spool, self._emit, self._note_traceback = spool, emit, note_traceback
         self._cancelled = cancelled or threading.Event()
-        self._grading_s = grading_s
+        self._grading_s, self._spool_s = grading_s, spool_s
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._last: _Task | None = None
         self._unkept: BaseException | None = None
@@ -236,11 +241,11 @@ class Grader:
         finished = row.finish(columns, answer.reasons, started=answer.started, ended=ended)
         whole = sound(finished, {**answer.identity, "started_at": answer.started.isoformat()})
         duration_s = time.monotonic() - answer.started_s
-        unkept: RunnersError | None = None
+        unkept: Exception | None = None
         try:
-            self._spool.put(whole, duration_s)
-        except RunnersError as error:
+            within(self._spool_s, "writing a row to the spool", lambda: self._spool.put(whole, duration_s))
+        except (RunnersError, HungError) as error:
             unkept = error
         self._emit(RowReady(row=whole, lease_id=self._lease_id, duration_s=duration_s))
         if unkept is not None:
-            raise unkept
+            raise RunnersError(str(unkept)) from unkept

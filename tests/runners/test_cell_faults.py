@@ -36,7 +36,7 @@ from runners.orders import CellEnded, JobOrder, ModelLoaded, NodeFacts, PhaseCha
 from runners.process import ServerProcess
 from runners.spool import Spool
 from tests.runners.test_cell import order_for
-from tests.runners.test_grading import FULL
+from tests.runners.test_grading import FULL, FakeSandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +96,7 @@ def order(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """What a lease is asked; everything around it is real but the engine, the sandbox and the grade."""
     engine = FakeEngine()
     monkeypatch.setattr(runners.engines, "get_engine", lambda *_, **__: engine)
-    monkeypatch.setattr(runners.sandbox, "open_sandbox", object)
+    monkeypatch.setattr(runners.sandbox, "open_sandbox", FakeSandbox)
     monkeypatch.setattr(type(get_exam("todo")), "grade", lambda *_: FULL)
     return order_for(tiny_model)
 
@@ -255,6 +255,22 @@ def test_an_event_that_cannot_be_told(order: Any, kind: type[Any]) -> None:
     ended, _ = play(order, emit)
     assert failed
     assert ended.how == ("done" if kind is CellEnded else "failed")
+
+
+def test_a_fetch_that_hangs_is_left_when_the_lease_is_cancelled(order: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read from a network disk that never comes back: cancelling the lease hung with it."""
+    release = threading.Event()
+    monkeypatch.setattr(cell, "CANCEL_S", 0.2)
+    make_fail(monkeypatch, "fetch", lambda: release.wait(60))
+    heard: list[CellEvent] = []
+    run = CellRun(order, node=NodeFacts(hostname="box"), device=None, emit=heard.append)
+    thread = threading.Thread(target=run.run)
+    thread.start()
+    run.cancel()
+    thread.join(30)
+    assert not thread.is_alive()
+    release.set()
+    assert [event.how for event in heard if isinstance(event, CellEnded)] == ["cancelled"]
 
 
 def test_a_pid_file_that_cannot_be_removed(order: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ class ProgramExam(FakeExam):
 class Desk:
     """A grader with everything around it."""
 
-    def __init__(self, folder: Path, *, grading_s: float = 60.0) -> None:
+    def __init__(self, folder: Path, *, grading_s: float = 60.0, spool_s: float = 60.0) -> None:
         self.spool = Spool(folder)
         self.told: list[RowReady] = []
         self.notes = 0
@@ -88,6 +88,7 @@ class Desk:
             emit=self.told.append,
             note_traceback=self._note,
             grading_s=grading_s,
+            spool_s=spool_s,
         )
 
     def _note(self) -> None:
@@ -253,6 +254,18 @@ def test_a_row_that_cannot_be_spooled_is_told_all_the_same_and_ends_the_lease(tm
     desk.submit(lambda _: FULL)
     with pytest.raises(RunnersError, match="cannot be kept on this node"):
         desk.grader.drain()
+    assert [ready.row["score"] for ready in desk.told] == [100.0]
+    assert desk.grader.close(10)
+
+
+def test_a_disk_that_hangs_hangs_nobody_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(os, "fsync", lambda _: release.wait(60))
+    desk = Desk(tmp_path / "spool", spool_s=0.3)
+    desk.submit(lambda _: FULL)
+    with pytest.raises(RunnersError, match=r"writing a row to the spool did not come back within 0\.3 s"):
+        desk.grader.drain()
+    release.set()
     assert [ready.row["score"] for ready in desk.told] == [100.0]
     assert desk.grader.close(10)
 
