@@ -100,7 +100,8 @@ class NodeAgent:
 
     def __init__(self, run_id: str) -> None:
         from runners.process import clear_logs, reap_orphans
-        from runners.scratch import collect
+        from runners.sandbox.scratch import collect
+        from runners.sandbox.stragglers import end_stragglers
 
         # NVML and llama.cpp must count the cards in the same order.
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
@@ -118,6 +119,7 @@ class NodeAgent:
         self._lock = threading.Lock()
         self._profile: NodeProfile | None = None
         reap_orphans(state_dir() / "logs")
+        end_stragglers()
         clear_logs(state_dir() / "logs")
         collect()
 

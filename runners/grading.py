@@ -19,7 +19,7 @@ from runners.exams.base import Exam, Grade, Reply
 from runners.orders import JobOrder, RowReady
 from runners.outcomes import Outcome
 from runners.rowcheck import sound
-from runners.scratch import Scratch
+from runners.sandbox.scratch import Scratch
 from runners.witness import Witness
 
 if TYPE_CHECKING:

@@ -11,6 +11,8 @@ and go; and it does not exist on macOS. Here the chain has no gap:
   the pipe open); the server is killed at once.
 - we are killed: PDEATHSIG, bound to our only thread, kills the server.
 - the server left children behind: they are in its process group, or are handed to us (child subreaper) and killed.
+- the owner was killed while a sandbox of its was being set up: we end what still carries its mark
+  (`runners.sandbox.stragglers` says how that comes).
 """
 
 from __future__ import annotations
@@ -83,6 +85,26 @@ def _end_adopted() -> None:
             time.sleep(0.005)
 
 
+def _owner_mark(owner: int) -> bytes:
+    """What `runners.sandbox.stragglers` marks the owner's sandboxes with; empty where there is no /proc."""
+    try:
+        with open(f"/proc/{owner}/stat", "rb") as file:  # noqa: PTH123 - pathlib would double our start
+            began = file.read().rpartition(b")")[2].split()[19]
+    except OSError:
+        return b""
+    return b"QUANTSWEEP_SANDBOX=%d:%s" % (owner, began)
+
+
+def _end_sandboxes(mark: bytes) -> None:
+    """Kill what carries the mark of an owner that is gone."""
+    for name in os.listdir("/proc") if mark else ():  # noqa: PTH208 - names are wanted
+        with contextlib.suppress(OSError, ValueError):
+            with open(f"/proc/{int(name)}/environ", "rb") as file:  # noqa: PTH123 - as above
+                marked = mark in file.read().split(b"\0")
+            if marked:
+                os.kill(int(name), signal.SIGKILL)
+
+
 def _watch(server: subprocess.Popen[bytes], owner: int, grace_s: float, wake_fd: int, stop_requests: list[int]) -> None:
     """Return when the server has exited; ask it to, then make it, once the owner wants that or is gone."""
     pipes = [0, wake_fd]
@@ -120,6 +142,7 @@ def supervise(owner: int, grace_s: float, command: list[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _: stop_requests.append(number))
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    mark = _owner_mark(owner)
 
     spawned_s = time.monotonic()
     try:
@@ -142,6 +165,8 @@ def supervise(owner: int, grace_s: float, command: list[str]) -> None:
     code = server.wait()
     _end_adopted()
     _tell(status_fd, exit=code)
+    if os.getppid() != owner:
+        _end_sandboxes(mark)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from runners.sandbox.fairly import run_fairly
 from runners.sandbox.layout import HOSTNAME, UID, Mount, mounts, proc_hidden, proc_read_only
 from runners.sandbox.rlimits import rlimits
 from runners.sandbox.seccomp import seccomp_filter
+from runners.sandbox.stragglers import MARK
 from runners.sandbox.supervise import Ended, holding, supervise
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class BubblewrapSandbox:
     def _set_up(self, plan: Sequence[Mount]) -> Iterator[str]:
         """The whole set-up in bubblewrap's words."""
         yield from _ALONE
-        yield from ("--uid", str(UID), "--gid", str(UID), "--hostname", HOSTNAME)
+        yield from ("--unsetenv", MARK, "--uid", str(UID), "--gid", str(UID), "--hostname", HOSTNAME)
         if "--disable-userns" in self._options:
             yield "--disable-userns"
         yield from ("--proc", "/proc")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from runners.errors import RunnersError
 from runners.sandbox.advice import install_command, namespace_command
 from runners.sandbox.base import Limits, Sandbox, SandboxUnavailable
-from runners.scratch import Scratch
+from runners.sandbox.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runners.sandbox.base import Limits, Sandbox, SandboxUnavailable, View
-from runners.scratch import Scratch
+from runners.sandbox.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

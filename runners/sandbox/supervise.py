@@ -16,6 +16,7 @@ from runners.sandbox.base import Limits, SandboxFailed, SandboxStuck, Status
 from runners.sandbox.cgroup import Group, entering, memory_group
 from runners.sandbox.processes import end
 from runners.sandbox.spawner import spawn
+from runners.sandbox.stragglers import MARK, mark
 from runners.sandbox.watch import Watch
 from runners.sandbox.worked import worked_s
 
@@ -94,7 +95,8 @@ def _supervise(
     report_fd, status_fd = os.pipe()
     stdin_fd = os.open(os.devnull, os.O_RDONLY) if stdin is None else holding(stdin)
     try:
-        process = spawn(entering(group, command(status_fd)), env={}, stdin=stdin_fd, pass_fds=[status_fd, *pass_fds])
+        words = entering(group, command(status_fd))
+        process = spawn(words, env={MARK: mark()}, stdin=stdin_fd, pass_fds=[status_fd, *pass_fds])
     except OSError as error:
         os.close(report_fd)
         raise SandboxFailed(f"the sandbox's launcher did not start: {error}") from error

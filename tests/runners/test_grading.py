@@ -187,7 +187,7 @@ def test_a_grading_folder_that_cannot_be_removed_costs_nobody_the_grade(
         shutil.rmtree(path)
         raise PermissionError("held by somebody")
 
-    monkeypatch.setattr("runners.scratch.remove_tree", broken)
+    monkeypatch.setattr("runners.sandbox.scratch.remove_tree", broken)
     desk.submit(lambda _: FULL)
     desk.grader.drain()
     assert desk.only_row()["score"] == 100.0

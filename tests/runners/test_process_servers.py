@@ -27,6 +27,7 @@ from runners.process import (
     process_identity,
     reap_orphans,
 )
+from runners.sandbox.stragglers import MARK, end_stragglers, mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -258,6 +259,31 @@ def owner(tmp_path: Path) -> Iterator[Callable[[str], Owner]]:
         each.kill()
 
 
+def marked_sleeper(owner: int) -> subprocess.Popen[bytes]:
+    """A process with the mark of a sandbox of `owner`."""
+    began = Path(f"/proc/{owner}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
+    return subprocess.Popen(["/bin/sleep", "600"], env={MARK: f"{owner}:{began}"})
+
+
+def test_sandboxes_without_an_owner_are_ended_by_the_next_agent() -> None:
+    owner = subprocess.Popen(["/bin/sleep", "600"])
+    sleepers = [marked_sleeper(owner.pid), marked_sleeper(os.getpid())]
+    strange = subprocess.Popen(["/bin/sleep", "600"], env={MARK: "x:y"})
+    try:
+        assert not {process.pid for process in (*sleepers, strange)} & set(end_stragglers())
+        owner.kill()
+        owner.wait()
+        assert sleepers[0].pid in end_stragglers()
+        assert sleepers[0].wait(PATIENCE_S) == -signal.SIGKILL
+        assert sleepers[1].poll() is None
+        assert strange.poll() is None
+        assert mark() == f"{os.getpid()}:" + str(process_identity(os.getpid())).rpartition(":")[2]
+    finally:
+        for process in (owner, strange, *sleepers):
+            process.kill()
+            process.wait()
+
+
 @pytest.mark.fault
 class TestDeaths:
     STUBBORN = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)"
@@ -272,6 +298,20 @@ class TestDeaths:
         it = owner(self.STUBBORN)
         it.kill()
         all_gone([it.server, it.supervisor])
+
+    def test_of_the_owner_ends_its_sandboxes_that_do_not_see_it(self, owner: Callable[[str], Owner]) -> None:
+        """Such as a bubblewrap whose parent was killed while it was waiting for it: see runners.sandbox.stragglers."""
+        it = owner("import time; time.sleep(600)")
+        stuck, other = marked_sleeper(it.process.pid), marked_sleeper(os.getpid())
+        try:
+            it.kill()
+            assert stuck.wait(PATIENCE_S) == -signal.SIGKILL
+            assert other.poll() is None
+        finally:
+            stuck.kill()
+            other.kill()
+            stuck.wait()
+            other.wait()
 
     def test_of_the_supervisor(self, tmp_path: Path, started: list[ServerProcess]) -> None:
         process = ServerProcess.start(python(FAMILY), log_path=tmp_path / "log")

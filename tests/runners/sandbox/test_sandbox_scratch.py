@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from runners.scratch import PREFIX, Scratch, collect
+from runners.sandbox.scratch import PREFIX, Scratch, collect
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WORKER = """
 import os, sys
-from runners.scratch import Scratch
+from runners.sandbox.scratch import Scratch
 folder = Scratch()
 (folder.path / "half").mkdir()
 (folder.path / "half" / "done").write_text("text")
