@@ -33,6 +33,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _OWNER_CHECK_S = 0.5
 _ORPHANS_S = 2.0
+_OWNER_GONE_S = 2.0
 
 
 def _prctl(option: int, value: int) -> None:
@@ -105,8 +106,11 @@ def _end_sandboxes(mark: bytes) -> None:
                 os.kill(int(name), signal.SIGKILL)
 
 
-def _watch(server: subprocess.Popen[bytes], owner: int, grace_s: float, wake_fd: int, stop_requests: list[int]) -> None:
-    """Return when the server has exited; ask it to, then make it, once the owner wants that or is gone."""
+def _watch(server: subprocess.Popen[bytes], owner: int, grace_s: float, wake_fd: int, stop_requests: list[int]) -> bool:
+    """Return when the server has exited; ask it to, then make it, once the owner wants that or is gone.
+
+    Whether the owner has let go of its end of the pipe.
+    """
     pipes = [0, wake_fd]
     kill_at: float | None = None
     pid = server.pid
@@ -127,6 +131,7 @@ def _watch(server: subprocess.Popen[bytes], owner: int, grace_s: float, wake_fd:
         elif kill_at is not None and time.monotonic() >= kill_at:
             _signal_group(pid, signal.SIGKILL)
             kill_at = time.monotonic() + _OWNER_CHECK_S
+    return 0 not in pipes
 
 
 def supervise(owner: int, grace_s: float, command: list[str]) -> None:
@@ -160,12 +165,18 @@ def supervise(owner: int, grace_s: float, command: list[str]) -> None:
         _tell(status_fd, error=error.strerror or str(error), errno=error.errno)
         return
     _tell(status_fd, pid=server.pid, spawned_s=spawned_s)
-    _watch(server, owner, grace_s, wake_read, stop_requests)
+    closed = _watch(server, owner, grace_s, wake_read, stop_requests)
     _signal_group(server.pid, signal.SIGKILL)
     code = server.wait()
     _end_adopted()
     _tell(status_fd, exit=code)
+    # A process that is being killed lets go of its pipes first, of its children last.
+    deadline = time.monotonic() + _OWNER_GONE_S
+    while closed and not stop_requests and os.getppid() == owner and time.monotonic() < deadline:
+        time.sleep(0.01)
     if os.getppid() != owner:
+        _end_sandboxes(mark)
+        time.sleep(_OWNER_CHECK_S)  # one that was just being started carries its mark by then
         _end_sandboxes(mark)
 
 

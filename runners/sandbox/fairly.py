@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runners.sandbox.base import Completed, SandboxFailed, SandboxStuck, View
+from runners.sandbox.scratch import Scratch
 from runners.sandbox.workfolder import prepare
-from runners.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -27,7 +27,7 @@ NOBODY = 65534
 ROOT_USER, ROOT_WATCHED, ORDINARY = "root", "root, no cgroup", "ordinary user"
 # Where a kernel counts memory and where we do, the same attacks have to end alike.
 COUNTED = ("memory",)
-_NEEDED = ("runners/__init__.py", "runners/errors.py", "runners/scratch.py", "tests/attacks", "tests/runners/sandbox")
+_NEEDED = ("runners/__init__.py", "runners/errors.py", "tests/attacks", "tests/runners/sandbox")
 
 
 class Worker:

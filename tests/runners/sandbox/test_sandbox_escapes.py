@@ -38,7 +38,7 @@ def attempt_as_nobody(kind: str, tmp_path: Path) -> dict[str, Any]:
     """The same from a process without root's rights; the project's folders may be closed to it, so it gets a copy."""
     copy = tmp_path / "project"
     shutil.copytree(HERE.parents[2] / "runners" / "sandbox", copy / "runners" / "sandbox")
-    for name in ("runners/__init__.py", "runners/errors.py", "runners/scratch.py"):
+    for name in ("runners/__init__.py", "runners/errors.py"):
         shutil.copy(HERE.parents[2] / name, copy / name)
     tests = copy / "tests" / "runners" / "sandbox"
     tests.mkdir(parents=True)
@@ -184,7 +184,7 @@ def test_inside_a_sandbox_there_is_no_second_one(sandbox: Sandbox) -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(HERE.parents[2] / "runners" / "sandbox", Path(folder, "runners", "sandbox"))
-        for name in ("__init__.py", "errors.py", "scratch.py"):
+        for name in ("__init__.py", "errors.py"):
             shutil.copy(HERE.parents[2] / "runners" / name, Path(folder, "runners", name))
         done = sandbox.run(
             [runtime.executable, "-B", "-c", program],
