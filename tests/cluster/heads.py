@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,23 +84,10 @@ def real_head(**environment: str) -> Iterator[RealHead]:
 
 def end_tree(process: subprocess.Popen[str]) -> None:
     """Ends a process and all that it started."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        tree = psutil.Process(process.pid).children(recursive=True)
-        for each in tree:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.resume()  # one that was stopped gets no other signal
-        process.terminate()
-        _, left = psutil.wait_procs(tree, timeout=10)
-        for each in left:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
-    if process.poll() is None:
-        process.kill()
+    tree = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    for each in tree:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+    psutil.wait_procs(tree, timeout=10)
     process.communicate()
-
-
-def wait_until_gone(process: psutil.Process, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline, process
-        time.sleep(0.05)

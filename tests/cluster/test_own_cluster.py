@@ -92,6 +92,7 @@ def test_our_own_cluster_is_out_of_reach_and_leaves_nothing(base: Path) -> None:
     assert list(base.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.fault
 def test_a_killed_driver_leaves_nothing_either(base: Path) -> None:
     """Two of Ray's helpers would go on for a minute, and the folder for ever."""
