@@ -2,7 +2,7 @@
 # Installs the system packages that only some tests need. Without them those tests are skipped, and named.
 set -eu
 
-packages="bubblewrap util-linux gcc g++ libc6-dev libgomp1 cmake"
+packages="bubblewrap util-linux iproute2 gcc g++ libc6-dev libgomp1 cmake"
 
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "This script knows Debian and Ubuntu. Install the equivalents of: $packages" >&2
