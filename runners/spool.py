@@ -1,12 +1,14 @@
 """Finished rows on their way to the driver: on this node's disk from the moment they exist until they are committed.
 
 A row is dropped only when the driver has acknowledged it, so a driver, an agent or a network that dies in between
-loses nothing: the next driver that follows the same run is offered what lies here.
+loses nothing: the next driver that follows the same run is offered what lies here. Each file ends with its own digest:
+a disk that changed a character of a reply would otherwise have changed the model's answer.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -30,9 +32,18 @@ def state_dir() -> Path:
     return Path(base) / "quantsweep"
 
 
+def sealed(text: str) -> str:
+    """The content of a file that holds `text` and says whether it still does."""
+    return f"{text}\n{_digest(text)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Spool:
-    """The rows of one run that lie on this node, one JSON file an attempt."""
+    """The rows of one run that lie on this node, one file an attempt: a line of JSON, and a line with its sha256."""
 
     folder: Path
 
@@ -54,7 +65,7 @@ class Spool:
         """
         try:
             text = json.dumps({"row": row, "duration_s": duration_s}, allow_nan=False)
-            self._write(self._path(row["job_id"], row["attempt"]), text)
+            self._write(self._path(row["job_id"], row["attempt"]), sealed(text))
         except (OSError, TypeError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise RunnersError(
@@ -111,7 +122,10 @@ class Spool:
         """The row in one file; ValueError and the like where there is none that could be offered."""
         if path.stat().st_size > ROW_BYTES:
             raise ValueError("larger than any row")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text, _, digest = path.read_text(encoding="utf-8").rpartition("\n")
+        if digest != _digest(text):
+            raise ValueError("not what was written")
+        value = json.loads(text)
         row, duration_s = dict(value["row"]), float(value["duration_s"])
         if problems_of(row) or path != self._path(row["job_id"], row["attempt"]):
             raise ValueError("no complete row")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 120.0
-STAGGER_S = 1.0
+STARTS = 4
 REVIVE_AFTER_S = 2.0
 STATE_BYTES, STATE_INODES = 8 << 20, 400
 MEMORY_BYTES = 1 << 30
@@ -117,15 +117,23 @@ class Cluster:
     # --- up and down ------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Starts every node, the head first; returns when all are up."""
+        """Starts every node, one after the other: each takes some CPU seconds. Returns when all are up.
+
+        Raises:
+            RuntimeError: one did not start, also when tried again.
+        """
         for node in self.nodes:
-            if node.starting is None:
-                self._launch(node)
-            if node.is_head:
-                self._await(node)
-            time.sleep(STAGGER_S)
-        for node in self.nodes[1:]:
-            self._await(node)
+            for _ in range(STARTS):
+                if node.starting is None:
+                    self._launch(node)
+                while node.starting is not None:
+                    self._reap_starts()
+                    time.sleep(0.1)
+                if self.host.find("raylet", node.state):
+                    break
+                self.cut_power(node)
+            else:
+                raise RuntimeError(f"{node.name} did not start:\n{(node.folder / 'start.log').read_text()}")
 
     def begin(self) -> None:
         """Begins to start the head; `start` finishes that."""
@@ -149,13 +157,6 @@ class Cluster:
             )
         node.began_s = time.monotonic()
         self.host.owned.add(node.starting.pid)
-
-    def _await(self, node: Node) -> None:
-        while node.starting is not None:
-            self._reap_starts()
-            time.sleep(0.1)
-        if not self.host.find("raylet", node.state):
-            raise RuntimeError(f"{node.name} did not start:\n{(node.folder / 'start.log').read_text()}")
 
     def _reap_starts(self) -> None:
         for node in self.nodes:

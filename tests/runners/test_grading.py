@@ -23,7 +23,7 @@ from runners.grading import Answer, Grader
 from runners.orders import JobOrder, RowReady
 from runners.outcomes import Outcome
 from runners.sandbox import Completed
-from runners.spool import Spool
+from runners.spool import Spool, sealed
 from tests.runners.test_rowcheck import GRADED, IDENTITY
 
 if TYPE_CHECKING:
@@ -319,12 +319,27 @@ def test_a_grader_that_hangs_is_given_up_and_speaks_no_second_time(tmp_path: Pat
         json.dumps({"row": GRADED, "duration_s": "long"}).encode(),
     ],
 )
-def test_a_spooled_row_that_is_none_is_set_aside_at_reading(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("seal", [True, False])
+def test_a_spooled_row_that_is_none_is_set_aside_at_reading(tmp_path: Path, content: bytes, seal: bool) -> None:
+    if seal:
+        content = sealed(content.decode(errors="replace")).encode()
     spool = Spool(tmp_path)
     spool.put({**GRADED, "job_id": "v1-good"}, 2.0)
     (tmp_path / "v1-a-1.json").write_bytes(content)
     assert [row["job_id"] for row, _ in spool.rows()] == ["v1-good"]
     assert (tmp_path / "v1-a-1.damaged").read_bytes() == content
+
+
+@pytest.mark.parametrize("at", [0.0, 0.3, 0.6, 0.9, 0.999])
+def test_a_spooled_row_that_was_changed_is_set_aside(tmp_path: Path, at: float) -> None:
+    spool = Spool(tmp_path)
+    spool.put({**GRADED, "reply": "text " * 2000}, 2.0)
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[int(at * len(content))] ^= 1
+    path.write_bytes(content)
+    assert spool.rows() == []
+    assert path.with_suffix(".damaged").read_bytes() == content
 
 
 def test_a_spooled_file_beyond_any_row_is_not_even_read(tmp_path: Path) -> None:
