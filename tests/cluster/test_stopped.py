@@ -41,7 +41,9 @@ def command(folder: Path, model: Path, seeds: int) -> list[str]:
 
 
 def rows_in(folder: Path) -> int:
-    return len(list((folder / "run" / "attempts").glob("*.parquet")))
+    run = folder / "run"
+    rows: int = read_run(run, ["job_id"]).table.num_rows if run.is_dir() else 0
+    return rows
 
 
 def wait_for_rows(process: subprocess.Popen[str], folder: Path, number: int) -> None:
