@@ -5,18 +5,29 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Final
 
 from results.stats import Interval, mean_interval, rate_interval, standard_deviation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 Row = dict[str, Any]
+_Key = tuple[str, str, str, str]
 
-_TEXT_COLUMNS: Final = frozenset({"reply", "reasoning", "grader_log", "grade_items", "events", "scores"})
-"""Most of a run's bytes, and nothing that a summary needs."""
+_GROUP: Final = ("model", "variant", "exam", "quant")
+
+_FIGURES: Final = (
+    *("job_id", "final", "seed", "outcome", "outcome_class", "exam_version", "scoring", "score", "score_max"),
+    *("file_bytes", "node", "load_s", "peak_ram_bytes", "peak_vram_bytes", "hardware_class"),
+    *("cold", "cached_tokens", "shared_with", "ttft_any_s", "ttft_answer_s", "prefill_tps"),
+    *("decode_tps", "decode_tps_client", "decode_ceiling_tps"),
+)
+
+SUMMARISED: Final = ("sweep", *_GROUP, *_FIGURES)
+"""The columns that a summary is made from; texts, which are most of a run's bytes, are not among them."""
 
 _DISAGREEMENT: Final = 0.05
 """Client and server decode rates further apart than this are suspect (docs/columns.md)."""
@@ -100,14 +111,30 @@ def summarise(table: Any) -> list[QuantSummary]:
     Args:
         table: A `pyarrow.Table` of attempts (results.store), of a finished or a running sweep.
     """
-    names = [name for name in table.column_names if name not in _TEXT_COLUMNS]
-    rows: list[Row] = table.select(names).to_pylist()
-    groups: dict[tuple[str, str, str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row["model"], row["variant"], row["exam"], row["quant"]].append(row)
-    summaries = [_summary(group) for group in groups.values()]
-    order = {key: place for place, key in enumerate(dict.fromkeys(key[:3] for key in groups))}
+    order: dict[tuple[str, str, str], int] = {}
+    summaries = []
+    for key, rows in _groups(table):
+        order.setdefault(key[:3], len(order))
+        summaries.append(_summary(key, rows))
     return sorted(summaries, key=lambda s: (order[s.model, s.variant, s.exam], -(s.file_bytes or 0), s.quant))
+
+
+def _groups(table: Any) -> Iterator[tuple[_Key, list[Row]]]:
+    """The rows of each model, variant, exam and quant, in the order in which these first ran; one group at a time.
+
+    As dicts, the figures of all rows of a large run at once would take gigabytes.
+    """
+    import pyarrow as pa
+
+    places: dict[_Key, list[int]] = defaultdict(list)
+    for place, key in enumerate(zip(*(table[name].to_pylist() for name in _GROUP), strict=True)):
+        places[key].append(place)
+    order = pa.array(chain.from_iterable(places.values()), pa.int64())
+    figures = table.select(list(_FIGURES)).take(order).combine_chunks()
+    begin = 0
+    for key, numbers in places.items():
+        yield key, figures.slice(begin, len(numbers)).to_pylist()
+        begin += len(numbers)
 
 
 def finals_of(rows: Iterable[Row]) -> list[Row]:
@@ -121,8 +148,8 @@ def finals_of(rows: Iterable[Row]) -> list[Row]:
     return list(by_job.values())
 
 
-def _summary(rows: Sequence[Row]) -> QuantSummary:
-    first = rows[0]
+def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
+    model, variant, exam, quant = key
     finals = finals_of(rows)
     scored = sorted((row for row in finals if row["score"] is not None), key=lambda row: int(row["seed"]))
     points = [float(row["score"]) for row in scored]
@@ -133,10 +160,10 @@ def _summary(rows: Sequence[Row]) -> QuantSummary:
         interval = Interval(max(interval.low, 0.0), min(interval.high, score_max), interval.confidence)
     loads = {(row["node"], row["load_s"]) for row in rows if row["load_s"] is not None}
     return QuantSummary(
-        model=first["model"],
-        quant=first["quant"],
-        variant=first["variant"],
-        exam=first["exam"],
+        model=model,
+        quant=quant,
+        variant=variant,
+        exam=exam,
         exam_versions=_texts(rows, "exam_version"),
         scorings=_texts(rows, "scoring"),
         score_max=score_max,

@@ -13,7 +13,7 @@ from results.answer import Answer, answers, place_name
 from results.figures import duration, plain, points, rate, size
 from results.notes import notes
 from results.reading import read_run
-from results.summary import QuantSummary, summarise
+from results.summary import SUMMARISED, QuantSummary, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -84,7 +84,7 @@ def report(run_folder: Path) -> Report:
     Raises:
         StoreError: There is no run, or a newer quantsweep wrote it.
     """
-    reading = read_run(run_folder)
+    reading = read_run(run_folder, SUMMARISED)
     return report_of(reading.table, torn=reading.torn, where=str(run_folder))
 
 
@@ -93,7 +93,7 @@ def report_of(table: Any, *, torn: Sequence[Torn] = (), where: str = "this run")
     summaries = summarise(table)
     return Report(
         attempts=table.num_rows,
-        sweeps=sorted(set(table["sweep"].to_pylist())),
+        sweeps=sorted(table["sweep"].unique().to_pylist()),
         summaries=summaries,
         answers=answers(summaries),
         remarks=notes(summaries, torn),
