@@ -1,9 +1,13 @@
 """The journal of a sweep: one JSON object a line, appended as things happen, folded into the state at the next start.
 
-What the journal must survive is a driver that dies between any two instructions:
+What the journal must survive is a driver that dies between any two instructions, a disk that is full for a while, and
+lines that were changed since:
 
-- a line torn at the end (the driver died while writing it) is cut off when the journal is opened;
-- an attempt is linked into the store *before* its journal line, so a missing line is put right from the store;
+- a line that could not be written whole is taken back; where not even that is possible (the driver died while writing
+  it), it is cut off when the journal is opened;
+- every line ends with a checksum. One that does not fit is passed over, and said: what was committed is in the store,
+  and since such a line may have given out an attempt number, `DAMAGED` tells whoever counts them to leave one out;
+- an attempt is in the store *before* its journal line, so a missing line is put right from the store;
 - an assignment's line comes *before* the job is handed out, so an attempt number is never given twice.
 """
 
@@ -12,8 +16,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import zlib
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from orchestrator.errors import RunFolderError
 
@@ -21,49 +26,74 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+DAMAGED: Final = "damaged"
+"""The event that `read_journal` gives in place of a damaged line: `line` is its number, `events` how many it held."""
+
+_CHECK: Final = b',"crc":"'
+"""Begins the last field of a line, before eight hex digits: CRC-32 of what comes before it."""
+_CHECK_END: Final = b'"}'
+_CHECK_BYTES: Final = len(_CHECK) + 8 + len(_CHECK_END)
+_BLOCK_BYTES: Final = 1 << 16
+
 
 class Journal:
     """Appends events to `path`. One writer at a time: the run folder's lock sees to that."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._cut_torn_tail()
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._size = _end_of_last_line(self._fd)
+            os.ftruncate(self._fd, self._size)
         except OSError as error:
-            raise RunFolderError(f"{path}: the journal cannot be written: {error.strerror}") from None
-
-    def _cut_torn_tail(self) -> None:
-        with contextlib.suppress(FileNotFoundError), self._path.open("r+b") as file:
-            data = file.read()
-            complete = data.rfind(b"\n") + 1
-            if complete != len(data):
-                file.truncate(complete)
+            raise self._failure(error) from None
 
     def append(self, event: str, *, durable: bool = False, **fields: Any) -> None:
-        """Adds one line in a single write; `durable` waits until the disk has it.
+        """Adds one line, whole or not at all; `durable` waits until the disk has it.
 
-        Raises `RunFolderError` when the disk is full. A short write leaves a torn line, which the next
-        opening cuts off.
+        Raises `RunFolderError` when the disk is full, or the journal was deleted: then the line is not there.
         """
-        line = json.dumps(
+        text = json.dumps(
             {"event": event, "at": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields},
             separators=(",", ":"),
             ensure_ascii=False,
         )
+        content = text.encode(errors="replace").removesuffix(b"}")
+        line = b"%b%b%08x%b\n" % (content, _CHECK, zlib.crc32(content), _CHECK_END)
         try:
-            os.write(self._fd, line.encode() + b"\n")
+            if not os.fstat(self._fd).st_nlink:
+                raise self._deleted()
+            rest = memoryview(line)
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
             if durable:
                 os.fsync(self._fd)
         except OSError as error:
-            raise RunFolderError(
-                f"{self._path}: the journal cannot be written: {error.strerror}",
-                hint="Free some room and start the same command again: it goes on where it stopped.",
-            ) from None
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._size)
+            raise self._failure(error) from None
+        self._size += len(line)
 
     def close(self) -> None:
         """Closes the file; nothing can be appended afterwards."""
         os.close(self._fd)
+
+    def _deleted(self) -> RunFolderError:
+        if self._path.parent.exists():
+            return RunFolderError(
+                f"{self._path}: the journal was deleted while the sweep ran",
+                hint="Start the same sweep again: it goes on with what is left in the run folder.",
+            )
+        return RunFolderError(
+            f"{self._path.parent}: the run folder was deleted while the sweep ran, and what was committed is lost",
+            hint="Start the same sweep again: without its run folder it begins anew.",
+        )
+
+    def _failure(self, error: OSError) -> RunFolderError:
+        return RunFolderError(
+            f"{self._path}: the journal cannot be written: {error.strerror}",
+            hint="Free some room and start the same command again: it goes on where it stopped.",
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -75,20 +105,45 @@ class Journal:
 def read_journal(path: Path) -> Iterator[Mapping[str, Any]]:
     """The events of the journal at `path`, oldest first; none if there is no journal.
 
-    A torn last line is left out; a line that is no JSON object anywhere else is damage, and named.
+    A torn last line is left out; any other line that is damaged is the event `DAMAGED`. Takes the memory of one line.
+
+    Raises `RunFolderError` where the journal cannot be read.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.endswith(b"\n"):
+                    events = max(1, line.count(_CHECK))  # more than one, if the end of a line was changed
+                    yield _event_of(line[:-1]) or {"event": DAMAGED, "line": number, "events": events}
     except FileNotFoundError:
         return
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            event = json.loads(line)
-        except ValueError:
-            event = None
-        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-            raise RunFolderError(
-                f"{path}:{number}: this line of the journal is damaged",
-                hint="Delete the line: committed results are in attempts/ and are read from there.",
-            )
-        yield event
+    except OSError as error:
+        raise RunFolderError(f"{path}: the journal cannot be read: {error.strerror}") from None
+
+
+def _event_of(line: bytes) -> Mapping[str, Any] | None:
+    """What a line says; None where it is damaged. Lines of earlier versions have no checksum."""
+    if line[-_CHECK_BYTES:].startswith(_CHECK):
+        content, check = line[:-_CHECK_BYTES], line[len(_CHECK) - _CHECK_BYTES : -len(_CHECK_END)]
+        if b"%08x" % zlib.crc32(content) != check:
+            return None
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        return None
+    event.pop("crc", None)
+    return event
+
+
+def _end_of_last_line(descriptor: int) -> int:
+    """How much of a file is whole lines."""
+    place = os.fstat(descriptor).st_size
+    while place:
+        begin = max(0, place - _BLOCK_BYTES)
+        found = os.pread(descriptor, place - begin, begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        place = begin
+    return 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator import blame
+from orchestrator.journal import DAMAGED
 from orchestrator.records import Where
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from orchestrator.records import Cell, Job
 
 INFRASTRUCTURE = "infrastructure"
+MOST_LEFT_OUT = 100
+"""So many attempt numbers no job was ever given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Restorer:
     def __init__(self, cells: Mapping[str, Cell], jobs: Mapping[str, Job], *, forgive: bool) -> None:
         self._cells, self._jobs, self._forgive = cells, jobs, forgive
         self.last_lease = 0
+        self._unread = 0
 
     def take_row(self, row: CommittedAttempt) -> Job | None:
         """Takes in a row of the store; the job that is finished with it, if one is."""
@@ -55,6 +59,10 @@ class Restorer:
 
     def take_line(self, line: Mapping[str, object]) -> None:
         """Takes in a line of the journal: numbers that were given out, failures that have no row."""
+        if line["event"] == DAMAGED:
+            events = line.get("events")
+            self._unread += events if isinstance(events, int) else 1
+            return
         lease = line.get("lease_id")
         if isinstance(lease, str) and lease.startswith("L") and lease[1:].isdecimal():
             self.last_lease = max(self.last_lease, int(lease[1:]))
@@ -81,8 +89,13 @@ class Restorer:
                 blame.failed(job, place, None, None, "")
 
     def finish(self) -> None:
-        """Puts the jobs that wait and have failed before where they belong."""
+        """Puts the jobs that wait and have failed before where they belong.
+
+        A line of the journal that cannot be read may have given out the next number of any of them: it is left out.
+        """
         for job in self._jobs.values():
+            if job.where is not Where.DONE:
+                job.attempts += min(self._unread, MOST_LEFT_OUT)
             if job.where is Where.WAITING and job.failures is not None:
                 job.where = Where.RETRY  # its id among those that never failed is passed over
                 self._cells[job.cell_id].retry[job.job_id] = None

@@ -6,11 +6,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster import check_address, connect
 from orchestrator.errors import RunFolderError
 from orchestrator.expand import expand
-from orchestrator.journal import Journal, read_journal
+from orchestrator.journal import DAMAGED, Journal, read_journal
 from orchestrator.plan import Plan, differences, spec_digest
 from orchestrator.progress import watch
 from orchestrator.restore import CommittedAttempt
@@ -18,7 +19,10 @@ from orchestrator.rundir import RunDir
 from orchestrator.spec import SweepSpec, parse_spec, read_spec
 from orchestrator.state import SweepState
 from orchestrator.terminal import Printer, stderr
-from results.store import RunStore, read_run
+from results.store import RunStore, StoreError, read_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 SWEEPS = Path(__file__).parent / "sweeps"
 """Sweeps that ship with quantsweep, one TOML file each."""
@@ -129,11 +133,13 @@ def list_finals(folder: Path) -> list[str]:
     return [row["job_id"] for row in table.to_pylist() if row["final"]]
 
 
-def restore_state(plan: Plan, store: RunStore, folder: RunDir, *, retry_failed: bool = False) -> SweepState:
+def restore_state(
+    plan: Plan, store: RunStore, folder: RunDir, *, retry_failed: bool = False, out: Printer | None = None
+) -> SweepState:
     """The state that the store and the journal of an earlier start add up to.
 
     With `retry_failed` the jobs whose final row is an infrastructure failure count as not run, and all failures are
-    forgotten.
+    forgotten. What could not be read of the journal is said to `out`.
     """
     state = SweepState(
         [(cell.cell_id, cell.artifact.file_bytes) for cell in plan.cells],
@@ -152,7 +158,21 @@ def restore_state(plan: Plan, store: RunStore, folder: RunDir, *, retry_failed: 
         )
         for row in store.attempts()
     )
-    state.restore(rows, read_journal(folder.journal), forgive=retry_failed)
+    damaged: list[int] = []
+
+    def lines() -> Iterator[Mapping[str, Any]]:
+        for line in read_journal(folder.journal):
+            if line["event"] == DAMAGED:
+                damaged.append(line["line"])
+            yield line
+
+    state.restore(rows, lines(), forgive=retry_failed)
+    if damaged and out is not None:
+        numbers = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
+        out.say(
+            f"warning: {folder.journal}: {len(damaged)} of its lines cannot be read and are passed over ({numbers}): "
+            "what was committed is kept, and attempt numbers that they may have given out are not used"
+        )
     return state
 
 
@@ -187,7 +207,7 @@ def run_sweep(
         store = held.enter_context(RunStore(folder.root))
         for torn in store.quarantined:
             out.say(f"warning: {torn}")
-        state = restore_state(plan, store, folder, retry_failed=retry_failed)
+        state = restore_state(plan, store, folder, retry_failed=retry_failed, out=out)
         done_before = state.jobs_done
         what = f"{plan.name}: {len(plan.cells)} cells, {len(plan.jobs)} jobs"
         resumed = f", {done_before} of them done before" if done_before else ""
@@ -204,6 +224,13 @@ def run_sweep(
                 out=out,
                 result=result,
             )
+        # What was committed may have been deleted since: nothing is said to be kept that is not there.
+        try:
+            for torn in store.check():
+                out.say(f"warning: {torn}")
+        except StoreError as gone:
+            result.done, result.failed, result.trouble = 0, 0, gone
+            return result
         finals = store.finals()
         result.done = len(finals)
         result.failed = sum(found == "infrastructure" for found in finals.values())

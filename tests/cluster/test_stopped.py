@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +134,23 @@ def test_a_full_disk_stops_the_sweep_and_loses_nothing(tmp_path: Path, tiny_mode
     assert again.returncode == 0, again.stderr
     table = read_run(tmp_path / "run").table.to_pylist()
     assert sorted(row["seed"] for row in table if row["final"]) == list(range(1, 31))
+
+
+def test_a_run_folder_that_is_deleted_meanwhile_ends_the_sweep_and_nothing_is_said_to_be_kept(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    process = subprocess.Popen(
+        command(tmp_path, tiny_model, 400), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_rows(process, tmp_path, 2)
+    while (tmp_path / "run").exists():  # the sweep writes to it
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    _, text = process.communicate(timeout=120)
+    assert process.returncode == 2, text
+    assert "Traceback" not in text
+    assert "was deleted while the sweep ran, and" in text
+    assert not re.search(r"[1-9]\d* of 400 jobs are done", text)
+    assert not engines()
 
 
 def test_a_machine_without_a_sandbox_runs_nothing_and_says_what_mends_it(tmp_path: Path, tiny_model: Path) -> None:

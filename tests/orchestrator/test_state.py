@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator import events as ev
+from orchestrator.journal import DAMAGED
 from orchestrator.placement import Slot
 from orchestrator.restore import CommittedAttempt
 from orchestrator.state import SweepState
@@ -151,6 +152,18 @@ def test_restoring_skips_what_is_done_and_never_reuses_an_attempt_number() -> No
         ev.AssignJob("L8", "c0j1", 4),
         ev.AssignJob("L8", "c0j2", 1),
     ]
+
+
+def test_numbers_that_an_unreadable_line_may_have_given_out_are_left_out() -> None:
+    state = state_of(jobs=3)
+    state.restore(
+        [CommittedAttempt("c0j0", 1, final=True, outcome_class="model")],
+        [
+            {"event": "assigned", "job_id": "c0j1", "attempt": 3, "lease_id": "L7"},
+            {"event": DAMAGED, "line": 2, "events": 2},
+        ],
+    )
+    assert state.apply(join())[1:3] == [ev.AssignJob("L8", "c0j1", 6), ev.AssignJob("L8", "c0j2", 3)]
 
 
 def test_a_row_that_is_kept_already_is_dropped_and_counts_for_nothing() -> None:
