@@ -177,7 +177,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(rowcheck.KINDS)), VALUES, max_size=12), st.booleans())
 def test_any_row_at_all_comes_out_fit_for_the_table(changes: dict[str, Any], graded: bool) -> None:
     changes = {name: value for name, value in changes.items() if name not in IDENTITY}
@@ -188,7 +188,7 @@ def test_any_row_at_all_comes_out_fit_for_the_table(changes: dict[str, Any], gra
         assert row["score"] is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(rowcheck.KINDS)), VALUES, max_size=12))
 def test_what_the_spool_lets_through_the_table_takes(changes: dict[str, Any]) -> None:
     """The two rules agree: a row without problems here has none there."""
