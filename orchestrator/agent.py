@@ -19,6 +19,7 @@ import ray
 from orchestrator.cluster.node import node_notes
 from runners.cell import CellRun
 from runners.orders import CellEnded, CellEvent, CellOrder, JobOrder, NodeFacts, PhaseChanged, RowReady
+from runners.outcomes import Outcome
 from runners.spool import Spool, state_dir
 
 if TYPE_CHECKING:
@@ -136,7 +137,15 @@ class NodeAgent:
 
     @ray.method(concurrency_group="orders")
     def start(self, order: CellOrder) -> None:
-        """Begins a lease in a thread of its own."""
+        """Begins a lease in a thread of its own; one that cannot be begun has ended: nobody hears what this raises."""
+        try:
+            self._begin(order)
+        except Exception as error:
+            reason = f"the lease could not be begun: {type(error).__name__}: {error}"
+            ended = CellEnded(lease_id=order.lease_id, how="failed", outcome=Outcome.SERVER_START, reason=reason)
+            self._emit(ended)
+
+    def _begin(self, order: CellOrder) -> None:
         profile = self._profile
         if profile is None:
             raise RuntimeError("an agent is asked for its hello before it gets work")
