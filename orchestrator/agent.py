@@ -191,7 +191,9 @@ class NodeAgent:
 
     @ray.method(concurrency_group="orders")
     def shutdown(self) -> None:
-        """Ends every lease and waits until no engine is left."""
+        """Ends every lease and waits until no engine is left, and nothing else of this agent's either."""
+        from runners.sandbox.cgroup import leave
+
         with self._lock:
             runs = list(self._runs.values())
         for run, _ in runs:
@@ -199,6 +201,7 @@ class NodeAgent:
         deadline = time.monotonic() + SHUTDOWN_S  # of all together: a machine may have many devices
         for _, thread in runs:
             thread.join(max(0.0, deadline - time.monotonic()))
+        leave()
 
     def _run(self, lease_id: str) -> CellRun | None:
         with self._lock:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 PROBE_S = 60.0
 """How long a node may take to say what it has: starting a worker and asking its engines."""
+FAREWELL_S = 2.0
+"""How long the agents may take to clear away what they made."""
 
 
 def probe_cluster(address: str) -> tuple[list[NodeProfile], list[str]]:
@@ -39,6 +41,8 @@ def probe_cluster(address: str) -> tuple[list[NodeProfile], list[str]]:
             else:
                 profiles.append(hello.profile)
                 remarks += [f"warning: {hello.profile.hostname}: {note}" for note in hello.notes]
+        farewells = [agent.shutdown.remote() for agent in agents]
+        ray.wait(farewells, num_returns=len(farewells), timeout=FAREWELL_S)
         for agent in agents:
             cluster.stop_agent(agent)
         return profiles, remarks

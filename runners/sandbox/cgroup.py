@@ -168,6 +168,12 @@ def place() -> Place | None:
     return _place(os.getpid())
 
 
+def leave() -> None:
+    """Take away the groups of this process, as its end does: for an actor of Ray, which is killed instead."""
+    if _place.cache_info().currsize and (where := place()) is not None:
+        where.remove()
+
+
 @lru_cache(maxsize=1)
 def _place(pid: int) -> Place | None:
     del pid  # the key alone: a process forked from this one finds a place of its own

@@ -86,7 +86,7 @@ def _play(options: argparse.Namespace, seed: int, folder: Path) -> Report:
         cluster.begin()
         known: dict[str, Known] = {}
         for engine in engines:
-            known |= learn(models, seeds=options.seeds, engine=engine, folder=folder)
+            known |= learn(models, seeds=options.seeds, engine=engine, folder=folder, environment=environment)
         say(f"what each of {len(known)} jobs must score is known")
         cluster.start()
         say(f"the cluster is up: {', '.join(node.name for node in cluster.nodes)}")

@@ -176,8 +176,8 @@ class Campaign:
         found += checks.check_processes(self.host)
         sweep.visit_nodes()
         found += checks.check_processes(self.host)
-        found += checks.check_files(sweep, self.cluster)
-        self.cluster.clear_set_aside()
+        found += checks.check_files(sweep, self.cluster, {row["job_id"] for row in rows if row["final"]})
+        self.report.late += self.cluster.clear_spools()
         for what in found:
             self._violation(f"{sweep.folder.name}: {what}")
         self.report.add(sweep, self._strikes, rows, len(planned))

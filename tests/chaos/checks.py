@@ -80,15 +80,18 @@ def check_processes(host: Host) -> list[str]:
     return [f"a process is left: {process.kind} {process.pid}: {process.words[:150]}" for process in left]
 
 
-def check_files(sweep: Sweep, cluster: Cluster) -> list[str]:
-    """No temporary file is left, on any node, beside the run, or where Ray would put one."""
+def check_files(sweep: Sweep, cluster: Cluster, done: set[str]) -> list[str]:
+    """No temporary file is left, on any node, beside the run, or where Ray would put one.
+
+    But for the rows of jobs that are `done` which lie on a node that was not back when the sweep ended.
+    """
     found = []
     for node in cluster.nodes:
         for what, folder in (("temporary", node.temporary_disk.folder), ("state", node.state_disk.folder)):
             found += [
                 f"{node.name}: left in the {what} folder: {path.relative_to(folder)}"
                 for path in _files(folder)
-                if path.suffix != ".damaged"
+                if not (path.parent.parent.name == "spool" and _is_kept(path, done))
             ]
         found += [f"{node.name}: left in /dev/shm: {name}" for name in cluster.shared_memory(node)]
         found += [f"{node.name}: a cgroup is left: {name}" for name in node.memory.left()]
@@ -103,6 +106,11 @@ def check_files(sweep: Sweep, cluster: Cluster) -> list[str]:
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if not path.is_dir()] if folder.exists() else []
+
+
+def _is_kept(path: Path, done: set[str]) -> bool:
+    """Whether a file of a spool is there on purpose: damaged, or too late."""
+    return path.suffix == ".damaged" or (path.suffix == ".json" and path.stem.rpartition("-")[0] in done)
 
 
 def _is_temporary(path: Path) -> bool:

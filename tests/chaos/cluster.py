@@ -214,11 +214,12 @@ class Cluster:
             return []
         return os.listdir(f"/proc/{raylets[0].pid}/root/dev/shm")  # noqa: PTH208 - names only
 
-    def clear_set_aside(self) -> None:
-        """Removes the spooled rows that a node set aside because they were damaged; they are kept for a look."""
-        for node in self.nodes:
-            for path in node.state_disk.folder.glob("spool/*/*.damaged"):
-                path.unlink()
+    def clear_spools(self) -> int:
+        """Removes what lies in the nodes' spools: rows that were damaged, or too late for a sweep that had ended."""
+        found = [path for node in self.nodes for path in node.state_disk.folder.glob("spool/*/*")]
+        for path in found:
+            path.unlink()
+        return len(found)
 
     def _clear(self, node: Node) -> None:
         """Ends what a dead raylet left on its node; the cluster's GCS may live on the same one."""

@@ -6,10 +6,13 @@ otherwise is the machine's doing, not the model's.
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.expand import expand
 from orchestrator.spec import parse_spec
@@ -19,7 +22,11 @@ from runners.engines import get_engine
 from runners.exams import get_exam
 from runners.exams.base import Reply
 from runners.sandbox import open_sandbox
+from tests.chaos.cluster import ROOT
 from tests.chaos.sweep import spec_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +43,15 @@ class Known:
         return "" if row["reply"] == self.reply else "another reply"
 
 
-def learn(models: Path, *, seeds: int, engine: str, folder: Path) -> dict[str, Known]:
-    """The score and the reply of every job of a sweep by its id; takes about half a second each."""
+def learn(models: Path, *, seeds: int, engine: str, folder: Path, environment: Mapping[str, str]) -> dict[str, Known]:
+    """The score and the reply of every job of a sweep by its id, from a process of its own: half a second each."""
+    words = [sys.executable, "-m", "tests.chaos.truth", str(models), str(seeds), engine, str(folder)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True, cwd=ROOT, env=environment)
+    return {job_id: Known(**known) for job_id, known in json.loads(done.stdout).items()}
+
+
+def ask(models: Path, *, seeds: int, engine: str, folder: Path) -> dict[str, Known]:
+    """What `learn` returns."""
     text = spec_text(models, seeds=seeds, engine=engine)
     plan = expand(parse_spec(text, "chaos"), file="chaos", text=text, base_dir=folder)
     exam, sandbox = get_exam("todo"), open_sandbox()
@@ -59,3 +73,9 @@ def learn(models: Path, *, seeds: int, engine: str, folder: Path) -> dict[str, K
         finally:
             served.stop()
     return found
+
+
+if __name__ == "__main__":
+    models, seeds, engine, folder = sys.argv[1:]
+    known = ask(Path(models), seeds=int(seeds), engine=engine, folder=Path(folder))
+    print(json.dumps({job_id: asdict(each) for job_id, each in known.items()}))

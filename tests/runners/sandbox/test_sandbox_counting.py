@@ -132,6 +132,19 @@ def test_a_group_is_used_again_and_counts_anew(run_python: RunPython, sandbox: S
     assert set(place.folder.glob("quantsweep-*")) == before
 
 
+def test_groups_are_taken_away_before_an_actor_is_killed(run_python: RunPython) -> None:
+    place = cgroup.place()
+    if place is None:
+        cgroup.leave()
+        return
+    assert run_python("pass").status == "ok"
+    mine = f"quantsweep-{os.getpid()}-*"
+    assert list(place.folder.glob(mine))
+    cgroup.leave()
+    assert not list(place.folder.glob(mine))
+    assert run_python("pass").status == "ok"
+
+
 def hierarchy(folder: Path, *, controllers: str) -> tuple[Path, Path]:
     """A false /proc/self/mountinfo and cgroup for version 2, and a user session below a delegated service."""
     mounts, own = folder / "mountinfo", folder / "cgroup"
