@@ -10,13 +10,13 @@ import contextlib
 import os
 import threading
 import time
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import ray
 
 from orchestrator.cluster.node import node_notes
+from orchestrator.members import Hello
 from runners.cell import CellRun
 from runners.orders import CellEnded, CellEvent, CellOrder, JobOrder, NodeFacts, PhaseChanged, RowReady
 from runners.outcomes import Outcome
@@ -26,22 +26,6 @@ if TYPE_CHECKING:
     from profiles.types import NodeProfile
 
 SHUTDOWN_S = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """What an agent says first: its version, its machine, and the rows an earlier agent could not deliver.
-
-    `no_sandbox` says why the node cannot grade, with the command that mends it; None where it can. `notes` are
-    sentences about how its Ray was started, for who started it.
-    """
-
-    version: str
-    pid: int
-    profile: NodeProfile
-    spooled: tuple[RowReady, ...]
-    no_sandbox: str | None = None
-    notes: tuple[str, ...] = ()
 
 
 def facts_of(profile: NodeProfile) -> NodeFacts:

@@ -28,9 +28,8 @@ from runners.orders import CellEnded, CellEvent, ModelLoaded, PhaseChanged, RowR
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from orchestrator.agent import Hello
     from orchestrator.journal import Journal
-    from orchestrator.members import AgentCluster, Member, News
+    from orchestrator.members import AgentCluster, Hello, Member, News
     from orchestrator.plan import Plan
     from orchestrator.progress import Progress
     from orchestrator.rundir import RunDir

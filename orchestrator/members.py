@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from orchestrator.cluster import RayNode
     from profiles.types import NodeProfile
+    from runners.orders import RowReady
 
 POLL_S = 1.0
 """How long an agent's poll waits for news."""
@@ -29,6 +30,22 @@ LOST_S = 60.0
 """A poll that takes this much longer than it should: the node counts as lost, and its jobs go elsewhere."""
 RESTART_AFTER_S = (0.0, 2.0, 5.0, 15.0, 60.0)
 """How long after its first, second, ... death in a row the agent of a node is started again; then never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What an agent says first: its version, its machine, and the rows an earlier agent could not deliver.
+
+    `no_sandbox` says why the node cannot grade, with the command that mends it; None where it can. `notes` are
+    sentences about how its Ray was started, for who started it.
+    """
+
+    version: str
+    pid: int
+    profile: NodeProfile
+    spooled: tuple[RowReady, ...]
+    no_sandbox: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class AgentLostError(Exception):
