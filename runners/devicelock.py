@@ -106,13 +106,25 @@ class DeviceLock:
         descriptor, self.descriptor = self.descriptor, None
         if descriptor is None:
             return
-        with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, 0)
-        if self._path is not None:
-            # Whoever waits for this file finds, when it gets the lock, that its name is gone, and begins again.
-            with contextlib.suppress(OSError):
-                self._path.unlink()
         os.close(descriptor)
+        if self._path is not None:
+            _remove_if_free(self._path)
+
+
+def _remove_if_free(path: Path) -> None:
+    """Removes the file of a lock that nobody has: an engine that did not end with its lease may have it still.
+
+    Whoever waits for this file finds, when it gets the lock, that its name is gone, and begins again.
+    """
+    with contextlib.suppress(OSError, RunnersError):
+        descriptor = _open_regular(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(descriptor, path):
+                os.ftruncate(descriptor, 0)
+                path.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def take(
@@ -133,7 +145,7 @@ def take(
         sweep: for those who wait for us.
         what: what is served, for the same.
         cancelled: ends the waiting.
-        waiting: told now and then for whom we wait, beginning at once if we have to.
+        waiting: told now and then for whom we wait, if we have to.
 
     Raises:
         RunnersError: the lock's file cannot be used.
@@ -144,12 +156,14 @@ def take(
     path, line = folder / f"quantsweep-{key}.lock", folder / f"quantsweep-{key}.next"
     place: DeviceLock | None = None
     said_s = float("-inf")
+    refusals = 0
     try:
         while not cancelled.is_set():
             place = place or _attempt(line, "")
             if place is not None and (lock := _attempt(path, _describe(sweep, what))) is not None:
                 return lock
-            if time.monotonic() - said_s >= SAY_EVERY_S:
+            refusals += 1  # the first may be of somebody who is just removing the file
+            if refusals > 1 and time.monotonic() - said_s >= SAY_EVERY_S:
                 said_s = time.monotonic()
                 waiting(holder_of(path))
             cancelled.wait(POLL_S)

@@ -146,11 +146,15 @@ def test_whoever_gives_back_between_two_cells_does_not_overtake_those_who_wait(l
     again.lock.release()
 
 
-def test_a_device_is_free_only_when_the_engine_is_gone_as_well(locks: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["killed", "over"])
+def test_a_device_is_free_only_when_the_engine_is_gone_as_well(locks: Path, tmp_path: Path, end: str) -> None:
     lock = take_now()
     assert lock.descriptor is not None
     server = ServerProcess.start(["sleep", "60"], log_path=tmp_path / "log", held=lock.descriptor)
-    os.close(lock.descriptor)  # as the kernel does when the agent is killed
+    if end == "killed":
+        os.close(lock.descriptor)  # as the kernel does with the agent's
+    else:
+        lock.release()  # of a lease that could not end its engine
     mine = Taker()
     assert mine.heard.wait(PATIENCE_S)
     assert not mine.done.is_set()
