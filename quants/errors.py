@@ -2,7 +2,6 @@
 
     QuantsError                     message, and a hint that says what to do
     ├── GGUFError                   the bytes are no sound GGUF: what is wrong, and at which byte
-    │   └── NeedMoreBytes           sound so far, but the header goes on: read at least so many bytes
     ├── SourceError                 a source that cannot be used: path missing, empty, no GGUF, cut off
     │   └── SelectionError          a quant that the source does not hold, or that is ambiguous
     ├── DiskFullError               the model does not fit on the disk where it has to land
@@ -55,19 +54,6 @@ class GGUFError(QuantsError):
         place = "" if self.offset is None else f" (at byte {self.offset:,})"
         text = f"{self.where}: {self.message}{place}" if self.where else f"{self.message}{place}"
         return f"{text}. {self.hint}" if self.hint else text
-
-
-class NeedMoreBytes(GGUFError):  # noqa: N818 - a request of a streaming parser, an error only where the bytes end
-    """The header is sound as far as it was read, and goes on.
-
-    Attributes:
-        needed_bytes: the least number of bytes from the start of the file without which parsing cannot go on.
-    """
-
-    def __init__(self, needed_bytes: int, where: str | None = None) -> None:
-        super().__init__(f"the header goes on to byte {needed_bytes:,} at least", None, None, where)
-        self.args = (needed_bytes, where)
-        self.needed_bytes = needed_bytes
 
 
 class SourceError(QuantsError):

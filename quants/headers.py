@@ -2,7 +2,8 @@
 
 From the Hub the first header is read in doubling steps. Of the others only what can differ is fetched (see
 `quants.splice`): sixty quants cost little more than one. Nothing but headers is fetched, and nothing at all of a file
-that lies in the cache, so what was downloaded once can be planned for without network.
+that lies in the cache, so what was downloaded once can be planned for without network. Memory is bounded: each header
+as `quants.gguf.limits` says, those of a source together by `LISTING_BYTES`.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from quants.errors import GGUFError, HubError, NeedMoreBytes, QuantsError
-from quants.gguf import ArrayMemo, HeaderParser, combine
-from quants.gguf.read import cut_off
+from quants.errors import GGUFError, HubError, QuantsError
+from quants.gguf import LISTING_BYTES, SET_BYTES, HeaderParser, Window, combine, held_bytes
 from quants.hub import repo_folder
 from quants.hubclient import HubClient, HubSettings
 from quants.local import MARGIN_BYTES
-from quants.splice import Sibling, read_spliced
+from quants.splice import BEGINNING_BYTES, Sibling, ends_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from quants.gguf import Header
+    from quants.gguf import Header, KnownEntries
+    from quants.gguf.window import Read
     from quants.listing import Candidate, ListedFile, Listing
 
 FIRST_BYTES: Final = 1024 * 1024
@@ -99,15 +100,16 @@ class _RangeReader:
         self._revision = listing.revision or ""
         self._client = client
         self._snapshot = repo_folder(client.settings.cache_dir, self._repo) / "snapshots" / self._revision
-        self._memo = ArrayMemo()
         self._usual_bytes = 0
+        self._held_bytes = 0
         self._sibling: Sibling | None = None
 
     def read(self, candidate: Candidate) -> CandidateHeader:
         fetched = [0]
         try:
-            headers = [self._read_file(file, index, fetched) for index, file in enumerate(candidate.files)]
-            return CandidateHeader(candidate, combine(headers), None, fetched[0])
+            header = combine(self._read_files(candidate, fetched))
+            self._hold(header)
+            return CandidateHeader(candidate, header, None, fetched[0])
         except GGUFError as error:
             return CandidateHeader(candidate, None, error, fetched[0])
 
@@ -118,40 +120,67 @@ class _RangeReader:
         except HubError as error:
             return CandidateHeader(candidate, None, error, 0)
 
+    def _read_files(self, candidate: Candidate, fetched: list[int]) -> list[Header]:
+        headers: list[Header] = []
+        total_bytes = 0
+        for index, file in enumerate(candidate.files):
+            headers.append(self._read_file(file, index, fetched))
+            total_bytes += held_bytes(headers[-1])
+            if total_bytes > SET_BYTES:
+                raise GGUFError(f"the headers of its {len(candidate.files)} files take more than {SET_BYTES >> 20} MiB")
+        return headers
+
+    def _hold(self, header: Header) -> None:
+        """Count a header that will be kept; threads may overshoot by one each."""
+        self._held_bytes += held_bytes(header)
+        if self._held_bytes > LISTING_BYTES:
+            raise too_many(f"hf:{self._repo}")
+
     def _read_file(self, file: ListedFile, shard: int, fetched: list[int]) -> Header:
         cached = self._snapshot / file.path
         is_here = cached.is_file() and cached.stat().st_size == file.size_bytes
+        beginning = b""
 
         def read(start: int, end: int) -> bytes:
+            nonlocal beginning
             if is_here:
                 with cached.open("rb") as whole:
                     whole.seek(start)
-                    return whole.read(end - start)
-            piece = self._client.read_range(self._repo, self._revision, file.path, start, end)
-            fetched[0] += len(piece)
+                    piece = whole.read(end - start)
+            else:
+                piece = self._client.read_range(self._repo, self._revision, file.path, start, end)
+                fetched[0] += len(piece)
+            if start == len(beginning) < BEGINNING_BYTES:
+                beginning += piece[: BEGINNING_BYTES - start]
             return piece
 
         if self._sibling is not None and shard == 0:
-            header = read_spliced(self._sibling, file.size_bytes, read, self._memo)
-            if header is not None:
-                return header
-        header, data = self._read_whole(file, shard, read)
+            parser = self._parser(file, read, self._sibling.first_bytes, self._sibling.known)
+            try:
+                header = parser.parse()
+            except GGUFError:
+                if not parser.took_known:
+                    raise
+            else:
+                if not parser.took_known or ends_with(header, file.size_bytes):
+                    return header
+        parser = self._parser(file, read, LATER_SHARD_BYTES if shard else (self._usual_bytes or FIRST_BYTES), None)
+        header = parser.parse()
         if shard == 0:
             self._usual_bytes = max(self._usual_bytes, header.header_bytes + MARGIN_BYTES)
-            self._sibling = self._sibling or Sibling.of(header, data)
+            self._sibling = self._sibling or Sibling.of(header, parser, beginning)
         return header
 
-    def _read_whole(self, file: ListedFile, shard: int, read: Callable[[int, int], bytes]) -> tuple[Header, bytearray]:
-        """The header, read from the start of the file in doubling steps, and the bytes that were read."""
-        parser = HeaderParser(where=f"hf:{self._repo} ({file.path})", memo=self._memo)
-        data = bytearray()
-        wanted = LATER_SHARD_BYTES if shard else (self._usual_bytes or FIRST_BYTES)
-        while True:
-            piece = read(len(data), min(file.size_bytes, wanted))
-            data += piece
-            try:
-                return parser.parse(data), data
-            except NeedMoreBytes as short:
-                if len(data) >= file.size_bytes or not piece:
-                    raise cut_off(len(data), short) from None
-                wanted = max(2 * len(data), short.needed_bytes)
+    def _parser(self, file: ListedFile, read: Read, first_bytes: int, known: KnownEntries | None) -> HeaderParser:
+        where = f"hf:{self._repo} ({file.path})"
+        return HeaderParser(Window(read, size_bytes=file.size_bytes, first_bytes=first_bytes, where=where), known=known)
+
+
+def too_many(where: str) -> GGUFError:
+    """The error for a header beyond what is kept of one source."""
+    return GGUFError(
+        f"its header was left out: those of this source take more than {LISTING_BYTES >> 20} MiB",
+        "Name fewer files, or a folder with fewer of them",
+        None,
+        where,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -129,7 +130,8 @@ def group(files: Iterable[ListedFile], file_type: Callable[[str], str | None] = 
     complete: list[tuple[ListedFile, ...]] = []
     incomplete: list[tuple[str, str]] = []
     for (_, _, shards), members in sets.items():
-        missing = [number for number in range(1, (shards or 1) + 1) if number not in members]
+        # A name may claim 99,999 files; five of those that are not there are enough to say so.
+        missing = list(itertools.islice((n for n in range(1, (shards or 1) + 1) if n not in members), 6))
         ordered = tuple(members[number] for number in sorted(members))
         if missing:
             shown = ", ".join(str(number) for number in missing[:5]) + (" ..." if len(missing) > 5 else "")

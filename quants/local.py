@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from quants.errors import GGUFError, SourceError
-from quants.gguf import ArrayMemo, combine, read_header
-from quants.gguf.read import FIRST_READ_BYTES
+from quants.gguf import LISTING_BYTES, ArrayMemo, combine, held_bytes, read_header
+from quants.gguf.window import FIRST_BYTES
 from quants.labels import group, parse_path
 from quants.listing import Candidate, ListedFile, Listing, Sidecar
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 BUILTIN_MODELS: Final = {"stand-in": "standin"}  # name in a spec -> folder in this package
 # By how much the headers of one model's quants differ (imatrix notes, file type): the next read is that much longer.
 MARGIN_BYTES: Final = 4096
+MOST_SHARDS: Final = 1024  # the largest real sets have under a hundred
+MOST_FILES: Final = 10_000
 _FOLDER_DEPTH: Final = 4  # source/owner/model/quant/file.gguf is the deepest layout that tools make
 
 
@@ -71,6 +74,8 @@ def _list_file(path: Path, source: str, *, need_data: bool) -> Listing:
     name = parse_path(path.name)
     paths = [path.name]
     if name.shard is not None:
+        if name.shards > MOST_SHARDS:
+            raise SourceError(f"{path} says that it is one of {name.shards:,} files; at most {MOST_SHARDS:,} are read")
         suffix = path.name[-5:]
         paths = [f"{name.base}-{number:05d}-of-{name.shards:05d}{suffix}" for number in range(1, name.shards + 1)]
     found = _inspect(path.parent, paths, source, need_data=need_data)
@@ -82,7 +87,9 @@ def _list_file(path: Path, source: str, *, need_data: bool) -> Listing:
 
 
 def _list_folder(root: Path, source: str, *, need_data: bool) -> Listing:
-    paths = sorted(_gguf_paths(root, 0))
+    paths = sorted(itertools.islice(_gguf_paths(root, 0), MOST_FILES + 1))
+    if len(paths) > MOST_FILES:
+        raise SourceError(f"{root} holds more than {MOST_FILES:,} .gguf files", "Name a folder with fewer of them")
     if not paths:
         raise SourceError(f"{root} holds no .gguf file", _look_alike(root))
     found = _inspect(root, paths, source, need_data=need_data)
@@ -99,7 +106,8 @@ def _inspect(root: Path, paths: list[str], source: str, *, need_data: bool) -> L
     sidecars: list[Sidecar] = []
     skipped: list[tuple[str, str]] = []
     memo = ArrayMemo()
-    usual_bytes = FIRST_READ_BYTES
+    usual_bytes = FIRST_BYTES
+    total_bytes = 0
     for relative in paths:
         path = root / relative
         try:
@@ -121,6 +129,12 @@ def _inspect(root: Path, paths: list[str], source: str, *, need_data: bool) -> L
         elif why_not is not None:
             skipped.append((relative, f"{path} {why_not}"))
         else:
+            total_bytes += held_bytes(header)
+            if total_bytes > LISTING_BYTES:
+                raise SourceError(
+                    f"{root} holds too much: the headers of its files take more than {LISTING_BYTES >> 20} MiB",
+                    "Name one of its files, or a folder with fewer of them",
+                )
             headers[relative] = header
             files.append(file)
     grouping = group(files, lambda relative: headers[relative].file_type)

@@ -1,96 +1,120 @@
-"""The incremental, bounded GGUF header parser: bytes in, a `Header` out, and never more work than the bytes are worth.
+"""The bounded GGUF header parser: a window on a file in, a `Header` out, and never more work than its bytes are worth.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Every count and length is checked before it is used
-for anything, and the work done is linear in the bytes given: what a hostile header announces costs nothing.
-
-A parser may be called again with a longer prefix of the same file; it goes on where it stopped, also inside an array
-of hundreds of thousands of tokens, so growing the prefix by doubling costs no quadratic time.
+for anything; the work done is linear in the bytes of the header, which are capped, and what a hostile header announces
+costs nothing. Memory is bounded too (`quants.gguf.limits`): only what is decoded is ever kept, and a vocabulary is not.
 """
 
 from __future__ import annotations
 
 import itertools
 import struct
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from quants.gguf.header import DEFAULT_ALIGNMENT, Header, TensorInfo
+from quants.gguf.header import DEFAULT_ALIGNMENT, Deferred, Header, TensorInfo
 from quants.gguf.limits import LIMITS
 from quants.gguf.sniff import not_gguf
 from quants.gguf.types import REMOVED_TENSOR_TYPES, TENSOR_TYPES
 from quants.gguf.values import ValueReader
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Mapping
 
     from quants.gguf.header import Value
-    from quants.gguf.limits import ArrayMemo, Limits
+    from quants.gguf.limits import Limits
+    from quants.gguf.memo import ArrayMemo
+    from quants.gguf.window import Window
 
 MAGIC: Final = b"GGUF"
 MAX_DIMS: Final = 4  # GGML_MAX_DIMS in ggml.h
 INT64_MAX: Final = 2**63 - 1
 
 
+@dataclass(frozen=True, slots=True)
+class KnownEntries:
+    """Metadata entries of a sibling that need not be read again (see `quants.splice`).
+
+    Attributes:
+        first_key: the key of the first.
+        beginning: its first bytes, key included; a file that has the same there is taken to have them all.
+        entries: by key, in order; offsets count from the beginning of the first.
+        size_bytes: of all of them.
+        rest_bytes: how much of a header is left behind them, about.
+    """
+
+    first_key: str
+    beginning: bytes
+    entries: Mapping[str, Value]
+    size_bytes: int
+    rest_bytes: int
+
+
 class HeaderParser:
-    """Parses one header from successive, ever longer prefixes of its file.
+    """Parses the header at the start of one file.
+
+    Attributes:
+        starts: where each metadata entry that was read begins in the file, its key included.
+        took_known: whether the sibling's entries were taken over.
 
     Args:
-        decode: keys of large arrays or strings to decode instead of deferring them.
-        where: the file or URL, for error texts.
+        window: on the file.
         limits: the caps.
         memo: shared between the headers of one listing.
+        known: entries of a sibling that are taken over where this file has them too.
     """
 
     def __init__(
         self,
+        window: Window,
         *,
-        decode: Collection[str] = (),
-        where: str | None = None,
         limits: Limits = LIMITS,
         memo: ArrayMemo | None = None,
+        known: KnownEntries | None = None,
     ) -> None:
-        self._values = ValueReader(decode=decode, where=where, limits=limits, memo=memo)
-        self._where = where
+        self._window = window
+        window.header_bytes = limits.header_bytes
+        self._values = ValueReader(window, limits=limits, memo=memo)
         self._limits = limits
+        self._known = known
         self._pos = 0  # everything before it is parsed
         self._version = 0
         self._order: Literal["little", "big"] = "little"
-        self._tensor_count = -1  # -1 until the preamble was read
+        self._tensor_count = 0
         self._key_count = 0
         self._metadata: dict[str, Value] = {}
+        self.starts: dict[str, int] = {}
+        self.took_known = False
         self._tensors: list[TensorInfo] = []
         self._names: set[str] = set()
 
-    @property
-    def parsed_bytes(self) -> int:
-        """How far the file has been parsed: the offset of the first metadata entry or tensor that is not complete."""
-        return self._pos
-
-    def parse(self, data: bytes | bytearray) -> Header:
-        """The header, from `data`: the file from its first byte on, as far as it was read.
+    def parse(self) -> Header:
+        """The header.
 
         Raises:
-            NeedMoreBytes: the header goes on behind `data`; call again with at least that many bytes.
-            GGUFError: these bytes are no sound GGUF header, whatever may follow.
+            GGUFError: the file does not begin with a sound GGUF header; says what is wrong, and where.
         """
-        self._values.set_data(data)
-        try:
-            if self._tensor_count < 0:
-                self._preamble()
-            while len(self._metadata) < self._key_count:
-                self._entry()
-            while len(self._tensors) < self._tensor_count:
-                self._tensor()
-            return self._finish()
-        finally:
-            self._values.set_data(b"")  # the caller's buffer may grow or go
+        self._preamble()
+        while len(self._metadata) < self._key_count:
+            self._entry()
+        while len(self._tensors) < self._tensor_count:
+            self._tensor()
+        self._window.reaches(self._pos)
+        return self._finish()
+
+    def value(self, key: str) -> Value:
+        """The value of `key`, decoded however large, up to what is read for anybody who asks.
+
+        Raises:
+            GGUFError: it is larger than that.
+        """
+        found = self._metadata[key]
+        return self._values.asked_for(found, key) if isinstance(found, Deferred) else found
 
     # -- the parts of a header, in file order
 
     def _preamble(self) -> None:
-        head = bytes(self._values.data[:24])
-        if head[:4] != MAGIC[: len(head)]:
-            raise not_gguf(bytes(self._values.data[:256]), self._where)
-        self._values.need(24)
+        head = self._head(24)
         # Files of the other byte order are told by their version: 3 read backwards is 50,331,648.
         version = int.from_bytes(head[4:8], "little")
         if version & 0xFFFF == 0:
@@ -111,30 +135,52 @@ class HeaderParser:
         self._tensor_count = tensors
         self._pos = 24
 
+    def _head(self, size_bytes: int) -> bytes:
+        """The file's first bytes, if it is a GGUF file."""
+        beginning = self._window.first(256)
+        if beginning[:4] != MAGIC[: len(beginning)]:
+            raise not_gguf(beginning, self._window.where)
+        return self._values.bytes_at(0, size_bytes)
+
     def _entry(self) -> None:
-        key, pos = self._values.short_string(self._pos, "metadata key", self._limits.key_bytes)
+        start = self._pos
+        key, pos = self._values.short_string(start, "metadata key", self._limits.key_bytes)
         if key in self._metadata:
-            raise self._values.error(f"metadata key {key!r} appears twice", self._pos)
-        self._values.need(pos + 4)
-        kind = self._values.u32(self._values.data, pos)[0]
-        value, end = self._values.value(kind, pos + 4, key)
-        self._metadata[key] = value
-        self._pos = end
+            raise self._values.error(f"metadata key {key!r} appears twice", start)
+        if self._known is not None and key == self._known.first_key and self._take_known(start):
+            return
+        kind = self._values.u32(pos)
+        self.starts[key] = start
+        self._metadata[key], self._pos = self._values.value(kind, pos + 4, key)
+
+    def _take_known(self, start: int) -> bool:
+        """Take over the entries of a sibling, if this file's begin as they do."""
+        known, self._known = self._known, None
+        if known is None or self._key_count < len(self._metadata) + len(known.entries):
+            return False
+        if self._values.bytes_at(start, start + len(known.beginning)) != known.beginning:
+            return False
+        for key, value in known.entries.items():
+            if key in self._metadata:
+                return False
+            self._metadata[key] = replace(value, offset=value.offset + start) if isinstance(value, Deferred) else value
+        self._pos = start + known.size_bytes
+        self._window.jump(self._pos, known.rest_bytes)
+        self.took_known = True
+        return True
 
     def _tensor(self) -> None:
         start = self._pos
         name, pos = self._values.short_string(start, "tensor name", self._limits.name_bytes)
         if name in self._names:
             raise self._values.error(f"tensor {name!r} appears twice", start)
-        self._values.need(pos + 4)
-        dims = self._values.u32(self._values.data, pos)[0]
+        dims = self._values.u32(pos)
         if dims > MAX_DIMS:
             raise self._values.error(f"tensor {name!r} has {dims:,} dimensions; at most {MAX_DIMS} exist", pos)
         shape_at = pos + 4
         type_at = shape_at + 8 * dims
-        self._values.need(type_at + 12)
-        shape: tuple[int, ...] = struct.unpack_from(f"{self._values.codes}{dims}Q", self._values.data, shape_at)
-        type_id, offset = struct.unpack_from(f"{self._values.codes}IQ", self._values.data, type_at)
+        row = self._values.bytes_at(shape_at, type_at + 12)
+        *shape, type_id, offset = struct.unpack(f"{self._values.codes}{dims}QIQ", row)
         elements = 1
         for extent in shape:
             elements *= extent
@@ -158,19 +204,20 @@ class HeaderParser:
             if offset + size_bytes > INT64_MAX:
                 raise self._values.error(f"tensor {name!r} ends beyond what any file reaches", type_at + 4)
         self._names.add(name)
-        self._tensors.append(TensorInfo(name, shape, type_id, type_name, offset, size_bytes))
+        self._tensors.append(TensorInfo(name, tuple(shape), type_id, type_name, offset, size_bytes))
         self._pos = type_at + 12
 
     def _finish(self) -> Header:
         alignment = self._metadata.get("general.alignment", DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or not 0 < alignment <= 2**30 or alignment & (alignment - 1):
-            raise self._values.error(f"general.alignment is {str(alignment)[:40]}, no power of two", None)
+            raise self._values.error(f"general.alignment is {str(alignment)[:40]}, no power of two")
         data_offset = -(-self._pos // alignment) * alignment
         misplaced = next((tensor for tensor in self._tensors if tensor.offset % alignment), None)
         if misplaced is not None:
             raise self._values.error(
-                f"tensor {misplaced.name!r} lies at data byte {misplaced.offset:,}, no multiple of {alignment}", None
+                f"tensor {misplaced.name!r} lies at data byte {misplaced.offset:,}, no multiple of {alignment}"
             )
+        self._check_overlaps()
         unknown = tuple(sorted({tensor.type_id for tensor in self._tensors if tensor.size_bytes < 0}))
         if unknown:
             self._measure_unknown()
@@ -186,6 +233,18 @@ class HeaderParser:
             file_bytes=data_offset + data_end if self._tensors else self._pos,
             unknown_types=unknown,
         )
+
+    def _check_overlaps(self) -> None:
+        """No two tensors may share bytes: no engine loads such a file, and its size says nothing."""
+        end, last = 0, ""
+        for tensor in sorted(self._tensors, key=lambda tensor: tensor.offset):
+            if tensor.size_bytes <= 0:  # empty, or of a type whose size is not known
+                continue
+            if tensor.offset < end:
+                raise self._values.error(
+                    f"tensor {tensor.name!r} begins within {last!r}, at data byte {tensor.offset:,}"
+                )
+            end, last = tensor.offset + tensor.size_bytes, tensor.name
 
     def _measure_unknown(self) -> None:
         """Give tensors of unknown types the room up to the next tensor; the last one of a file gets none."""

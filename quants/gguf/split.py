@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from quants.errors import GGUFError
+from quants.gguf.limits import LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ def combine(headers: Sequence[Header]) -> Header:
 
     Raises:
         GGUFError: a shard missing, too many, out of order, of another architecture or byte order, or tensors that do
-            not add up to `split.tensors.count`.
+            not add up to `split.tensors.count`, or are more than are read of one file.
     """
     if not headers:
         raise GGUFError("a split set without files")
@@ -36,6 +37,9 @@ def combine(headers: Sequence[Header]) -> Header:
         raise GGUFError(f"the first of {len(headers)} shards says of itself that it stands alone")
     if split.count != len(headers):
         raise GGUFError(f"a set of {split.count} shards, of which {len(headers)} are there")
+    count = sum(len(header.tensors) for header in headers)
+    if count > LIMITS.tensors:
+        raise GGUFError(f"the shards hold {count:,} tensors; at most {LIMITS.tensors:,} are read")
     tensors: list[TensorInfo] = []
     names: set[str] = set()
     for index, header in enumerate(headers):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quants.errors import GGUFError, NeedMoreBytes
+from quants.errors import GGUFError
 from quants.gguf import (
     FILE_TYPES,
     TENSOR_TYPES,
@@ -21,6 +21,7 @@ from quants.gguf import (
     Deferred,
     HeaderParser,
     Limits,
+    Window,
     combine,
     decode_value,
     read_header,
@@ -181,22 +182,59 @@ def test_wrong_kinds_of_values_are_named() -> None:
     assert header.per_layer("x.missing", 2) is None
 
 
+def parse(data: bytes, *, first_bytes: int = 64, most_bytes: int = 1 << 20, **more: Any) -> HeaderParser:
+    """A parser that is done with `data`, read in pieces of that size."""
+    window = Window(lambda a, b: data[a:b], size_bytes=len(data), first_bytes=first_bytes, most_bytes=most_bytes)
+    parser = HeaderParser(window, **more)
+    parser.parse()
+    return parser
+
+
 @given(st.data())
-@settings(max_examples=60, deadline=None)
-def test_any_way_of_arriving_gives_the_same_header(data: st.DataObject) -> None:
+@settings(max_examples=40, deadline=None)
+def test_any_way_of_reading_gives_the_same_header(data: st.DataObject) -> None:
     order: Literal["little", "big"] = data.draw(st.sampled_from(["little", "big"]))
     nested = Array(gb.ARRAY, [Array(gb.STRING, ["x" * 9]), Array(gb.STRING, [])])
-    model = small_model(tokens=data.draw(st.integers(0, 40)), order=order, extra=[("x.nested", gb.ARRAY, nested)])
+    large = Array(gb.STRING, ["y" * (number % 7) for number in range(data.draw(st.sampled_from([3, 17_000])))])
+    extra = [("x.nested", gb.ARRAY, nested), ("x.large", gb.ARRAY, large), ("x.text", gb.STRING, "z" * 600_000)]
+    model = small_model(tokens=data.draw(st.integers(0, 40)), order=order, extra=extra)
     head = model.header()
-    whole = read_header(head)
-    parser = HeaderParser()
-    have = 0
-    while have < len(head):
-        with pytest.raises(NeedMoreBytes) as short:
-            parser.parse(head[:have])
-        assert have < short.value.needed_bytes <= len(head)
-        have = data.draw(st.integers(short.value.needed_bytes, len(head)))
-    assert parser.parse(head) == whole
+    asked: list[tuple[int, int]] = []
+    given_bytes = data.draw(st.integers(100, 100_000))
+
+    def read(start: int, end: int) -> bytes:
+        asked.append((start, end))
+        return head[start : min(end, start + given_bytes)]
+
+    first_bytes, most_bytes = data.draw(st.integers(1, 4000)), data.draw(st.integers(100, 100_000))
+    window = Window(read, size_bytes=len(head), first_bytes=first_bytes, most_bytes=most_bytes)
+    assert HeaderParser(window).parse() == read_header(head)
+    assert all(start < end <= len(head) for start, end in asked)
+
+
+def test_what_nobody_needs_is_not_read() -> None:
+    scores = Array(gb.FLOAT32, [0.5] * 100_000)
+    model = small_model(extra=[("x.scores", gb.ARRAY, scores), ("x.text", gb.STRING, "z" * 600_000)])
+    head = model.header()
+    read_bytes = 0
+
+    def read(start: int, end: int) -> bytes:
+        nonlocal read_bytes
+        read_bytes += end - start
+        return head[start:end]
+
+    header = HeaderParser(Window(read, size_bytes=len(head), first_bytes=1000, most_bytes=1000)).parse()
+    assert header == read_header(head)
+    assert len(head) > 1_000_000
+    assert read_bytes < 10_000
+
+
+def test_what_was_passed_over_must_be_there() -> None:
+    for kind, value in ((gb.ARRAY, Array(gb.FLOAT32, [0.5] * 100_000)), (gb.STRING, "z" * 600_000)):
+        head = GGUF([("x.large", kind, value)]).header()
+        assert read_header(head).header_bytes == len(head)
+        with pytest.raises(GGUFError, match="cut off within its header"):
+            read_header(head[:-1])
 
 
 def test_every_cut_is_a_clear_error() -> None:
@@ -263,6 +301,14 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "rows": (GGUF([], [Tensor("t", (33,), 8, 0)]).header(), r"rows of 33 elements, no whole number of Q8_0 blocks"),
     "offset": (GGUF([], [Tensor("t", (32,), 8, 34, offset=2**63)]).header(), "which no file reaches"),
     "unaligned": (GGUF([], [Tensor("t", (32,), 8, 34, offset=7)]).header(), "no multiple of 32"),
+    "overlap": (
+        GGUF([], [Tensor("t", (64,), 0, 256), Tensor("u", (64,), 0, 256, offset=224)]).header(),
+        "'u' begins within 't', at data byte 224",
+    ),
+    "all at one place": (
+        GGUF([], [Tensor(f"t{n}", (64,), 0, 0, offset=0) for n in range(9)]).header(),
+        "begins within",
+    ),
     "tensor twice": (GGUF([], [Tensor("t", (1,), 0, 4)] * 2).header(), "tensor 't' appears twice"),
     "tensor name": (GGUF([], [Tensor("t" * 200, (1,), 0, 4)]).header(), "tensor name is 200 bytes long"),
 }
@@ -274,7 +320,7 @@ def test_hostile_headers_are_refused_by_what_and_where(name: str) -> None:
     with pytest.raises(GGUFError, match=message):
         read_header(head)
     with pytest.raises(GGUFError, match=message):
-        HeaderParser().parse(head)  # at once, not after asking for more bytes
+        parse(head + bytes(1 << 20), first_bytes=len(head), most_bytes=1)  # at once, with nothing more to be read
 
 
 def test_string_lengths_that_lead_out_of_the_header() -> None:
@@ -284,7 +330,7 @@ def test_string_lengths_that_lead_out_of_the_header() -> None:
     with pytest.raises(GGUFError, match="string 1 of 'k' is longer than any header"):
         read_header(bytes(head))
     with pytest.raises(GGUFError, match="string 1 of 'k' is longer than any header"):
-        HeaderParser().parse(bytes(head))
+        parse(bytes(head), first_bytes=1, most_bytes=1)
 
 
 def test_nesting_is_bounded() -> None:
@@ -296,9 +342,8 @@ def test_nesting_is_bounded() -> None:
 
 
 def test_a_header_longer_than_the_cap_is_refused() -> None:
-    parser = HeaderParser(limits=Limits(header_bytes=100))
     with pytest.raises(GGUFError, match="longer than 100 bytes"):
-        parser.parse(small_model().data()[:99])
+        read_header(small_model().data(), limits=Limits(header_bytes=100))
 
 
 def test_unknown_tensor_types_are_measured_by_their_room() -> None:

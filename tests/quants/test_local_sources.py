@@ -156,8 +156,8 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "M-Q4_K_M.gguf").symlink_to("/proc/self/mem")  # address 0 is readable to nobody, root included
-    with pytest.raises(SourceError, match=r"cannot read .*M-Q4_K_M.gguf: Input/output error"):
+    (tmp_path / "M-Q4_K_M.gguf").symlink_to("/proc/self/mem")  # has no end, and at address 0 nobody can read
+    with pytest.raises(SourceError, match=r"cannot read .*M-Q4_K_M.gguf: Invalid argument"):
         resolve("M-Q4_K_M.gguf", base_dir=tmp_path)
 
 

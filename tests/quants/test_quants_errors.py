@@ -11,14 +11,14 @@ import pytest
 
 from quants import errors
 from quants.artifact import Artifact, ModelFile
-from quants.errors import GGUFError, NeedMoreBytes, QuantsError, SourceError
+from quants.errors import GGUFError, QuantsError, SourceError
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, QuantsError)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_errors_survive_pickling(kind: type[QuantsError]) -> None:
-    error = NeedMoreBytes(77, "a.gguf") if kind is NeedMoreBytes else kind("it is broken", "Mend it")
+    error = kind("it is broken", "Mend it")
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
     assert str(again) == str(error)
@@ -27,7 +27,7 @@ def test_errors_survive_pickling(kind: type[QuantsError]) -> None:
 
 def test_every_kind_of_error_is_in_the_drawn_tree() -> None:
     assert {kind.__name__ for kind in KINDS} == {
-        word for word in (errors.__doc__ or "").replace("├──", " ").split() if word.endswith(("Error", "MoreBytes"))
+        word for word in (errors.__doc__ or "").replace("├──", " ").split() if word.endswith("Error")
     }
 
 
@@ -37,7 +37,6 @@ def test_errors_say_what_where_and_what_to_do() -> None:
     assert (
         str(GGUFError("bad key", "Convert again", 1234, "m.gguf")) == "m.gguf: bad key (at byte 1,234). Convert again"
     )
-    assert str(NeedMoreBytes(4096)) == "the header goes on to byte 4,096 at least"
 
 
 def test_an_artifact_needs_files_and_says_where_it_is_from() -> None:
