@@ -107,7 +107,7 @@ class Driver:
             finally:
                 # Agents live on for a while without the cluster's head, and those that are reached end their engines.
                 self._members.dismiss(FAREWELL_S if self._cluster_is_gone else STOP_S)
-        self.report.unplaced = {} if self.report.interrupted else self._state.unplaced()
+        self.report.unplaced = {} if self.report.interrupted or self._cluster_is_gone else self._state.unplaced()
         return self.report
 
     @contextmanager

@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from results.store import read_run
-from tests.cluster.machines import ROOT, Lab, Machine, lab
+from tests.cluster.machines import Lab, Machine, lab
+from tests.cluster.page import HEAD, NODES, PAGE, blocks, bring_together, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PAGE = (ROOT / "docs" / "machines.md").read_text()
-HEAD, NODES = "10.0.0.1", ("10.0.0.2", "10.0.0.3")
-
 pytestmark = pytest.mark.cluster
-
-
-def blocks(where: str) -> list[str]:
-    """The page's commands for `where`, in order, without the indentation of a list."""
-    found = re.findall(rf"^( *)```sh {where}\n(.*?)^ *```$", PAGE, re.DOTALL | re.MULTILINE)
-    return [re.sub(rf"^{indent}", "", text, flags=re.MULTILINE) for indent, text in found]
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.2)
-
-
-def start(machine: Machine, script: str) -> None:
-    machine.run(script)
-    log = machine.home / ".ray" / "ray.log"
-    until(lambda: "Ray runtime started" in log.read_text(), "the start of a node")
 
 
 def documented(machine: Machine) -> Callable[[int], bool]:
@@ -82,19 +60,9 @@ def test_three_machines_run_a_sweep_as_the_page_says(network: Lab) -> None:
         answers = [machine.run(block) for machine in machines[:2]]
         assert answers[0] == answers[1] or all("Linux" in answer for answer in answers)
 
-    make_token, start_head = blocks("head")
-    token = head.run(make_token).strip()
-    assert re.fullmatch("[0-9a-f]{64}", token)
-    (copy_token,) = blocks("node-token")
-    for node in nodes:
-        node.run(copy_token, told=token)
+    bring_together(head, nodes)
     for machine in machines:
         assert machine.run("stat -c %a ~/.ray ~/.ray/auth_token").split() == ["700", "600"]
-
-    start(head, start_head)
-    (start_node,) = blocks("node")
-    for node in nodes:
-        start(node, start_node.replace(NODES[0], node.address))
 
     look, sweep = blocks("any-machine")[0].splitlines()
     for machine in machines:
