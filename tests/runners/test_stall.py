@@ -444,12 +444,14 @@ def test_a_server_whose_supervisor_is_stopped_is_seen_to_be_dead(tmp_path: Path)
     supervisor = psutil.Process(process.pid).ppid()
     os.kill(supervisor, signal.SIGSTOP)
     os.kill(process.pid, signal.SIGKILL)
-    deadline = time.monotonic() + PATIENCE_S
-    while process.is_alive():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(supervisor, signal.SIGCONT)
-    process.stop()
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while process.is_alive():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+        process.stop()
 
 
 @pytest.mark.fault
