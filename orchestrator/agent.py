@@ -20,7 +20,7 @@ from orchestrator.members import Hello
 from runners.cell import CellRun
 from runners.orders import CellEnded, CellEvent, CellOrder, JobOrder, NodeFacts, PhaseChanged, RowReady
 from runners.outcomes import Outcome
-from runners.spool import Spool, state_dir
+from runners.spool import Spool
 
 if TYPE_CHECKING:
     from profiles.types import NodeProfile
@@ -84,9 +84,7 @@ class NodeAgent:
     """Serves the cells that a driver leases to this node. `agent_class` makes the actor of it."""
 
     def __init__(self, run_id: str) -> None:
-        from runners.process import clear_logs, reap_orphans
-        from runners.sandbox.scratch import collect
-        from runners.sandbox.stragglers import end_stragglers
+        from runners.leftovers import clear_leftovers
 
         # NVML and llama.cpp must count the cards in the same order.
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
@@ -103,10 +101,7 @@ class NodeAgent:
         self._runs: dict[str, tuple[CellRun, threading.Thread]] = {}
         self._lock = threading.Lock()
         self._profile: NodeProfile | None = None
-        reap_orphans(state_dir() / "logs")
-        end_stragglers()
-        clear_logs(state_dir() / "logs")
-        collect()
+        clear_leftovers()
 
     @ray.method(concurrency_group="orders")
     def hello(self) -> Hello:

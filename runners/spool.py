@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from runners.rowcheck import problems_of
 
 ROW_BYTES = 64 << 20
 """More than any row that `runners.rowcheck` lets through takes as JSON (each escaped character up to six bytes)."""
+
+FORGOTTEN_S = 60 * 86400.0
+"""A run that is started again after that runs the job again."""
 
 
 def state_dir() -> Path:
@@ -39,6 +43,18 @@ def sealed(text: str) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def clear_forgotten() -> None:
+    """Removes what lies in the spools of this node and that no driver has asked for in a long time.
+
+    The rows of a node that was lost stay there when the sweep ends without it: nobody ever says so to the node.
+    """
+    for path in sorted((state_dir() / "spool").glob("*/*")):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > FORGOTTEN_S:
+                path.unlink()
+                path.parent.rmdir()  # succeeds only when it is empty
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,12 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from quants.standin import STANDIN_DIR
 from tests.chaos.campaign import Campaign
@@ -55,6 +57,8 @@ def main() -> int:
         options.faults, options.nodes, options.seeds, options.per_sweep = len(SHORT), 2, 4, len(SHORT)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _end)  # also where a shell has them ignored: the cluster has to be taken down
     try:
         report = _play(options, seed, folder)
     finally:
@@ -64,6 +68,10 @@ def main() -> int:
             shutil.rmtree(folder, ignore_errors=True)
     say(report.text(seed))
     return 1 if report.violations else 0
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def say(text: str) -> None:

@@ -23,7 +23,7 @@ from runners.grading import Answer, Grader
 from runners.orders import JobOrder, RowReady
 from runners.outcomes import Outcome
 from runners.sandbox import Completed
-from runners.spool import Spool, sealed
+from runners.spool import FORGOTTEN_S, Spool, clear_forgotten, sealed
 from tests.runners.test_rowcheck import GRADED, IDENTITY
 
 if TYPE_CHECKING:
@@ -358,6 +358,18 @@ def test_what_a_killed_writer_began_is_removed_and_a_living_ones_is_not(tmp_path
         (tmp_path / f"v1-a-1.{pid}.tmp").write_text("half")
     assert Spool(tmp_path).rows() == []
     assert [path.name for path in tmp_path.iterdir()] == [f"v1-a-1.{os.getpid()}.tmp"]
+
+
+def test_rows_that_nobody_asked_for_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTSWEEP_STATE", str(tmp_path))
+    clear_forgotten()
+    for run in ("old", "mixed"):
+        Spool.of_run(run).put({**GRADED, "job_id": "v1-old"}, 1.0)
+        (path,) = Spool.of_run(run).folder.iterdir()
+        os.utime(path, (0, time.time() - FORGOTTEN_S - 60))
+    Spool.of_run("mixed").put({**GRADED, "job_id": "v1-new"}, 1.0)
+    clear_forgotten()
+    assert [path.name for path in (tmp_path / "spool").rglob("*")] == ["mixed", "v1-new-1.json"]
 
 
 def test_a_row_that_json_cannot_hold_is_refused_in_a_sentence(tmp_path: Path) -> None:
