@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from results.index import Key
 
-_TEXTS: Final = ("reply", "reasoning", "grader_log", "grade_items", "events")
-"""Columns long enough to be compressed in a row group of a single row."""
+_LONG: Final = ("reply", "reasoning")
+_TEXTS: Final = (*_LONG, "grader_log", "grade_items", "events")
 
 own_schema = cache(arrow_schema)
 """The `pyarrow.Schema` of the current version, made once."""
@@ -64,11 +64,11 @@ def parquet_options(*, closed: bool) -> Mapping[str, Any]:
     """How we write Parquet.
 
     Most of a small file is description: dictionaries, statistics and Arrow's own schema would treble it. Compression
-    is set up anew for every column, which costs more than it saves where there is one value.
+    is set up anew for every column, which costs more than it saves where there is one short value.
     """
-    compression = dict.fromkeys(_TEXTS, "zstd")
-    if closed:
-        compression = dict.fromkeys(own_schema().names, "snappy") | compression
+    compression = dict.fromkeys(own_schema().names, "snappy") | dict.fromkeys(_TEXTS, "zstd")
+    if not closed:
+        compression = dict.fromkeys(_LONG, "zstd")
     return {
         "compression": compression,
         "use_dictionary": False,

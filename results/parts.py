@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_ROWS: Final = 48
-MOST_BYTES: Final = 3 << 19
-"""A part is full with so many rows, or with so many bytes of them before compression.
+MOST_BYTES: Final = 5 << 18
+"""A part is full with so many rows, or when those in it take so many bytes, one by one.
 
 A commit writes the part, so that more would make commits slow; fewer make more files, and all readers slow.
 """
@@ -90,6 +90,8 @@ class Part:
         self.identity: Identity | None = None
         self._version: _Version | None = None
         self._tables: list[Any] = []
+        self._rows = 0
+        self._least_tail = 0
 
     @classmethod
     def load(cls, path: Path) -> Part:
@@ -113,6 +115,7 @@ class Part:
         try:
             with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as parquet:
                 part._tables = [parquet.read(use_threads=False)]
+                part._rows = part._tables[0].num_rows
                 description = parquet.metadata
         except (pa.ArrowException, OSError) as error:
             raise TornFileError(str(error)) from error
@@ -136,9 +139,10 @@ class Part:
 
     def would_be_full(self, table: Any) -> bool:
         """Whether it is to be closed when `table` has been added."""
-        tables = [*self._tables, table]
-        rows, size = sum(int(one.num_rows) for one in tables), sum(int(one.nbytes) for one in tables)
-        return rows >= MOST_ROWS or size >= MOST_BYTES
+        seal = None if self._version is None else self._version.seal
+        return self._rows + int(table.num_rows) >= MOST_ROWS or (
+            seal is not None and seal.end - seal.begin >= MOST_BYTES
+        )
 
     def table(self) -> Any:
         """Its attempts."""
@@ -159,7 +163,8 @@ class Part:
             self._publish(_new_version(table, MAGIC, len(MAGIC), closed=False), [table])
             return
         body, own = _encode(table, version.body, closed=False)
-        size, tail_bytes = version.size, len(version.tail) + len(_footer(own))  # at most so many
+        self._least_tail = self._least_tail or len(_footer(own))
+        size, tail_bytes = version.size, len(version.tail) + self._least_tail  # at most so many: both have the columns
         if len(body) + tail_bytes > size:
             body, own = _encode(table, version.bytes(), closed=False)
             size = _roomy(len(body) + tail_bytes)
@@ -192,6 +197,7 @@ class Part:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
         self.identity = identity_of(self.path)
         self._version, self._tables = version, tables
+        self._rows = sum(int(table.num_rows) for table in tables)
 
 
 def is_open_size(size: int) -> bool:
