@@ -71,8 +71,8 @@ attempt              int!          -          1 for the job's first execution, 2
                                               (job_id, attempt) is the table's key.
 final                bool!         -          True on the one attempt that stands for its job; at most one per job at
                                               any moment. Filter on it before you count or average. An infrastructure
-                                              failure that ended a job gives its mark up to a later attempt of that
-                                              job; a scored attempt never does.
+                                              failure that ended a job gives its mark up to a later or a scored
+                                              attempt of that job; a scored attempt never does.
 model                string!       -          The model's name in the spec.
 quant                string!       -          Name of the quant, as on the file (`Q4_K_M`, `UD-Q4_K_XL`, `MXFP4_MOE`);
                                               `none` where an endpoint does not say.

@@ -100,7 +100,7 @@ class RunStore:
         """Keep one attempt, durably: once this returns, a power cut does not lose it.
 
         A row that says it is final, for a job that has its final already, is kept with `final` false; only an
-        infrastructure failure gives the mark up, to a later attempt's final.
+        infrastructure failure gives the mark up, to the final of a later attempt or of a scored one.
 
         Returns:
             True where this call committed it; False where that attempt was there already, which then stands as it is.
@@ -235,10 +235,10 @@ class RunStore:
             home, unmarked = None, []
             if row["final"] and row["job_id"] in taken:
                 held, home = taken[row["job_id"]]
-                row["final"] = _gives_way(held["outcome_class"], held["attempt"], row["attempt"])
+                row["final"] = _gives_way(held["outcome_class"], held["attempt"], row)
                 held["final"] = not row["final"]
             elif row["final"] and (holder := self._index.final_of(row["job_id"])) is not None:
-                row["final"] = _gives_way(holder.outcome_class, holder.attempt, row["attempt"])
+                row["final"] = _gives_way(holder.outcome_class, holder.attempt, row)
                 if row["final"] and (home := self._home_of(holder)) is not None:
                     unmarked = [holder]
                     home = None if home == newest else home
@@ -341,9 +341,12 @@ class RunStore:
         )
 
 
-def _gives_way(outcome_class: str, attempt: int, later: int) -> bool:
-    """Whether a final attempt gives its mark up to attempt `later`."""
-    return outcome_class == "infrastructure" and later > attempt
+def _gives_way(outcome_class: str, attempt: int, row: Mapping[str, Any]) -> bool:
+    """Whether a final attempt gives its mark up to `row`: a failure does, to a later attempt or a scored one.
+
+    A scored row with a lower number lay in the spool of a node that was lost, and came when the node came back.
+    """
+    return outcome_class == "infrastructure" and (row["outcome_class"] != "infrastructure" or row["attempt"] > attempt)
 
 
 def _free(folder: Path) -> str:

@@ -183,6 +183,16 @@ class TestFinal:
         store.commit(infrastructure_row(attempt=2))
         assert finals(store) == {("j1-0123abcd", 1): False, ("j1-0123abcd", 2): True}
 
+    def test_a_scored_row_that_comes_late_takes_the_mark_from_a_failure_with_a_higher_number(
+        self, tmp_path: Path, row: MakeRow
+    ) -> None:
+        failed = {"outcome": "node_lost", "outcome_class": "infrastructure", "score": None}
+        with RunStore(tmp_path) as store:
+            store.commit(row(attempt=4, **failed))
+            store.commit(row(attempt=3))
+            store.commit(row(attempt=5, **failed))
+            assert [finals(store)["j1-0123abcd", number] for number in (3, 4, 5)] == [True, False, False]
+
     @pytest.mark.parametrize("late", [1, 3])
     def test_a_scored_attempt_never_gives_the_mark_up(self, tmp_path: Path, row: MakeRow, late: int) -> None:
         store = RunStore(tmp_path)
