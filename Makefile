@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := orchestrator profiles quants results runners tests tools
 RUN ?= runs/quickstart
 
-.PHONY: help quickstart test check format system-deps llama-cpp stand-in fit-truth bench chaos wheel lock clean
+.PHONY: help quickstart test check format system-deps llama-cpp stand-in fit-truth bench attacks chaos wheel lock clean
 
 help:
 	@echo "make quickstart    run a real sweep on this machine: quants x seeds of the stand-in model, graded"
@@ -17,6 +17,7 @@ help:
 	@echo "make system-deps   install the system packages that some tests need (Debian, Ubuntu; asks for root)"
 	@echo "make llama-cpp     build a real llama-server outside the tree, once"
 	@echo "make bench         print the benchmarks' ratios"
+	@echo "make attacks       try hostile programs, files, replies and hosts, and print what held"
 	@echo "make chaos         random faults over real sweeps on a cluster of several nodes on this host (FAULTS=100 SEED=n)"
 	@echo "make stand-in      train, convert and quantize the stand-in model anew (needs torch, minutes)"
 	@echo "make fit-truth     ask a real llama.cpp again what models take (LLAMA_SOURCE=... LLAMA_BUILD=...)"
@@ -42,6 +43,9 @@ bench: $(VENV)/dev
 	@for file in tests/bench/bench_*.py; do \
 		echo "== $$file"; $(BIN)/python -m "$$(echo $${file%.py} | tr / .)" || exit 1; \
 	done
+
+attacks: $(VENV)/dev
+	$(BIN)/python -m tests.attacks
 
 # As root, disks are really full and every node has a host name of its own. LLAMA_SERVER=... adds that engine.
 FAULTS ?= 100

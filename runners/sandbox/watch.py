@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _SPARE_PROCESSES = 4
 # Folders in memory that a program may write to, as seen inside.
 _MEMORY_FOLDERS = ("tmp", "dev/shm")
-# A look takes at most a tenth of the time, however much there is to see.
-_REST = 9
+# A look takes at most a twentieth of the time, however much there is to see.
+_REST = 19
 # Descriptors that a program may have sent and not received for longer than one look.
 _IN_FLIGHT = 64
 # How long a socket may lie in another, and a process run what its owner may not read: what they hold is not to be seen.
