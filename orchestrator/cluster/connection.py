@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 OBJECT_STORE_BYTES = 80 * 2**20
 """Ray's minimum, nearly: rows travel in replies, model files never travel."""
 NAMESPACE = "quantsweep"
-JOIN_S = 30.0
+JOIN_S = 60.0
 """How long Ray may take to join a cluster whose head has just answered; it takes 1 s."""
 CLOSE_S = 15.0
 """How long Ray may take to let go: 5 s when the head was killed, for ever when it is stopped."""
@@ -50,11 +50,6 @@ class Cluster:
             ClusterError: the head is gone, and with it the cluster: end every lease and stop.
         """
         return self._membership.nodes()
-
-    @property
-    def silent_s(self) -> float:
-        """For how many seconds the head has not answered; `nodes` raises when it is too long."""
-        return self._membership.silent_s
 
     def start_agent(self, node: RayNode, run_id: str) -> AgentHandle:
         """An agent on exactly this node; if the node dies first, its first call raises."""
@@ -127,7 +122,7 @@ def connect(address: str | None) -> Iterator[Cluster]:
 
 def _start(folder: Path) -> Any:
     prepare_for_own_cluster(folder)
-    import ray
+    ray = _ray()
 
     options = _options() | {
         "address": "local",
@@ -155,7 +150,7 @@ def _start(folder: Path) -> Any:
 def _join(head: Head) -> Any:
     cluster_id = examine(head)
     prepare_to_join(loopback=head.on_loopback)
-    import ray
+    ray = _ray()
 
     with muted():
         error = within(JOIN_S, lambda: ray.init(address=head.address, **_options()), "joining the cluster")
@@ -173,6 +168,17 @@ def _join(head: Head) -> Any:
         _close(ray, local=False)
         raise ClusterError(f"{head}: another cluster took its place while it was being joined", hint="Try again.")
     _silence(ray)
+    return ray
+
+
+def _ray() -> Any:
+    """Ray, with the environment as it is now: it reads it once, and an earlier connection had another token."""
+    import ray
+    from ray import _raylet
+
+    raylet: Any = _raylet  # its C++ classes have no types
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
     return ray
 
 

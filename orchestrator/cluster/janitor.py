@@ -16,25 +16,34 @@ import time
 from pathlib import Path
 
 MARK = "QUANTSWEEP_SESSION"
-"""In the environment of every process of a Ray that we started: the folder of its session."""
+"""In the environment that every process of a Ray of ours starts with: the folder of its session."""
 GRACE_S = 5.0
 """Ray ends our agents within 3 s, and the supervisors of their engines see that; this is for what is left then."""
 
 
 def left(folder: str) -> list[int]:
-    """Descriptors of the processes of this user that carry the session's mark."""
-    mark = f"{MARK}={folder}".encode()
+    """Descriptors of the processes of this user that belong to the session."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):
             handle = os.pidfd_open(int(entry.name))  # before it is looked at: a number may be given again
-            if mark in (entry / "environ").read_bytes().split(b"\0") and entry.stat().st_uid == os.getuid():
-                found.append(handle)
-            else:
+            try:
+                if entry.stat().st_uid == os.getuid() and _belongs(entry, folder):
+                    found.append(os.dup(handle))
+            finally:
                 os.close(handle)
     return found
+
+
+def _belongs(process: Path, folder: str) -> bool:
+    """By its environment; or, where Ray wrote the process's title over that, by its title and its open logs."""
+    if f"{MARK}={folder}".encode() in (process / "environ").read_bytes().split(b"\0"):
+        return True
+    if not (process / "comm").read_bytes().startswith(b"ray::"):
+        return False
+    return any(str(link.readlink()).startswith(f"{folder}/") for link in (process / "fd").iterdir())
 
 
 def end_all(folder: str) -> None:

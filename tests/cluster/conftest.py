@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +42,11 @@ def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Any
     from ray.cluster_utils import Cluster
 
     clusters: list[Any] = []
+    folder = tempfile.mkdtemp(prefix="qst-")  # Ray's default is everybody's, and is never emptied
 
     def start(nodes: int) -> Any:
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        settings = {"num_cpus": 1, "include_dashboard": False, "temp_dir": f"{folder}/r"}
+        cluster = Cluster(initialize_head=True, head_node_args=settings)
         clusters.append(cluster)
         for _ in range(nodes - 1):
             cluster.add_node(num_cpus=1)
@@ -51,3 +55,4 @@ def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Any
     yield start
     for cluster in clusters:
         cluster.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -93,6 +93,21 @@ def test_our_own_cluster_is_out_of_reach_and_leaves_nothing(base: Path) -> None:
 
 
 @pytest.mark.slow
+def test_one_after_the_other_in_one_process(base: Path) -> None:
+    """Ray keeps the first token that it read."""
+    once = "    with connect(None) as cluster: print(len(cluster.nodes()))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"from orchestrator.cluster import connect\nfor _ in range(2):\n{once}"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env=ray_environment(TMPDIR=str(base)),
+    )
+    assert done.stdout.split() == ["1", "1"], done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.fault
 def test_a_killed_driver_leaves_nothing_either(base: Path) -> None:
     """Two of Ray's helpers would go on for a minute, and the folder for ever."""

@@ -79,14 +79,33 @@ def test_a_killed_drivers_folder_goes_and_what_carries_its_mark(base: Path) -> N
     process, folder = driver()
     helper = subprocess.Popen(["sleep", "60"], env={MARK: str(folder)})
     other = subprocess.Popen(["sleep", "60"], env={MARK: f"{folder}x"})
+    # Ray's own helpers write their title over their environment; an open log tells whose they are.
+    titled = (
+        "import ctypes, time; ctypes.CDLL(None).prctl(15, b'ray::Helper', 0, 0, 0); print(flush=True); time.sleep(60)"
+    )
+    logs = [(folder / "session" / "helper.log").open("w"), (base / "another.log").open("w")]
+    ray, others_ray = (
+        subprocess.Popen([sys.executable, "-c", titled], env={}, stdout=subprocess.PIPE, stderr=log) for log in logs
+    )
+    for each in (ray, others_ray):
+        assert each.stdout is not None
+        assert each.stdout.readline() == b"\n"
     process.kill()
     process.communicate()
     assert folder.exists()
     assert helper.wait(30) == -signal.SIGKILL
+    assert ray.wait(30) == -signal.SIGKILL
+    (base / "another.log").unlink()
     until(lambda: not left(base))
-    assert other.poll() is None
-    other.kill()
-    other.wait()
+    for each in (other, others_ray):
+        assert each.poll() is None
+        each.kill()
+        each.wait()
+    for log in logs:
+        log.close()
+    for each in (ray, others_ray):
+        if each.stdout is not None:
+            each.stdout.close()
 
 
 def test_what_a_driver_left_that_was_killed_with_its_janitor_is_collected(base: Path) -> None:
