@@ -117,6 +117,15 @@ def test_a_child_that_inherits_is_found(source: str) -> None:
     assert children(source)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: path.name)
+def test_no_test_imports_ray_when_it_is_collected(path: Path) -> None:
+    """Ray reads how to authenticate when it is imported: that would settle it for every test of the process."""
+    tree = ast.parse(path.read_text())
+    loaded = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert "ray" not in {name for node in loaded for name in imported(node)}
+    assert "orchestrator.agent" not in {node.module for node in loaded if isinstance(node, ast.ImportFrom)}
+
+
 def test_the_schema_imports_nothing_of_ours() -> None:
     assert not imported(ast.parse((ROOT / "results" / "schema.py").read_text())) & set(ROOMS)
 
