@@ -116,7 +116,7 @@ def _recall(identity: _Identity) -> str | None:
         entry = json.loads(_entry(identity.path).read_bytes())
         known = _Identity(entry["path"], entry["size_bytes"], entry["mtime_ns"], entry["ctime_ns"], entry["inode"])
         sha256 = str(entry["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # nothing remembered, or an entry that a crash or another version left
     return sha256 if known == identity and len(sha256) == 64 else None
 

@@ -325,7 +325,7 @@ def _remembered(path: Path) -> dict[str, tuple[int, int, int]] | None:
         if kept["format"] != _FORMAT:
             return None
         return {str(name): (int(row[0]), int(row[1]), int(row[2])) for name, row in kept["rows"].items()}
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return None
 
 

@@ -205,7 +205,7 @@ def _recall(repo: str, commit: str) -> list[ListedFile] | None:
         if listing["version"] != _LISTING_VERSION:
             return None
         return [ListedFile(path, size_bytes, sha256, git) for path, size_bytes, sha256, git in listing["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # nothing remembered, or by another version
 
 

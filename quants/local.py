@@ -87,7 +87,7 @@ def _list_file(path: Path, source: str, *, need_data: bool) -> Listing:
 
 
 def _list_folder(root: Path, source: str, *, need_data: bool) -> Listing:
-    paths = sorted(itertools.islice(_gguf_paths(root, 0), MOST_FILES + 1))
+    paths = sorted(itertools.islice(_gguf_paths(root, 0, set()), MOST_FILES + 1))
     if len(paths) > MOST_FILES:
         raise SourceError(f"{root} holds more than {MOST_FILES:,} .gguf files", "Name a folder with fewer of them")
     if not paths:
@@ -176,14 +176,24 @@ def _judge(header: Header) -> tuple[SidecarKind | None, str | None]:
     return None, None
 
 
-def _gguf_paths(folder: Path, depth: int) -> Iterator[str]:
-    """Paths of .gguf files below `folder`, relative to it; hidden folders and those too deep are left out."""
+def _gguf_paths(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[str]:
+    """Paths of .gguf files below `folder`, relative to it; hidden folders and those too deep are left out.
+
+    A folder that several links lead to counts once, where it is met first: links back to where they lie would make
+    of forty links two million folders.
+    """
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in seen:
+        return
+    seen.add((status.st_dev, status.st_ino))
     with os.scandir(folder) as entries:
-        for entry in entries:
+        # Folders before links to them, so that a file has the path that its owner gave it.
+        for entry in sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name)):
             if entry.name.startswith("."):
                 continue
             if entry.is_dir() and depth < _FOLDER_DEPTH:
-                yield from (str(PurePosixPath(entry.name, path)) for path in _gguf_paths(Path(entry.path), depth + 1))
+                below = _gguf_paths(Path(entry.path), depth + 1, seen)
+                yield from (str(PurePosixPath(entry.name, path)) for path in below)
             elif entry.name.lower().endswith(".gguf") and entry.is_file():
                 yield entry.name
 

@@ -124,7 +124,7 @@ def get_json(
         connection.close()
     try:
         return response.status, json.loads(answer)
-    except ValueError:
+    except (ValueError, RecursionError):
         return response.status, None
 
 
@@ -212,7 +212,7 @@ def _http_refusal(response: http.client.HTTPResponse) -> ChatError:
     try:
         answer = json.loads(body)
         error = answer["error"] if isinstance(answer, dict) and "error" in answer else answer
-    except ValueError:
+    except (ValueError, RecursionError):
         error = body.decode(errors="replace").strip() or response.reason
     said = ServerSaidError(error if isinstance(error, dict) else str(error))
     return _refusal(said, response.status, None)
