@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.attacks import NotHereError, files, replies
-from tests.attacks.attack import Attack
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.attacks.attack import Attack
 
 SLOW = bool(os.environ.get("QUANTSWEEP_SLOW"))
 QUICK = {
