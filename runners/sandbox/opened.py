@@ -68,14 +68,22 @@ def hidden_sockets(processes: Sequence[Process], seen: Opened) -> set[int]:
         base = f"/proc/{process.pid}/net"
         try:
             local = _inodes_of_local_sockets(read(f"{base}/unix"))
-            counts = read(f"{base}/sockstat") + read(f"{base}/sockstat6")
-            tables = [read(f"{base}/{name}") for name in _TABLES] if _has_network_sockets(counts) else []
         except OSError:  # it has ended
             continue
+        counts = _read_if_there(f"{base}/sockstat") + _read_if_there(f"{base}/sockstat6")
+        tables = [_read_if_there(f"{base}/{name}") for name in _TABLES] if _has_network_sockets(counts) else []
         seen.socket_bytes = max(0, len(local) - _FREE_LOCAL_SOCKETS) * _local_socket_bytes()
         seen.socket_bytes += 2 * sum(map(_queued_bytes, tables))  # and what the kernel needs to keep them
         return {inode for inode in local if inode} - seen.sockets
     return set()
+
+
+def _read_if_there(path: str) -> bytes:
+    """Empty on a machine without that version of the protocol."""
+    try:
+        return read(path)
+    except OSError:
+        return b""
 
 
 @cache

@@ -6,13 +6,14 @@ The kernel counts memory in one kind of sandbox here, where it may, and we do in
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from runners.sandbox import Completed, Limits, Sandbox, cgroup
+from runners.sandbox import Completed, Limits, Sandbox, cgroup, opened, processes
 from runners.sandbox.base import MIB
 from runners.sandbox.cleanup import remove_tree
 from runners.sandbox.processes import descendants
@@ -242,3 +243,23 @@ def test_threads_are_counted(run_python: RunPython) -> None:
     done = run_python(program, limits=LIMITS)
     # An ordinary user's thread is refused by the kernel; root's are counted by the watcher.
     assert done.status == "process_limit" or (done.status == "nonzero" and b"can't start new thread" in done.stderr)
+
+
+def test_sockets_count_on_a_machine_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = processes.read
+
+    def read(path: str) -> bytes:
+        if path.endswith("6"):
+            raise FileNotFoundError(path)
+        return real(path)
+
+    monkeypatch.setattr("runners.sandbox.opened.read", read)
+    pairs = [socket.socketpair() for _ in range(50)]
+    own = [process for process in descendants(os.getpid()) if process.pid == os.getpid()]
+    seen = opened.opened(own, (), 0)
+    assert {os.fstat(end.fileno()).st_ino for pair in pairs for end in pair} <= seen.sockets
+    opened.hidden_sockets(own, seen)
+    assert seen.socket_bytes > 0
+    for pair in pairs:
+        for end in pair:
+            end.close()
