@@ -117,7 +117,7 @@ def _words(event: dict[str, Any]) -> str:
         case "node_lost" | "driver_started":
             return str(event["event"])
         case "lease_ended" if event.get("how") == "failed":
-            return f"lease failed ({event.get('outcome') or 'no outcome'})"
+            return "lease failed"
         case "blamed":
             return f"blamed {event.get('kind')}"
     return ""
