@@ -67,7 +67,7 @@ def run(
         ["quantsweep", "run", spec, *(["--out", str(out)] if out else []), *(["--address", address] if address else [])]
     )
     for label, reasons in result.unplaced.items():
-        err.say(f"not run: {label}: no node can serve it: {'; '.join(reasons) or 'there is no node'}")
+        err.say(f"not run: {label}: no node can serve it: {'; '.join(reasons) or 'there is no node with its engine'}")
     if result.trouble or result.interrupted:
         if result.trouble:
             err.complain(*lines_of(result.trouble))

@@ -14,6 +14,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from profiles.llama_server import NotHereError, find_llama_server
 from profiles.override import Override, apply_override, load_override
 from profiles.probe import host
 from profiles.probe.bandwidth import measure_read_bandwidth
@@ -103,7 +104,7 @@ def probe_node(
         notices.extend(found.notices)
     no_engines: tuple[FoundEngine, ...] = ()
     no_tools: tuple[FoundTool, ...] = ()
-    server = override.llama_server
+    server = _llama_server(override) if system == System() else override.llama_server
     found_engines = attempt(
         "engines", lambda: find_engines(system, llama_server=server, ask=engines), no_engines, ENGINES_S
     )
@@ -136,6 +137,14 @@ def probe_node(
         tools=found_tools,
         warnings=tuple(notices),
     )
+
+
+def _llama_server(override: Override) -> str | None:
+    """The one that the engine would start."""
+    try:
+        return str(find_llama_server(of_owner=override.llama_server))
+    except NotHereError:
+        return None
 
 
 def _gpu_probes(system: System, ram: host.Memory) -> list[tuple[str, Callable[[], Found]]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from profiles.errors import OverrideError
+from profiles.llama_server import NotHereError, find_llama_server
+from profiles.override import load_override
 from runners.engines.base import (
     EngineInfo,
     EngineSettings,
@@ -26,43 +26,24 @@ from runners.process import ProcessStartError, ServerProcess
 
 if TYPE_CHECKING:
     import threading
+    from pathlib import Path
 
     from runners.engines.base import OnSpawn
 
 KIND = "llama-server"
-BINARY_VARIABLE = "LLAMA_SERVER"
 _PORT_ATTEMPTS = 5
 _GET_IT = (
-    "put it on PATH, name it with engine.binary in the spec or the variable LLAMA_SERVER, or build it: make llama-cpp"
+    "put it on PATH, name it with engine.binary in the spec, with the variable LLAMA_SERVER or in machine.toml, "
+    "or build it: make llama-cpp"
 )
 
 
-def build_cache() -> Path:
-    """Where `make llama-cpp` puts what it builds, one folder for each version."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "quantsweep"
-
-
 def find_binary(named: str | None) -> Path | EngineUnavailable:
-    """The program: named in the spec, else by LLAMA_SERVER, else on PATH, else the newest of `make llama-cpp`."""
-    for origin, path in (
-        ("engine.binary", named),
-        (f"the variable {BINARY_VARIABLE}", os.environ.get(BINARY_VARIABLE)),
-    ):
-        if not path:
-            continue
-        found = Path(path).expanduser()
-        if found.is_file():
-            return found
-        reason = f"{origin} names {path}, which {'is a folder' if found.is_dir() else 'does not exist on this node'}"
-        return EngineUnavailable(kind=KIND, reason=reason, hint=_GET_IT)
-    on_path = shutil.which("llama-server")
-    if on_path:
-        return Path(on_path)
-    built = sorted(build_cache().glob("llama-cpp-*/bin/llama-server"), key=lambda path: path.stat().st_mtime)
-    if built:
-        return built[-1]
-    return EngineUnavailable(kind=KIND, reason="llama-server was not found on this node", hint=_GET_IT)
+    """The program that `named` (in the spec) or this machine says: see `profiles.llama_server`."""
+    try:
+        return find_llama_server(in_spec=named, of_owner=load_override().llama_server)
+    except (NotHereError, OverrideError) as error:
+        return EngineUnavailable(kind=KIND, reason=str(error), hint=_GET_IT)
 
 
 def _free_port() -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from profiles.probe import probe_node
 from runners.engines import engine_kinds, get_engine
 from runners.engines import llama_server as llama_server_module
 from runners.engines.base import (
@@ -189,9 +190,12 @@ class TestFinding:
         built = own_folders / "cache" / "quantsweep" / "llama-cpp-1" / "bin" / "llama-server"
         built.parent.mkdir(parents=True)
         built.symlink_to(llama_server)
+        machine = own_folders / "machine.toml"
+        machine.write_text(f'llama_server = "{own_folders / "owners"}"')
         for expected, name, text in (
             (built, "IGNORED", ""),
             (llama_server, "PATH", f"{llama_server.parent}:/usr/bin:/bin"),
+            (own_folders / "owners", "QUANTSWEEP_MACHINE", str(machine)),
             (own_folders / "elsewhere", "LLAMA_SERVER", str(own_folders / "elsewhere")),
         ):
             if not expected.exists():
@@ -200,6 +204,9 @@ class TestFinding:
             there = get_engine("llama-server").available()
             assert isinstance(there, EngineInfo)
             assert there.binary == str(expected)
+            offered = probe_node().engine("llama-server")
+            assert offered is not None
+            assert offered.path == there.binary, "the node offers what would be started"
         there = get_engine("llama-server", binary=str(llama_server)).available()
         assert isinstance(there, EngineInfo)
         assert there.binary == str(llama_server)
