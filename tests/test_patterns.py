@@ -47,6 +47,15 @@ JUDGED_WITH_THEIR_MODULE = {
 }
 
 
+# Modules with a function that builds patterns for names at the top, where they are found.
+BUILT_AT_IMPORT = {
+    "runners/engines/llama_log.py",
+    "runners/extract.py",
+    "runners/exams/todo/features.py",
+    "runners/exams/todo/source.py",
+}
+
+
 def patterns_of(module: str) -> dict[str, tuple[re.Pattern[str], set[str]]]:
     """The patterns of a module by name, each with the methods by which the module applies it."""
     used: dict[str, set[str]] = {}
@@ -96,6 +105,33 @@ ALL = {
     for name, found in patterns_of(module).items()
     if not f"{module}: {name}".startswith(tuple(JUDGED_WITH_THEIR_MODULE))
 }
+
+
+# Patterns that are put together where they are applied: of what.
+PUT_TOGETHER = {
+    ("runners/exams/todo/listing.py", "re.escape(title)"): "a title of ours",
+    ("runners/exams/todo/listing.py", r"f'(?<!\\w){re.escape(title)}(?!\\w)'"): "a title of ours",
+}
+
+
+def functions_in(module: str) -> Iterator[ast.AST]:
+    for node in ast.walk(ast.parse((ROOT / module).read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from (inner for statement in node.body for inner in ast.walk(statement))
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if "re." in (ROOT / module).read_text()])
+def test_no_pattern_escapes_this(module: str) -> None:
+    """A pattern stands at the top of its module, or is written out where it is applied; then it is in `ALL`."""
+    for node in functions_in(module):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        if not (isinstance(node.func.value, ast.Name) and node.func.value.id == "re"):
+            continue
+        if node.func.attr in METHODS and not isinstance(node.args[0], ast.Constant):
+            assert (module, ast.unparse(node.args[0])) in PUT_TOGETHER
+        if node.func.attr == "compile" and module not in BUILT_AT_IMPORT:
+            assert (module, ast.unparse(node.args[0])) in PUT_TOGETHER
 
 
 def fragments_of(pattern: re.Pattern[str]) -> list[str]:

@@ -95,23 +95,33 @@ _SETTINGS_HINT = "change the engine settings of this model in the spec"
 _LOG_HINT = "the end of its log says more"
 _BUILD_HINT = "install what the program needs, or build it anew"
 
+
+def _sign(pattern: str) -> re.Pattern[str]:
+    """In any letter case; what may stand anywhere in a line begins at its start, so that it is gone through once."""
+    return re.compile(pattern, re.IGNORECASE)
+
+
 # The first pattern that is found names the reason; the line it is found in is shown.
-_SIGNS: tuple[tuple[str, LoadFailure, str], ...] = (
-    (r"unknown model architecture", "unknown_architecture", _NEWER_HINT),
-    (r"unknown pre-tokenizer|unknown tokenizer|unsupported model", "unknown_architecture", _NEWER_HINT),
-    (r"(invalid|unknown) ggml.type", "unknown_architecture", _NEWER_HINT),
-    (r"out of memory|OutOfDeviceMemory|OutOfHostMemory|std::bad_alloc", "out_of_memory", _OUT_OF_MEMORY_HINT),
-    (r"(failed|unable) to allocate .*(buffer|memory|cache)", "out_of_memory", _OUT_OF_MEMORY_HINT),
-    (r"cannot allocate memory|mmap failed", "out_of_memory", _OUT_OF_MEMORY_HINT),
-    (r"quantized V cache|V cache quantization requires|cache type .* does not divide", "bad_settings", _SETTINGS_HINT),
-    (r"invalid argument|error while handling argument|unknown value for", "bad_settings", _SETTINGS_HINT),
-    (r"invalid device|unsupported cache type", "bad_settings", _SETTINGS_HINT),
-    (r"invalid magic|not within the file bounds|corrupted or incomplete", "bad_file", _FILE_HINT),
-    (r"gguf_init_from\w+: failed|failed to open GGUF file", "bad_file", _FILE_HINT),
-    (r"libgomp\.so\.1: cannot open", "exited", "install the OpenMP runtime: apt-get install libgomp1"),
-    (r"error while loading shared libraries|symbol lookup error", "exited", _BUILD_HINT),
-    (r"couldn't bind|address already in use", "exited", "another program took the port"),
-    (r"error loading model|failed to load model", "bad_file", _FILE_HINT),
+_SIGNS: tuple[tuple[re.Pattern[str], LoadFailure, str], ...] = (
+    (_sign(r"unknown model architecture"), "unknown_architecture", _NEWER_HINT),
+    (_sign(r"unknown pre-tokenizer|unknown tokenizer|unsupported model"), "unknown_architecture", _NEWER_HINT),
+    (_sign(r"(invalid|unknown) ggml.type"), "unknown_architecture", _NEWER_HINT),
+    (_sign(r"out of memory|OutOfDeviceMemory|OutOfHostMemory|std::bad_alloc"), "out_of_memory", _OUT_OF_MEMORY_HINT),
+    (_sign(r"^(?>.*?(?:failed|unable) to allocate ).*(?:buffer|memory|cache)"), "out_of_memory", _OUT_OF_MEMORY_HINT),
+    (_sign(r"cannot allocate memory|mmap failed"), "out_of_memory", _OUT_OF_MEMORY_HINT),
+    (
+        _sign(r"quantized V cache|V cache quantization requires|^(?>.*?cache type ).* does not divide"),
+        "bad_settings",
+        _SETTINGS_HINT,
+    ),
+    (_sign(r"invalid argument|error while handling argument|unknown value for"), "bad_settings", _SETTINGS_HINT),
+    (_sign(r"invalid device|unsupported cache type"), "bad_settings", _SETTINGS_HINT),
+    (_sign(r"invalid magic|not within the file bounds|corrupted or incomplete"), "bad_file", _FILE_HINT),
+    (_sign(r"\bgguf_init_from\w++: failed|failed to open GGUF file"), "bad_file", _FILE_HINT),
+    (_sign(r"libgomp\.so\.1: cannot open"), "exited", "install the OpenMP runtime: apt-get install libgomp1"),
+    (_sign(r"error while loading shared libraries|symbol lookup error"), "exited", _BUILD_HINT),
+    (_sign(r"couldn't bind|address already in use"), "exited", "another program took the port"),
+    (_sign(r"error loading model|failed to load model"), "bad_file", _FILE_HINT),
 )
 _STAMP = re.compile(r"^[\d.]+ [A-Z] (?:(?:srv|cmn|slot|spec|que)\s+)?")
 # Information lines repeat metadata of the file, which may say anything.
@@ -129,7 +139,7 @@ def diagnose(log: str, exit_code: int | None) -> LoadDiagnosis:
     lines = [line for line in log.splitlines() if not _INFORMATION.match(line)]
     for pattern, reason, hint in _SIGNS:
         for line in lines:
-            if re.search(pattern, line, re.IGNORECASE):
+            if pattern.search(line):
                 return LoadDiagnosis(reason, _STAMP.sub("", line.strip()), hint)
     if exit_code == -signal.SIGKILL:
         return LoadDiagnosis(
