@@ -53,7 +53,8 @@ def _sentence(report: dict[str, Any]) -> str:
     if not found:
         return "no device that may be used"
     device_id, verdict = found[0]
-    return f"{device_id}: {verdict['verdict']}, {verdict['reason']}"
+    kind, reason = verdict["verdict"], verdict["reason"]
+    return f"{device_id}: {reason}" if reason.startswith(kind) else f"{device_id}: {kind}, {reason}"
 
 
 def render_plan(plan: Plan, reports: Sequence[dict[str, Any]]) -> list[Part]:
