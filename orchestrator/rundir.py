@@ -101,7 +101,9 @@ class RunDir:
 
     def jobs_planned(self) -> int | None:
         """How many jobs the plan has; None where there is no plan that can be read."""
-        try:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return int(json.loads(self.identity.read_text(encoding="utf-8"))["jobs"])
+        try:  # a run of an earlier version; a large plan takes long to read
             return len(json.loads(self.plan.read_text(encoding="utf-8"))["jobs"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -128,7 +130,8 @@ class RunDir:
         write_durably(self.spec, spec_text.encode())
         write_durably(self.plan, plan_json.encode())
         self.logs.mkdir(exist_ok=True)
-        identity = {"run_id": run_id, "spec_digest": spec_digest, "quantsweep_version": version}
+        identity: dict[str, Any] = {"run_id": run_id, "spec_digest": spec_digest, "quantsweep_version": version}
+        identity["jobs"] = len(json.loads(plan_json).get("jobs", ()))
         write_durably(self.identity, (json.dumps(identity, indent=2) + "\n").encode())
         return run_id
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING, Final
 
@@ -61,8 +62,12 @@ def student_cdf(t: float, df: float) -> float:
     return 1 - tail if t > 0 else tail
 
 
+@lru_cache(maxsize=1 << 14)
 def student_quantile(p: float, df: float) -> float:
-    """The t that Student's distribution with `df` degrees of freedom stays below with probability `p`, 0 < p < 1."""
+    """The t that Student's distribution with `df` degrees of freedom stays below with probability `p`, 0 < p < 1.
+
+    Remembered: the quants of a large run ask for a handful of them tens of thousands of times.
+    """
     if p < 0.5:
         return -student_quantile(1 - p, df)
     low, high = 0.0, 1.0

@@ -58,9 +58,12 @@ def test_what_was_begun_is_read_back(tmp_path: Path) -> None:
     folder = RunDir(tmp_path / "run")
     folder.create()
     assert not folder.exists()
-    run_id = folder.begin(spec_text="name='x'", spec_digest="d", plan_json="{}", version="1")
+    run_id = folder.begin(spec_text="name='x'", spec_digest="d", plan_json='{"jobs": [{}, {}]}', version="1")
     assert folder.exists()
-    assert folder.read_identity() == {"run_id": run_id, "spec_digest": "d", "quantsweep_version": "1"}
+    identity = {"run_id": run_id, "spec_digest": "d", "quantsweep_version": "1", "jobs": 2}
+    assert folder.read_identity() == identity
+    folder.plan.unlink()
+    assert folder.jobs_planned() == 2
     folder.create()
 
 
@@ -70,3 +73,11 @@ def test_a_damaged_identity_is_named(tmp_path: Path) -> None:
         RunDir(tmp_path).read_identity()
     with pytest.raises(RunFolderError, match="no run folder"):
         RunDir(tmp_path / "nothing").read_identity()
+
+
+def test_the_jobs_of_a_run_of_an_earlier_version_are_counted_in_its_plan(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path)
+    assert folder.jobs_planned() is None
+    folder.identity.write_text('{"run_id": "r", "spec_digest": "d"}')
+    folder.plan.write_text('{"jobs": [{}, {}, {}]}')
+    assert folder.jobs_planned() == 3
