@@ -19,7 +19,7 @@ from orchestrator.rundir import RunDir
 from orchestrator.spec import SweepSpec, parse_spec, read_spec
 from orchestrator.state import SweepState
 from orchestrator.terminal import Printer, stderr
-from results.store import RunStore, StoreError, read_run
+from results.store import RunStore, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -125,12 +125,6 @@ def open_plan(source: SpecSource, folder: RunDir, *, local: bool, out: Printer) 
             hint="Start a new run with --out DIR; `quantsweep show` still reads this one's results.",
         ) from None
     return plan, identity["run_id"]
-
-
-def list_finals(folder: Path) -> list[str]:
-    """The ids of the jobs that have their final row, read beside a driver that may be alive."""
-    table = read_run(folder, ["job_id", "final"]).table
-    return [row["job_id"] for row in table.to_pylist() if row["final"]]
 
 
 def restore_state(

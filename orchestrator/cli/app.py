@@ -104,7 +104,6 @@ def show(
 ) -> None:
     """Print the tables of a run, while it runs or afterwards."""
     from orchestrator.rundir import RunDir
-    from orchestrator.sweep import list_finals
     from results.tables import report
 
     run_folder = RunDir(folder)
@@ -112,7 +111,7 @@ def show(
     found = report(folder)
     terminal.stdout().page(*([terminal.Json(found.to_json())] if as_json else found.parts()))
     if (planned := run_folder.jobs_planned()) is not None:
-        done = len(list_finals(folder))
+        done = sum(summary.jobs for summary in found.summaries)
         if done < planned:
             terminal.stderr().say(f"{done} of {planned} jobs are done")
 
