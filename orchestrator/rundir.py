@@ -105,7 +105,7 @@ class RunDir:
             return int(json.loads(self.identity.read_text(encoding="utf-8"))["jobs"])
         try:  # a run of an earlier version; a large plan takes long to read
             return len(json.loads(self.plan.read_text(encoding="utf-8"))["jobs"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def create(self) -> None:
@@ -144,7 +144,7 @@ class RunDir:
                 f"{self.root}: this is no run folder of quantsweep (it holds no run.json)",
                 hint="Give the folder that `quantsweep run` named, such as runs/quickstart.",
             ) from None
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             found = None
         if not isinstance(found, dict) or not {"run_id", "spec_digest"} <= found.keys():
             raise RunFolderError(

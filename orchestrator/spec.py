@@ -245,11 +245,18 @@ def _problem(error: Any, index: LineIndex) -> Problem:
     return Problem(text, key, index.line(path))
 
 
+MOST_CHARACTERS = 1_000_000
+MOST_DOTS = 100
+
+
 def parse_spec(text: str, file: str) -> SweepSpec:
     """Parses and validates `text`; raises `SpecError`, which lists every problem, on anything wrong with it."""
+    _check_size(text, file)
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise SpecError(file, [Problem("its tables and lists are nested too deeply")]) from None
+    except ValueError as error:  # TOMLDecodeError, and Python's own for numbers of thousands of digits
         place = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
         message = re.sub(r" \(at [^()]*\)$", "", str(error))
         column = f" (column {place[2]})" if place else ""
@@ -265,6 +272,16 @@ def parse_spec(text: str, file: str) -> SweepSpec:
             if problem not in problems:
                 problems.append(problem)
         raise SpecError(file, problems) from None
+
+
+def _check_size(text: str, file: str) -> None:
+    """Refuses what no person wrote: tomllib's time grows with the square of the parts of a dotted key."""
+    if len(text) > MOST_CHARACTERS:
+        problem = Problem(f"a spec has at most {MOST_CHARACTERS:,} characters, this has {len(text):,}")
+        raise SpecError(file, [problem])
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.partition("=")[0].count(".") > MOST_DOTS:
+            raise SpecError(file, [Problem(f"a key has at most {MOST_DOTS} dots", None, number)])
 
 
 def read_spec(path: Path) -> tuple[SweepSpec, str]:

@@ -119,7 +119,7 @@ def open_plan(source: SpecSource, folder: RunDir, *, local: bool, out: Printer) 
         )
     try:
         plan = Plan.from_json(folder.plan.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunFolderError(
             f"{folder.plan}: the plan of this run cannot be read: {error}",
             hint="Start a new run with --out DIR; `quantsweep show` still reads this one's results.",

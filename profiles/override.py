@@ -97,7 +97,7 @@ def load_override(path: Path | None = None) -> Override:
         raise OverrideError(f"{chosen}: cannot be read: {error}") from error
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # besides its own: numbers of thousands of digits, deep nesting
         raise OverrideError(f"{chosen}: is no valid TOML: {error}") from error
     return _parse(data, chosen)
 

@@ -78,9 +78,12 @@ def shard_key(path: Path) -> tuple[str, int] | None:
 
 
 def attempt_files(folder: Path) -> list[Path]:
-    """The files of attempts in `folder`, by name; other files are left alone."""
-    found = folder.glob("*.parquet")
-    return sorted(path for path in found if part_number(path) is not None or shard_key(path) is not None)
+    """The files of attempts in `folder`, by name; other files are left alone.
+
+    So is what is no regular file, whatever its name: a pipe would keep its reader for ever.
+    """
+    found = (path for path in folder.glob("*.parquet") if part_number(path) is not None or shard_key(path) is not None)
+    return sorted(path for path in found if path.is_file())
 
 
 def read_file(path: Path, columns: Sequence[str] | None = None, *, whole: bool = True) -> Any:

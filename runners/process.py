@@ -166,7 +166,7 @@ class ServerProcess:
         data = os.read(pipe.fileno(), 65536)
         *lines, self._unread = (self._unread + data).split(b"\n")
         for line in lines:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, TypeError, RecursionError):
                 self._told.update(json.loads(line))
         return bool(data)
 
@@ -249,7 +249,7 @@ def reap_orphans(folder: Path) -> list[int]:
             record = json.loads(pid_file.read_text(encoding="utf-8"))
             owner, token = record["owner"], str(record["token"])
             owner_lives = process_identity(int(owner["pid"])) == owner["identity"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             # Half-written when its writer was killed: it was written after the supervisor started, which saw that.
             pid_file.unlink(missing_ok=True)
             continue

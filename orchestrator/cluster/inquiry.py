@@ -83,7 +83,7 @@ def _answer_of(head: Head) -> dict[str, Any]:
         raise _silence(head) from None
     try:
         answer = json.loads(done.stdout.decode(errors="replace").rstrip().rpartition("\n")[2])
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _silence(head) from None
     return dict(answer)
 

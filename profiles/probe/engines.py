@@ -102,7 +102,7 @@ def _embedded(system: System) -> FoundEngine | None:
     for line in reversed((text or "").splitlines()):
         try:
             build, rows = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # what a backend logs while it starts
         devices = tuple(EngineDevice(name, description, total, free) for name, description, total, free in rows)
         return FoundEngine("embedded", None, f"xllamacpp {build}", devices)

@@ -81,3 +81,12 @@ def test_the_jobs_of_a_run_of_an_earlier_version_are_counted_in_its_plan(tmp_pat
     folder.identity.write_text('{"run_id": "r", "spec_digest": "d"}')
     folder.plan.write_text('{"jobs": [{}, {}, {}]}')
     assert folder.jobs_planned() == 3
+
+
+def test_a_plan_or_an_identity_that_is_nested_without_end_is_damage(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path)
+    folder.plan.write_text("[" * 200_000)
+    folder.identity.write_text("[" * 200_000)
+    assert folder.jobs_planned() is None
+    with pytest.raises(RunFolderError, match="cannot be read"):
+        folder.read_identity()

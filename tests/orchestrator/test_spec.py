@@ -142,3 +142,17 @@ def test_a_key_may_be_anything_and_is_named() -> None:
     text = str(caught.value)
     assert "\x1b[31m[/]: unknown key; known here: name, " in text
     assert "engine.x\ny: unknown key; " in text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a = " + "[" * 20_000 + "]" * 20_000, "nested too deeply"),
+        ("[sampling]\nmax_tokens = " + "9" * 5000, "4300 digits"),
+        (".".join(["a"] * 20_000) + " = 1", "at most 100 dots"),
+        ("# " + "x" * 2_000_000, "1,000,000 characters"),
+    ],
+)
+def test_a_spec_that_nobody_wrote_by_hand_is_refused_in_words(text: str, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        parse_spec(text, "demo.toml")

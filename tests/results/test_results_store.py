@@ -705,3 +705,13 @@ def test_the_error_survives_the_way_between_processes() -> None:
 def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no run at"):
         read_run(tmp_path / "nothing")
+
+
+def test_a_pipe_or_a_folder_that_is_named_like_a_part_is_left_alone(tmp_path: Path, row: MakeRow) -> None:
+    with RunStore(tmp_path) as store:
+        store.commit(row())
+    os.mkfifo(tmp_path / "attempts" / "part-000003-9b889ec9.parquet")
+    (tmp_path / "attempts" / "part-000004-9b889ec9.parquet").mkdir()
+    assert read_run(tmp_path).table.num_rows == 1
+    with RunStore(tmp_path) as again:
+        assert again.committed() == {("j1-0123abcd", 1)}
