@@ -101,7 +101,7 @@ class RunDir:
 
     def jobs_planned(self) -> int | None:
         """How many jobs the plan has; None where there is no plan that can be read."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             return int(json.loads(self.identity.read_text(encoding="utf-8"))["jobs"])
         try:  # a run of an earlier version; a large plan takes long to read
             return len(json.loads(self.plan.read_text(encoding="utf-8"))["jobs"])
