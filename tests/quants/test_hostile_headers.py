@@ -51,7 +51,7 @@ def test_no_header_takes_more_than_is_promised(tmp_path: Path) -> None:
 
 def test_nor_one_that_is_read_by_range(tmp_path: Path) -> None:
     files = {}
-    for number, name in enumerate(SENT if SLOW else SENT[1:]):
+    for number, name in enumerate(SENT if SLOW else SENT[1:2]):
         path = tmp_path / f"{number}.gguf"
         HEADERS[name][0](path)
         files[f"R{number}"] = {"M-Q8_0.gguf": path}
