@@ -103,9 +103,6 @@ class Campaign:
                     self._violation(f"{starts_in_a_row} starts without a fault did not end the sweep: {last}")
                     return
                 starts_in_a_row += 1
-                if by_hand := sweep.do_as_told(start):
-                    self.say(f"  by hand: {by_hand}")
-                    self.report.by_hand.append(by_hand)
                 more = ["--retry-failed"] if start.code == 1 and not start.killed else []
                 self._begin(sweep, *more)
                 continue

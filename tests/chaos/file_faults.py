@@ -124,13 +124,13 @@ class ResultsPart(Fault):
 
 @dataclass(frozen=True, slots=True)
 class JournalTail(Fault):
-    """The end of the journal is harmed, after the driver was killed."""
+    """The end of the journal is harmed, or all of it is deleted, after the driver was killed."""
 
     how: Harm
 
     @property
     def name(self) -> str:
-        return f"journal's tail {self.how}"
+        return "journal deleted" if self.how == "deleted" else f"journal's tail {self.how}"
 
     def strike(self, world: World) -> Strike | None:
         path = world.sweep.journal
@@ -146,6 +146,5 @@ FAULTS: list[Fault] = [
     *(ModelFile(how) for how in _HARMS),
     *(SpooledRow(how) for how in _HARMS),
     *(ResultsPart(how) for how in _HARMS),
-    JournalTail("torn"),
-    JournalTail("changed"),
+    *(JournalTail(how) for how in _HARMS),
 ]

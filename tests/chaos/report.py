@@ -32,7 +32,6 @@ class Report:
     lines: dict[str, Line] = field(default_factory=dict)
     impossible: dict[str, str] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
-    by_hand: list[str] = field(default_factory=list)
     late: int = 0
     sweeps: int = 0
     starts: int = 0
@@ -97,7 +96,6 @@ class Report:
         ]
         if self.late:
             lines.append(f"rows that stay on a node, damaged or too late for a sweep that had ended: {self.late}")
-        lines += [f"by hand, as the command said: {what}" for what in self.by_hand]
         if self.violations:
             lines += [f"VIOLATIONS: {len(self.violations)}; to repeat: --seed {seed}", *self.violations]
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -26,7 +25,6 @@ QUANTS = ("Q8_0", "Q2_K")
 VARIANTS = {"long": 1024, "short": 200}
 """Name and token limit: `long` finishes its programs, `short` is cut off in the middle of them."""
 CONTEXT = 2048
-DAMAGED_LINE = re.compile(r"journal\.jsonl:(\d+): this line of the journal is damaged")
 RUN_BYTES, RUN_INODES = 16 << 20, 1500
 
 SPEC = """\
@@ -155,16 +153,6 @@ class Sweep:
             self.host.owned.add(process.pid)
             process.wait(180)
             self.host.owned.discard(process.pid)
-
-    def do_as_told(self, start: Start) -> str:
-        """Does what an error of the command asks a person to do; says what that was."""
-        told = DAMAGED_LINE.search(start.text)
-        if told is None:
-            return ""
-        lines = self.journal.read_bytes().split(b"\n")
-        del lines[int(told[1]) - 1]
-        self.journal.write_bytes(b"\n".join(lines))
-        return f"line {told[1]} of the journal was deleted"
 
     def signal(self, number: int) -> None:
         """Sends the driver a signal."""
