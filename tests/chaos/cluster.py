@@ -152,8 +152,16 @@ class Cluster:
             words = ["unshare", "--uts", "--mount", *own, *words]
         log = (node.folder / "start.log").open("w")
         with log:
+            # A session of its own: a raylet that loses its head sends SIGTERM to its whole process group.
             node.starting = subprocess.Popen(
-                words, stdout=log, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=node.environment
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+                cwd=ROOT,
+                env=node.environment,
+                start_new_session=True,
             )
         node.began_s = time.monotonic()
         self.host.owned.add(node.starting.pid)
