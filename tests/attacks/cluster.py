@@ -137,14 +137,17 @@ def _listener() -> Iterator[tuple[str, list[bytes]]]:
             with contextlib.suppress(OSError):
                 while True:
                     door, _ = server.accept()
-                    door.settimeout(5)
-                    with contextlib.suppress(OSError):
+                    with door, contextlib.suppress(OSError):
+                        door.settimeout(5)
                         door.sendall(bytes(3) + b"\x04" + bytes(5))
                         while more := door.recv(10_000):
                             heard.append(more)
 
-        threading.Thread(target=serve, daemon=True).start()
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
         yield f"127.0.0.1:{server.getsockname()[1]}", heard
+        server.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        thread.join()
 
 
 def _address_file(folder: Path) -> str | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-import os
-import shutil
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.cluster.heads import TOKEN, RealNode, real_head, real_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,30 +29,39 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+class RealCluster:
+    """Ray nodes on this host, each of processes of its own. The first node is the head."""
+
+    def __init__(self, nodes: contextlib.ExitStack, environment: dict[str, str]) -> None:
+        self._stack, self._environment = nodes, environment
+        head = nodes.enter_context(real_head(takes_nodes=True, **environment))
+        self.address = head.address
+        self.nodes: list[RealNode] = [head]
+
+    def add_node(self) -> RealNode:
+        """Starts one more node."""
+        node = self._stack.enter_context(real_node(self.address, **self._environment))
+        self.nodes.append(node)
+        return node
+
+
 @pytest.fixture
-def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Any]]:
+def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], RealCluster]]:
     """Starts a head and more nodes; ends exactly those processes afterwards."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     for name, value in (("period_ms", "500"), ("timeout_ms", "1000"), ("failure_threshold", "3")):
-        monkeypatch.setenv(f"RAY_health_check_{name}", value)
+        environment[f"RAY_health_check_{name}"] = value
     # These nodes play machines of their own, and stand on one: each has the one CPU to itself.
-    monkeypatch.setenv("QUANTSWEEP_LOCKS", "off")
-    os.environ.pop("RAY_ADDRESS", None)
-    from ray.cluster_utils import Cluster
+    environment["QUANTSWEEP_LOCKS"] = "off"
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with contextlib.ExitStack() as nodes:
 
-    clusters: list[Any] = []
-    folder = tempfile.mkdtemp(prefix="qst-")  # Ray's default is everybody's, and is never emptied
+        def start(count: int) -> RealCluster:
+            cluster = RealCluster(nodes, environment)
+            for _ in range(count - 1):
+                cluster.add_node()
+            return cluster
 
-    def start(nodes: int) -> Any:
-        settings = {"num_cpus": 1, "include_dashboard": False, "temp_dir": f"{folder}/r"}
-        cluster = Cluster(initialize_head=True, head_node_args=settings)
-        clusters.append(cluster)
-        for _ in range(nodes - 1):
-            cluster.add_node(num_cpus=1)
-        return cluster
-
-    yield start
-    for cluster in clusters:
-        cluster.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
+        yield start

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RAY = Path(sys.executable).with_name("ray")
+START_S = 90.0
 TOKEN = "0123456789abcdef" * 4
 
 
@@ -30,15 +32,28 @@ def free_port() -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class RealHead:
-    """A running head, and its processes."""
+class RealNode:
+    """A running node, and its processes."""
 
-    address: str
-    starter: psutil.Process
+    starter: subprocess.Popen[str]
 
     def process(self, name: str) -> psutil.Process:
         """`gcs_server` or `raylet`."""
-        return next(child for child in self.starter.children(recursive=True) if child.name() == name)
+        children = psutil.Process(self.starter.pid).children(recursive=True)
+        return next(child for child in children if child.name() == name)
+
+    @property
+    def node_id(self) -> str:
+        """Ray's name for the node, in hexadecimal."""
+        words = self.process("raylet").cmdline()
+        return next(word for word in words if word.startswith("--node_id=")).partition("=")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class RealHead(RealNode):
+    """A running head. `address` is `host:port`, as `--address` takes it."""
+
+    address: str
 
 
 def ray_environment(**more: str) -> dict[str, str]:
@@ -48,25 +63,49 @@ def ray_environment(**more: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def real_head(**environment: str) -> Iterator[RealHead]:
-    """A head whose settings are `environment`: `RAY_AUTH_MODE="disabled"` makes it an open one."""
+def real_head(*, takes_nodes: bool = False, **environment: str) -> Iterator[RealHead]:
+    """A head whose settings are `environment`: `RAY_AUTH_MODE="disabled"` makes it an open one.
+
+    It listens on loopback only, unless it `takes_nodes`: Ray lets no node join over loopback.
+    """
     home = Path(tempfile.mkdtemp(prefix="qst-"))
     port = free_port()
-    command = [
-        *(str(RAY), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=1"),
-        *("--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={home}/r"),
-        f"--object-store-memory={80 * 2**20}",
-    ]
+    arguments = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={home}/r"]
+    if not takes_nodes:
+        arguments.append("--node-ip-address=127.0.0.1")
+        environment = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", **environment}
+    try:
+        with _started(arguments, environment) as process:
+            yield RealHead(process, f"127.0.0.1:{port}")
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def real_node(address: str, **environment: str) -> Iterator[RealNode]:
+    """One more node on this host for the cluster whose head is at `address`."""
+    with _started([f"--address={address}"], environment) as process:
+        yield RealNode(process)
+
+
+@contextlib.contextmanager
+def _started(arguments: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """`ray start` with what is the same for every node, from when the node is up."""
+    # A process of its own: Ray reads its token once a process, and the process of the tests may have done so before.
     process = subprocess.Popen(
-        command,
+        [
+            *(str(RAY), "start", "--block", "--num-cpus=1", "--disable-usage-stats"),
+            *(f"--object-store-memory={80 * 2**20}", *arguments),
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        # Without this Ray listens on every interface, an open head too.
-        env=ray_environment(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", **environment),
+        env=ray_environment(**environment),
     )
+    timer = threading.Timer(START_S, process.kill)
+    timer.start()
     try:
         said = ""
         assert process.stdout is not None
@@ -76,10 +115,11 @@ def real_head(**environment: str) -> Iterator[RealHead]:
                 break
         else:
             raise AssertionError(said)
-        yield RealHead(f"127.0.0.1:{port}", psutil.Process(process.pid))
+        timer.cancel()
+        yield process
     finally:
+        timer.cancel()
         end_tree(process)
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def end_tree(process: subprocess.Popen[str]) -> None:

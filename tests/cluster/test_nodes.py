@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ from results.store import read_run
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.cluster.conftest import RealCluster
 
 pytestmark = pytest.mark.cluster
 
@@ -75,34 +76,40 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 120) -> None
         time.sleep(0.1)
 
 
-def test_two_nodes_share_the_cells(tmp_path: Path, tiny_model: Path, ray_cluster: Callable[[int], Any]) -> None:
+def test_two_nodes_share_the_cells(tmp_path: Path, tiny_model: Path, ray_cluster: Callable[[int], RealCluster]) -> None:
     cluster = ray_cluster(2)
     finish(start(tmp_path, tiny_model, cluster.address), tmp_path)
     assert len({event["node_id"] for event in events(tmp_path, "lease_started")}) == 2
 
 
 @pytest.mark.fault
-def test_a_node_that_dies_costs_no_job(tmp_path: Path, tiny_model: Path, ray_cluster: Callable[[int], Any]) -> None:
+def test_a_node_that_dies_costs_no_job(
+    tmp_path: Path, tiny_model: Path, ray_cluster: Callable[[int], RealCluster]
+) -> None:
     cluster = ray_cluster(2)
     process = start(tmp_path, tiny_model, cluster.address, seeds=20)
     until(lambda: len(events(tmp_path, "lease_started")) >= 2 and events(tmp_path, "committed"), "two leases")
-    worker = next(node for node in cluster.list_all_nodes() if not node.is_head())
-    os.kill(worker.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+    worker = cluster.nodes[1].node_id
+    cluster.nodes[1].process("raylet").kill()
     finish(process, tmp_path)
-    assert [event["node_id"] for event in events(tmp_path, "node_lost")] == [worker.node_id]
+    assert [event["node_id"] for event in events(tmp_path, "node_lost")] == [worker]
 
 
-def test_a_node_that_joins_late_is_used(tmp_path: Path, tiny_model: Path, ray_cluster: Callable[[int], Any]) -> None:
+def test_a_node_that_joins_late_is_used(
+    tmp_path: Path, tiny_model: Path, ray_cluster: Callable[[int], RealCluster]
+) -> None:
     cluster = ray_cluster(1)
-    process = start(tmp_path, tiny_model, cluster.address, seeds=20)
+    process = start(tmp_path, tiny_model, cluster.address, seeds=60)
     until(lambda: events(tmp_path, "committed"), "the first row")
-    late = cluster.add_node(num_cpus=1)
+    late = cluster.add_node().node_id
     finish(process, tmp_path)
-    assert late.node_id in {event["node_id"] for event in events(tmp_path, "lease_started")}
+    assert late in {event["node_id"] for event in events(tmp_path, "lease_started")}
 
 
 @pytest.mark.fault
-def test_an_agent_that_dies_is_replaced(tmp_path: Path, tiny_model: Path, ray_cluster: Callable[[int], Any]) -> None:
+def test_an_agent_that_dies_is_replaced(
+    tmp_path: Path, tiny_model: Path, ray_cluster: Callable[[int], RealCluster]
+) -> None:
     import psutil
 
     cluster = ray_cluster(1)
@@ -119,7 +126,7 @@ def test_an_agent_that_dies_is_replaced(tmp_path: Path, tiny_model: Path, ray_cl
     assert len(events(tmp_path, "node_joined")) == 2
 
 
-def test_every_node_of_a_cluster_says_what_it_has(ray_cluster: Callable[[int], Any]) -> None:
+def test_every_node_of_a_cluster_says_what_it_has(ray_cluster: Callable[[int], RealCluster]) -> None:
     cluster = ray_cluster(2)
     done = subprocess.run(
         [sys.executable, "-m", "orchestrator", "nodes", "--json", "--address", cluster.address],

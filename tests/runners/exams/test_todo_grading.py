@@ -189,7 +189,9 @@ MISBEHAVIOUR = {
 @pytest.mark.parametrize("name", MISBEHAVIOUR)
 def test_misbehaviour_is_named(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
     program, outcome = MISBEHAVIOUR[name]
-    exam = TodoExam(step_limits=replace(STEP_LIMITS, wall_s=2.0 if name == "time" else 30.0, cpu_s=1.0))
+    exam = TodoExam(
+        step_limits=replace(STEP_LIMITS, wall_s=2.0 if name == "time" else 60.0, cpu_s=1.0 if name == "cpu" else 30.0)
+    )
     result = exam.grade(Reply(f"import sqlite3\n{program}\n", finish_reason="stop"), sandbox, tmp_path)
     assert result.outcome is outcome, result.log
     assert result.scores["strict"] == 20.0
