@@ -107,7 +107,9 @@ class Driver:
             finally:
                 # Agents live on for a while without the cluster's head, and those that are reached end their engines.
                 self._members.dismiss(FAREWELL_S if self._cluster_is_gone else STOP_S)
-        self.report.unplaced = {} if self.report.interrupted or self._cluster_is_gone else self._state.unplaced()
+        # What ended the run early says why the rest was not run; no node could have helped.
+        ended_early = self.report.interrupted or self.report.trouble is not None
+        self.report.unplaced = {} if ended_early else self._state.unplaced()
         return self.report
 
     @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import Problem, SpecError
 from orchestrator.fitting import footprints_of, verdict_on
+from orchestrator.late import said_late
 from orchestrator.nodes import serving_devices, verdicts_for
 from orchestrator.plan import Cell, Job, Limits, Plan, cell_identity, digest, given_values, make_job_id
 from orchestrator.toml_lines import LineIndex
@@ -278,10 +279,10 @@ def expand(
         text: the spec's text, for line numbers.
         base_dir: the folder that relative paths count from.
         local: the sweep runs on this machine alone, so an engine that is not here is an error now.
-        status: told what is being done, since hashing and asking the Hub can take a while.
+        status: told what is being done where that takes a while, as hashing and asking the Hub may.
 
     Raises:
         SpecError: lists everything that does not work out.
     """
-    status("looking up models and pinning their files")
-    return _Expander(spec, file=file, text=text, base_dir=base_dir, local=local).expand()
+    with said_late(status, "looking up models and pinning their files"):
+        return _Expander(spec, file=file, text=text, base_dir=base_dir, local=local).expand()

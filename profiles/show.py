@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from profiles.catalogue import Card
     from profiles.types import Device, NodeProfile
 
 UNKNOWN = "?"
+
+_CARD_COLUMNS: Final = ("card", "memory", "bandwidth", "kind", "name")
+_CARD_ALWAYS: Final = 3
+"""So many of the columns, from the left, are there however narrow the terminal is."""
+_CARD_ID_CHARS: Final = 27
+"""Ids that are longer (two of over two hundred) may take a second line."""
+_MOST_SOURCES: Final = 3
+"""Where the figures come from is said of a few cards; JSON has it of all."""
 
 
 def to_json(profiles: Sequence[NodeProfile]) -> list[dict[str, Any]]:
@@ -33,27 +42,57 @@ def render_nodes(profiles: Sequence[NodeProfile]) -> RenderableType:
 
 
 def render_cards(cards: Sequence[Card]) -> RenderableType:
-    """The catalogue as a table: id, name, memory, bandwidth, kind and where the figures come from."""
-    from rich.table import Table
+    """The catalogue, a line a card: id, memory and bandwidth, and as much more as there is room for."""
+    from rich.console import Group
 
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for column in ("card", "name"):
-        table.add_column(column, no_wrap=column == "card")
-    for column in ("memory", "bandwidth"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for column in ("kind", "source"):
-        table.add_column(column)
-    for card in cards:
-        speed = bandwidth(card.bandwidth_bytes_per_s)
-        table.add_row(
-            card.id,
-            card.name,
-            "RAM" if card.memory_bytes is None else f"{card.memory_bytes >> 30} GiB",
-            f"<= {speed}" if card.bandwidth_is_maximum else speed,
-            card.kind,
-            card.source,
-        )
-    return table
+    sources = list(dict.fromkeys(card.source for card in cards))
+    told = [f"Figures: {source}" for source in sources] if len(sources) <= _MOST_SOURCES else []
+    return Group(_Cards(cards), *(["", *told] if told else []))
+
+
+@dataclass(frozen=True, slots=True)
+class _Cards:
+    """The table of cards; an id is never cut, since it is there to be typed."""
+
+    cards: Sequence[Card]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.table import Table
+
+        rows = [_card_cells(card) for card in self.cards]
+        widths = [max(map(len, column)) for column in zip(_CARD_COLUMNS, *rows, strict=True)]
+        shown = len(_CARD_COLUMNS)
+        while shown > _CARD_ALWAYS and _width(widths[:shown]) > options.max_width:
+            shown -= 1
+        if _width(widths[:shown]) > options.max_width:
+            widths[0] = min(widths[0], _CARD_ID_CHARS)
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        for place, heading in enumerate(_CARD_COLUMNS[:shown]):
+            table.add_column(
+                heading,
+                justify="right" if heading in {"memory", "bandwidth"} else "left",
+                no_wrap=place > 0,
+                overflow="fold",
+                min_width=widths[place],
+            )
+        for cells in rows:
+            table.add_row(*cells[:shown])
+        yield table
+
+
+def _width(columns: Sequence[int]) -> int:
+    return sum(columns) + 2 * (len(columns) - 1)
+
+
+def _card_cells(card: Card) -> tuple[str, ...]:
+    speed = bandwidth(card.bandwidth_bytes_per_s)
+    return (
+        card.id,
+        "RAM" if card.memory_bytes is None else f"{card.memory_bytes >> 30} GiB",
+        f"<= {speed}" if card.bandwidth_is_maximum else speed,
+        card.kind,
+        card.name,
+    )
 
 
 def _node(profile: NodeProfile) -> list[RenderableType]:

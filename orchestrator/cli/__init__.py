@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any
 
 
 def main() -> None:
@@ -11,13 +18,35 @@ def main() -> None:
     Exit codes: 0 done; 1 the sweep had failures; 2 it could not go on (bad input, full disk, interrupted), with a
     sentence that says what to do, and nothing lost.
     """
-    from orchestrator import terminal
+    try:
+        _stop_on(signal.default_int_handler)
+        from orchestrator import terminal
 
-    terminal.guard()
-    code = _run()
+        terminal.guard()
+        code = _run()
+    except KeyboardInterrupt:
+        code = _stopped()
+    _stop_on(signal.SIG_DFL)  # from here on a signal ends us at once, and without a traceback
     if (closing := sys.modules.get("orchestrator.cluster.closing")) is not None:
         closing.leave(code)  # Ray may hang, and would have the interpreter crash instead of ending
     sys.exit(code)
+
+
+def _stop_on(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> None:
+    """Has `handler` take the signals that end a command; what was ignored before (nohup) stays ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _stopped() -> int:
+    """The end of a command that was interrupted, wherever it was: a word, and the exit code."""
+    _stop_on(signal.SIG_IGN)  # a second Ctrl-C has nothing more to stop
+    from orchestrator import terminal
+    from orchestrator.errors import EXIT_STOPPED
+
+    terminal.stderr().say("", "stopped")
+    return EXIT_STOPPED
 
 
 def _run() -> int:
@@ -38,8 +67,7 @@ def _run() -> int:
             raise
         return EXIT_STOPPED
     if code == _INTERRUPTED:
-        terminal.stderr().say("", "stopped")
-        return EXIT_STOPPED
+        return _stopped()
     return code if isinstance(code, int) else EXIT_DONE
 
 

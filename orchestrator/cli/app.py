@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from orchestrator import terminal
 from orchestrator.cli.fits import fits
+from orchestrator.cli.typed import command
 from orchestrator.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, lines_of
 
 app = typer.Typer(
@@ -20,6 +21,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+
+QUICKSTART: Final = "quickstart"
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -62,10 +65,7 @@ def run(
     folder = out or Path("runs") / source.spec.name
     result = run_sweep(source, out_dir=folder, address=address, retry_failed=retry_failed)
     err = terminal.stderr()
-    # Quoted: this is there to be copied into a shell.
-    again = shlex.join(
-        ["quantsweep", "run", spec, *(["--out", str(out)] if out else []), *(["--address", address] if address else [])]
-    )
+    again = command("run", spec, *(["--out", str(out)] if out else []), *(["--address", address] if address else []))
     for label, reasons in result.unplaced.items():
         err.say(f"not run: {label}: no node can serve it: {'; '.join(reasons) or 'there is no node with its engine'}")
     if result.trouble or result.interrupted:
@@ -78,12 +78,25 @@ def run(
     from results.tables import report
 
     terminal.stdout().page(*report(folder).parts())
-    err.say(f"results: {folder / 'attempts'}")
+    err.say("", f"results: {folder / 'attempts'}", f"To see it again: {command('show', folder)}")
     if not result.complete:
         err.say(f"{result.done} of {result.jobs} jobs are done. To go on: {again}")
     if result.failed:
         err.say(f"{result.failed} jobs have no score (the infrastructure failed). To retry: {again} --retry-failed")
+    if spec == QUICKSTART:
+        err.say(*_first_steps(folder))
     raise typer.Exit(EXIT_DONE if result.complete and not result.failed else EXIT_FAILURES)
+
+
+def _first_steps(folder: Path) -> list[str]:
+    """What somebody types next who has only seen the quickstart, as it has to be typed here."""
+    own = "my-sweep.toml"
+    return [
+        f"The models that have a short name: {command('models')}",
+        f"To run your own, copy the spec of this run: {shlex.join(['cp', str(folder / 'spec.toml'), own])}",
+        f"Give it another name, name your models in it, and see what it would run: {command('plan', own)}",
+        f"Then: {command('run', own)}",
+    ]
 
 
 @app.command()
@@ -168,6 +181,17 @@ def cards(
     from orchestrator.node_commands import show_cards
 
     terminal.stdout().page(*show_cards(word, as_json=as_json))
+
+
+@app.command()
+def models(
+    word: Annotated[str | None, typer.Argument(help="A name, or a part of one, such as qwen3.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the models that have a short name, and what to write into a spec for each."""
+    from orchestrator.model_commands import show_models
+
+    terminal.stdout().page(*show_models(word, as_json=as_json))
 
 
 if __name__ == "__main__":

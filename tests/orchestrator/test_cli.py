@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -83,7 +84,9 @@ def test_version() -> None:
 def test_bad_specs_are_refused_before_anything_runs(tmp_path: Path, change: tuple[str, str], expected: str) -> None:
     spec = tmp_path / "demo.toml"
     spec.write_text(SPEC.replace(*change))
-    assert expected in refused("run", spec, cwd=tmp_path)
+    said = refused("run", spec, cwd=tmp_path)
+    assert expected in said
+    assert said.startswith("error: ")  # and nothing before it
     assert not list(tmp_path.glob("runs/*/run.json"))
 
 
@@ -127,3 +130,24 @@ def test_exams_are_listed() -> None:
 
 def test_an_exam_that_does_not_exist_cannot_be_checked() -> None:
     assert "there is no exam called 'go'" in refused("exams", "check", "go")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("module", ["orchestrator.terminal", "typer", "orchestrator.spec"])
+def test_a_signal_while_a_command_starts_ends_it_quietly(tmp_path: Path, number: signal.Signals, module: str) -> None:
+    """The signal comes in the middle of an import, where nothing of the command itself runs yet."""
+    (tmp_path / "demo.toml").write_text(SPEC)
+    program = f"""
+import os, signal, sys
+class Sender:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r} and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), {int(number)})
+from orchestrator.cli import main
+sys.argv = ["quantsweep", "plan", {str(tmp_path / "demo.toml")!r}]
+sys.meta_path.insert(0, Sender())
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "\nstopped\n")

@@ -13,13 +13,13 @@ from orchestrator.driver import Driver, DriverReport
 from orchestrator.errors import ClusterError
 from orchestrator.expand import expand
 from orchestrator.journal import Journal, read_journal
-from orchestrator.members import HELLO_S, LOST_S
+from orchestrator.members import HELLO_S, LOST_S, AgentLostError
 from orchestrator.progress import Tally, _View
 from orchestrator.rundir import RunDir
 from orchestrator.spec import parse_spec
 from orchestrator.sweep import restore_state
 from orchestrator.terminal import Printer
-from results.store import RunStore, read_run
+from results.store import RunStore, StoreError, read_run
 from runners.orders import RowReady
 from tests.orchestrator.inprocess import Agent, Behaviour, Call, Clock, InProcessCluster, graded
 
@@ -284,3 +284,32 @@ def test_a_cluster_that_is_gone_ends_the_run_in_words(drive: Callable[[InProcess
     run = drive(cluster)
     assert isinstance(run.report.trouble, ClusterError)
     assert run.clock.now_s < 60
+
+
+def test_what_ended_a_run_is_not_said_to_be_the_nodes_fault(
+    drive: Callable[[InProcessCluster], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, say: the cells that were not run yet wait for no node."""
+    cluster = InProcessCluster({"a": "box"})
+
+    class Leaving(Agent):
+        """Gone for good as soon as its row has been told."""
+
+        def do_poll(self, seen: int, wait_s: float) -> Call:
+            if self.acknowledged or full_since:
+                self.cluster.hosts.clear()
+                return Call(error=AgentLostError("it died"))
+            return super().do_poll(seen, wait_s)
+
+    full_since: list[bool] = []
+
+    def full(_: RunStore, __: Any) -> bool:
+        full_since.append(True)
+        raise StoreError("there is no room left", "Make some.")
+
+    monkeypatch.setattr(RunStore, "commit", full)
+    cluster.make = lambda c, node: Leaving(c, node, Behaviour())
+    run = drive(cluster)
+    assert str(run.report.trouble).startswith("there is no room left")
+    assert run.state.unplaced()
+    assert run.report.unplaced == {}

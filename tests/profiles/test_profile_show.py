@@ -4,9 +4,10 @@ import io
 import json
 from typing import TYPE_CHECKING
 
+import pytest
 from rich.console import Console
 
-from profiles.catalogue import search_cards
+from profiles.catalogue import load_catalogue, search_cards
 from profiles.show import render_cards, render_nodes, to_json
 from profiles.types import Device, DeviceProcess, EngineDevice, FoundEngine, FoundTool, NodeProfile, Notice
 
@@ -86,3 +87,24 @@ def test_cards_as_a_table() -> None:
     assert "<= 128 GB/s" in shown
     assert "1792 GB/s" in shown
     assert "32 GiB" in shown
+
+
+@pytest.mark.parametrize("width", [50, 80, 120, 200])
+def test_a_card_takes_a_line_at_any_width(width: int) -> None:
+    cards = load_catalogue()
+    lines = text(render_cards(cards), width).splitlines()
+    assert max(map(len, lines)) <= width
+    # The two longest ids are wider than the narrowest terminal allows.
+    assert len(lines) == 1 + len(cards) + (2 if width == 50 else 0)
+    for card, line in zip(cards, lines[1:], strict=False):
+        if len(card.id) > 27:
+            break
+        assert line.split()[0] == card.id
+        assert f"{card.bandwidth_bytes_per_s / 1e9:.0f} GB/s" in line
+
+
+def test_of_a_few_cards_it_is_said_where_the_figures_come_from() -> None:
+    assert "Figures: nvidia.com, GeForce RTX 50 Series, full specifications" in text(
+        render_cards(search_cards("rtx-5090"))
+    )
+    assert "Figures" not in text(render_cards(load_catalogue()))
