@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -28,6 +30,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     slow = [item for item in items if item.get_closest_marker("slow")]
     config.hook.pytest_deselected(items=slow)
     items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+def _children() -> dict[int, str]:
+    """Processes below this one, but for the helpers of `runners.textwork`, which stay as long as we do."""
+    found = {}
+    for process in psutil.Process().children(recursive=True):
+        try:
+            words = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if words and "textwork" not in words:
+            found[process.pid] = words
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """What one module leaves behind, another takes for its own, minutes later and somewhere else."""
+    before = _children()
+    yield
+    left = {pid: words for pid, words in _children().items() if pid not in before}
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in left if psutil.pid_exists(pid)], timeout=5)
+    assert not alive, f"processes are left: {[left[process.pid] for process in alive]}"
 
 
 @pytest.fixture(autouse=True)

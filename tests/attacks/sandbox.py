@@ -6,7 +6,6 @@ The attacks of one kind and user share a process of that user (sandbox_worker.py
 from __future__ import annotations
 
 import atexit
-import functools
 import json
 import os
 import shutil
@@ -107,11 +106,20 @@ def copy_of_the_project(to: Path) -> Path:
     return to
 
 
-@functools.cache
+_workers: dict[tuple[str, str], Worker] = {}
+
+
 def worker(kind: str, user: str) -> Worker:
-    found = Worker(kind, user)
-    atexit.register(found.close)
-    return found
+    if (kind, user) not in _workers:
+        _workers[kind, user] = Worker(kind, user)
+    return _workers[kind, user]
+
+
+@atexit.register
+def end_workers() -> None:
+    """Ends every process that tried attacks; the next attack begins a new one."""
+    while _workers:
+        _workers.popitem()[1].close()
 
 
 def attempt(kind: str, user: str, category: str, name: str, folder: Path) -> str | None:

@@ -12,6 +12,7 @@ from tests.attacks.attack import Attack
 from tests.attacks.sandbox_worker import KERNEL, REACH
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SLOW = bool(os.environ.get("QUANTSWEEP_SLOW"))
@@ -44,6 +45,12 @@ def is_quick(attack: Attack) -> bool:
     if attack.category.startswith((KERNEL, REACH)):
         return True  # one start for all of them
     return attack.name in QUICK and attack.category.endswith(CONFIGURATIONS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workers() -> Iterator[None]:
+    yield
+    sandbox.end_workers()
 
 
 @pytest.mark.parametrize(
