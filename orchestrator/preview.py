@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import terminal
 from orchestrator.fitting import predicted_bytes
 from orchestrator.nodes import engine_is_there, serving_devices, verdicts_for
+from orchestrator.plan_table import plan_table
 from orchestrator.sweep import open_spec
-from quants.fit import VerdictKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,38 +44,21 @@ def cell_report(cell: Cell, profile: NodeProfile, jobs: int) -> dict[str, Any]:
     }
 
 
-def _sentence(report: dict[str, Any]) -> str:
-    """What the table says of a cell: the best verdict, or why there is none."""
-    if report["missing"]:
-        return str(report["missing"])
-    order = [VerdictKind.FITS, VerdictKind.FITS_OFFLOADED, VerdictKind.UNKNOWN, VerdictKind.TOO_BIG]
-    found = sorted(report["verdicts"].items(), key=lambda item: order.index(VerdictKind(item[1]["verdict"])))
-    if not found:
-        return "no device that may be used"
-    device_id, verdict = found[0]
-    kind, reason = verdict["verdict"], verdict["reason"]
-    return f"{device_id}: {reason}" if reason.startswith(kind) else f"{device_id}: {kind}, {reason}"
-
-
 def render_plan(plan: Plan, reports: Sequence[dict[str, Any]]) -> list[Part]:
-    """The plan as a table for a person."""
-    from rich.table import Table
+    """The plan for a person: what it comes to, a line a cell, and warnings."""
+    from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name, justify in (("model", "left"), ("quant", "left"), ("size", "right"), ("jobs", "right"), ("here", "left")):
-        table.add_column(name, justify=justify, no_wrap=name != "here")  # type: ignore[arg-type]  # the two above
-    for report in reports:
-        model = report["model"] + (f" ({report['variant']})" if report["variant"] else "")
-        size = f"{report['file_bytes'] / 1e6:,.1f} MB"
-        table.add_row(model, report["quant"], size, str(report["jobs"]), _sentence(report))
     exams = ", ".join(f"{exam} ({scoring})" for exam, scoring in plan.scoring.items())
     seeds = sorted({job.seed for job in plan.jobs})
-    return [
+    lines = [
         f"{plan.name}: {len(plan.cells)} cells x {len(plan.jobs) // max(len(plan.cells), 1)} = {len(plan.jobs)} jobs",
         f"exams: {exams}; seeds: {', '.join(map(str, seeds[:12]))}{' ...' if len(seeds) > 12 else ''}",
+    ]
+    return [
+        *(Text(each) for each in lines),
         "",
-        table,
-        *(f"warning: {warning}" for warning in plan.warnings),
+        *plan_table(reports),
+        *(Text(f"warning: {warning}") for warning in plan.warnings),
     ]
 
 

@@ -7,17 +7,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from results.answer import place_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from orchestrator.terminal import Printer
     from profiles.types import NodeProfile
     from runners.orders import ModelLoaded, PhaseChanged
 
-LINE_EVERY_S = 10.0
-"""How often plain output says where things stand, beside what happens."""
+_NARROW = 100
+"""On terminals with fewer characters a line, the live view gives each lane two lines."""
 
 
 class Progress(Protocol):
@@ -58,6 +60,11 @@ class _Lane:
     job: str = ""
     rate: float | None = None
     fraction: float | None = None
+
+    @property
+    def activity(self) -> str:
+        """The phase, with how far it is where that is known."""
+        return self.phase if self.fraction is None else f"{self.phase} {self.fraction:.0%}"
 
 
 class Tally:
@@ -196,30 +203,48 @@ class PlainProgress(_View):
         """Counts the row."""
         super().committed(row)
         rate = f", {row['decode_tps']:.0f} tok/s" if row.get("decode_tps") else ""
-        cell = f"{row['model']} {row['quant']}"
+        cell = f"{place_name(row['model'], row['variant'])} {row['quant']}"
         self.say(f"  {cell} {row['exam']} seed {row['seed']}: {score_text(row)}{rate}; {self._tally.line()}")
 
 
 class LiveProgress(_View):
     """A table that is redrawn in place: a line a device, and a bar for the whole."""
 
-    def __rich__(self) -> RenderableType:
-        from rich.console import Group
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, padding=(0, 2, 0, 0), show_header=bool(self._lanes), header_style="dim")
+        narrow = options.max_width < _NARROW
+        lanes = list(self._lanes.values())  # the screen is drawn by a thread of its own
+        yield from self._narrow_lanes(lanes, console) if narrow else [self._lane_table(lanes)]
+        bar = ProgressBar(total=max(self._tally.total, 1), completed=self._tally.done, width=30)
+        text = Text(self._tally.line())
+        whole = Table.grid(padding=(0, 2, 0, 0))
+        if narrow:
+            whole.add_row(text)
+            whole.add_row(bar)
+        else:
+            whole.add_row(bar, text)
+        yield whole
+
+    def _lane_table(self, lanes: list[_Lane]) -> RenderableType:
+        from rich.table import Table
+
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=bool(lanes), header_style="dim")
         for name in ("device", "cell", "phase", "job"):
             table.add_column(name, no_wrap=True, overflow="ellipsis")
-        table.add_column("tok/s", justify="right")
-        for lane in list(self._lanes.values()):  # the screen is drawn by a thread of its own
-            phase = lane.phase if lane.fraction is None else f"{lane.phase} {lane.fraction:.0%}"
-            table.add_row(lane.place, lane.label, phase, lane.job, f"{lane.rate:.0f}" if lane.rate else "")
-        whole = Table.grid(padding=(0, 2, 0, 0))
-        bar = ProgressBar(total=max(self._tally.total, 1), completed=self._tally.done, width=30)
-        whole.add_row(bar, Text(self._tally.line()))
-        return Group(table, whole)
+        table.add_column("tok/s", justify="right", no_wrap=True)
+        for lane in lanes:
+            table.add_row(lane.place, lane.label, lane.activity, lane.job, f"{lane.rate:.0f}" if lane.rate else "")
+        return table
+
+    def _narrow_lanes(self, lanes: list[_Lane], console: Console) -> RenderResult:
+        """Two lines a lane: where and what, and how far it is."""
+        for lane in lanes:
+            yield console.render_str(f"{lane.place}: {lane.label}")
+            rate = f"{lane.rate:.0f} tok/s" if lane.rate else ""
+            yield console.render_str("  " + ", ".join(part for part in (lane.activity, lane.job, rate) if part))
 
 
 @contextmanager

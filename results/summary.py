@@ -40,7 +40,8 @@ class Timings:
     """Medians over a quant's requests.
 
     `clean` says that they are over warm, uncached requests with nothing else on the node; where there was none such,
-    they are over all of them and `clean` is false. `requests` is how many they are over.
+    they are over all of them and `clean` is false. `requests` is how many they are over, and `decode_tps_low` and
+    `decode_tps_high` are the slowest and the fastest of them.
     """
 
     requests: int
@@ -51,6 +52,8 @@ class Timings:
     decode_tps: float | None
     hardware_classes: tuple[str, ...]
     suspect: int
+    decode_tps_low: float | None = None
+    decode_tps_high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +205,8 @@ def _timings(finals: Sequence[Row]) -> Timings:
         ttft_answer_s=_median(rows, "ttft_answer_s"),
         prefill_tps=_median(rows, "prefill_tps"),
         decode_tps=_median(rows, "decode_tps"),
+        decode_tps_low=_fold(min, rows, "decode_tps"),
+        decode_tps_high=_fold(max, rows, "decode_tps"),
         hardware_classes=_texts(rows, "hardware_class"),
         suspect=sum(_is_suspect(row) for row in rows),
     )

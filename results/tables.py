@@ -6,11 +6,12 @@ Names are kept as they came: whoever prints what is made here makes them harmles
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from results.answer import Answer, answers, place_name
 from results.figures import duration, plain, points, rate, size
+from results.layout import Column, Layout
 from results.notes import notes
 from results.reading import read_run
 from results.summary import SUMMARISED, QuantSummary, summarise
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.console import RenderableType
 
     from results.reading import Torn
 
 _REASONED: Final = 1.2
 """From this multiple of the TTFT on, the wait for the answer is worth a column."""
-
+_SPREAD: Final = 2
+"""From so many requests on there is a slowest and a fastest."""
 
 _NAME_CHARS: Final = 60
 """Of a name that stands in a table; the middle of a longer one is left out."""
@@ -72,7 +74,7 @@ class Report:
         named = {(answer.model, answer.variant, answer.exam, answer.smallest) for answer in self.answers}
         parts: list[RenderableType] = []
         for title, group, label in _grouped(self.summaries):
-            parts += [_Table(title, group, label, named), ""]
+            parts += [Text(title, style="bold"), _table(group, label, named), ""]
         for answer in self.answers:
             parts += [Text(answer.sentence, style="bold"), ""]
         return [*parts, *notes] if notes else parts[:-1]
@@ -133,54 +135,21 @@ def _title(exam: str, group: Sequence[QuantSummary]) -> str:
     return exam + ("" if full is None else f" (/{plain(full)})") + "".join(f", {name} scoring" for name in scorings)
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """One table, with as many columns as the console has room for."""
-
-    title: str
-    group: Sequence[QuantSummary]
-    label: Callable[[QuantSummary], str]
-    named: set[tuple[Any, ...]]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        labels = [self.label(summary) for summary in self.group]
-        columns = [("quant", labels), *_fitting(self.group, max(map(len, labels)), options.max_width)]
-        yield Text(self.title, style="bold", no_wrap=True, overflow="ignore")
-        table = Table(
-            box=box.SIMPLE_HEAD,
-            show_edge=False,
-            padding=(0, 1, 0, 0),
-            pad_edge=False,
-        )
-        for heading, cells in columns:
-            # Figures are never cut: what does not fit was left out as a whole column.
-            table.add_column(
-                heading,
-                justify="left" if heading == "quant" else "right",
-                no_wrap=True,
-                min_width=max(len(heading), *map(len, cells)),
-            )
-        for line, summary in enumerate(self.group):
-            chosen = (summary.model, summary.variant, summary.exam, summary.quant) in self.named
-            table.add_row(*(cells[line] for _, cells in columns), style="green" if chosen else "")
-        yield table
-
-
-def _fitting(group: Sequence[QuantSummary], label_width: int, width: int) -> list[tuple[str, list[str]]]:
-    """The columns that say something and fit, with their cells; the least needed ones are left out first."""
-    columns = [(heading, [cell(summary) for summary in group], rank) for heading, rank, cell in _COLUMNS]
-    columns = [column for column in columns if any(column[1])]
-
-    def needed() -> int:
-        return label_width + sum(2 + max(len(heading), *map(len, cells)) for heading, cells, _ in columns)
-
-    while needed() > width and (rank := max(rank for _, _, rank in columns)) > 0:
-        columns = [column for column in columns if column[2] != rank]
-    return [(heading, cells) for heading, cells, _ in columns]
+def _table(
+    group: Sequence[QuantSummary], label: Callable[[QuantSummary], str], named: set[tuple[Any, ...]]
+) -> RenderableType:
+    """One table; the lines of quants that an answer names are green."""
+    chosen = [(summary.model, summary.variant, summary.exam, summary.quant) in named for summary in group]
+    columns = [replace(column, cells=[cell(summary) for summary in group]) for column, cell in _COLUMNS]
+    if all(len(summary.scores) == summary.jobs + summary.open_jobs for summary in group):
+        # `4/5` says how many jobs there are where none is left out.
+        columns = [replace(column, told=True) if column.heading == "jobs" else column for column in columns]
+    return Layout(
+        "quant",
+        [label(summary) for summary in group],
+        [column for column in columns if any(column.cells)],
+        ["green" if each else "" for each in chosen],
+    )
 
 
 def _range(summary: QuantSummary) -> str:
@@ -203,6 +172,14 @@ def _jobs(summary: QuantSummary) -> str:
     return str(scored) if scored == begun else f"{scored} of {begun}"
 
 
+def _rates(summary: QuantSummary) -> str:
+    """The slowest and the fastest request that the median is of, where there are several."""
+    timings = summary.timings
+    if timings.requests < _SPREAD or timings.decode_tps_low is None:
+        return ""
+    return f"{rate(timings.decode_tps_low)}-{rate(timings.decode_tps_high)}"
+
+
 def _answer_delay(summary: QuantSummary) -> str:
     """Time to the first token of the answer, where reasoning came before it."""
     first, answer = summary.timings.ttft_any_s, summary.timings.ttft_answer_s
@@ -213,19 +190,20 @@ def _starred(text: str, summary: QuantSummary) -> str:
     return text if summary.timings.clean or not text else text + "*"
 
 
-_COLUMNS: Final[tuple[tuple[str, int, Callable[[QuantSummary], str]], ...]] = (
-    ("size", 0, lambda s: size(s.file_bytes)),
-    ("mean", 0, lambda s: points(s.mean)),
-    ("95%", 5, _interval),
-    ("range", 0, _range),
-    ("full", 3, _full_marks),
-    ("jobs", 0, _jobs),
-    ("cut off", 2, lambda s: str(s.budget or "")),
-    ("RAM", 1, lambda s: size(s.peak_ram_bytes)),
-    ("VRAM", 0, lambda s: size(s.peak_vram_bytes)),
-    ("load", 4, lambda s: duration(s.load_s)),
-    ("TTFT", 0, lambda s: _starred(duration(s.timings.ttft_any_s), s)),
-    ("answer", 0, lambda s: _starred(_answer_delay(s), s)),
-    ("tok/s", 0, lambda s: _starred(rate(s.timings.decode_tps), s)),
+_COLUMNS: Final[tuple[tuple[Column, Callable[[QuantSummary], str]], ...]] = (
+    (Column("size", (), "scores"), lambda s: size(s.file_bytes)),
+    (Column("mean", (), "scores"), lambda s: points(s.mean)),
+    (Column("95%", (), "scores"), _interval),
+    (Column("range", (), "scores"), _range),
+    (Column("full", (), "scores"), _full_marks),
+    (Column("jobs", (), "scores"), _jobs),
+    (Column("cut off", (), "scores", told=True), lambda s: str(s.budget or "")),
+    (Column("RAM", (), "machine"), lambda s: size(s.peak_ram_bytes)),
+    (Column("VRAM", (), "machine"), lambda s: size(s.peak_vram_bytes)),
+    (Column("load", (), "machine"), lambda s: duration(s.load_s)),
+    (Column("TTFT", (), "machine"), lambda s: _starred(duration(s.timings.ttft_any_s), s)),
+    (Column("answer", (), "machine"), lambda s: _starred(_answer_delay(s), s)),
+    (Column("tok/s", (), "machine"), lambda s: _starred(rate(s.timings.decode_tps), s)),
+    (Column("min-max", (), "machine", joined=True), _rates),
 )
-"""Heading, rank (0: always; the highest is left out first where room is short), and what stands there."""
+"""What may stand in a table; a column of which no line has anything to say is left out."""

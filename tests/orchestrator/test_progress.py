@@ -24,6 +24,7 @@ PROFILE = NodeProfile(
 def row(*, final: bool = True, outcome_class: str = "model", score: float | None = 100.0) -> dict[str, Any]:
     return {
         "model": "m",
+        "variant": "default",
         "quant": "Q8_0",
         "exam": "todo",
         "seed": 7,
@@ -117,3 +118,26 @@ def test_for_whom_a_lease_waits_is_said_once_each() -> None:
         "box/cpu: the device is in use; m Q8_0 waits for another program",
     ]
     view.phase(PhaseChanged(lease_id="L1", phase="loading"))
+
+
+def test_a_line_for_a_row_names_its_variant() -> None:
+    said = io.StringIO()
+    view = PlainProgress(Tally(2, 0), Printer(said))
+    view.committed(row() | {"variant": "nothink"})
+    view.committed(row())
+    assert said.getvalue().splitlines()[0].startswith("  m (nothink) Q8_0 todo seed 7: score 100/100")
+    assert said.getvalue().splitlines()[1].startswith("  m Q8_0 todo seed 7")
+
+
+@pytest.mark.parametrize("width", [50, 80, 99, 100, 120])
+def test_the_live_view_fits_and_keeps_its_figures(width: int) -> None:
+    view = LiveProgress(Tally(300, 120), Printer(None))
+    view.node_joined("n1", PROFILE)
+    view.started("l1", "n1", "nvidia-0", "qwen3-coder-30b-instruct UD-Q4_K_XL nothink")
+    view.phase(PhaseChanged(lease_id="l1", phase="generating", number=12, total=30, tokens_per_s=137.2))
+    text = Printer(None).text_of(view, width=width, colour=False)
+    assert max(map(len, text.splitlines())) <= width
+    for figure in ("box/nvidia-0", "generating", "job 12 of 30", "137", "120 of 300 jobs done"):
+        assert figure in " ".join(text.split())
+    if width < 100:
+        assert "qwen3-coder-30b-instruct UD-Q4_K_XL nothink" in " ".join(text.split())

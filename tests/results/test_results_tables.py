@@ -117,19 +117,58 @@ class TestSummary:
 
 class TestText:
     def test_the_table_reads_like_those_of_the_reports(self, run_of: Callable[..., Path]) -> None:
-        lines = show(run_of(QUANTS), width=100, colour=False).splitlines()
+        lines = show(run_of(QUANTS), width=120, colour=False).splitlines()
         assert lines[0] == "standin on todo (/100), published scoring"
-        assert " ".join(lines[1].split()) == "quant size mean 95% range full jobs RAM load TTFT tok/s"
-        assert " ".join(lines[3].split()) == "Q8_0 1.9 MB 100.0 100-100 5/5 5 91 MB 0.40 s 13 ms 2,000"
-        assert " ".join(lines[4].split()) == "Q4_K_M 980 kB 90.0 58.2-100.0 60-100 3/4 4 of 5 91 MB 0.40 s 13 ms 2,000"
+        assert " ".join(lines[1].split()) == "quant size mean 95% range full jobs RAM load TTFT tok/s min-max"
+        assert " ".join(lines[3].split()) == "Q8_0 1.9 MB 100.0 100-100 5/5 5 91 MB 0.40 s 13 ms 2,000 2,000-2,000"
+        assert " ".join(lines[4].split()) == (
+            "Q4_K_M 980 kB 90.0 58.2-100.0 60-100 3/4 4 of 5 91 MB 0.40 s 13 ms 2,000 2,000-2,000"
+        )
 
-    @pytest.mark.parametrize("width", [80, 100, 200])
-    def test_it_fits_and_cuts_no_figure(self, run_of: Callable[..., Path], width: int) -> None:
-        text = show(run_of(QUANTS), width=width, colour=False)
+    @pytest.mark.parametrize("width", [50, 60, 80, 100, 120, 200])
+    @pytest.mark.parametrize("model", ["standin", "a-model-with-a-long-name-coder-30b-instruct"])
+    def test_it_fits_any_terminal_and_no_figure_is_lost(
+        self, run_of: Callable[..., Path], width: int, model: str
+    ) -> None:
+        folder = run_of({"UD-Q4_K_XL": (17_900_000_000, [100, 90, 32])}, model=model, decode_tps=41.5)
+        folder = run_of({"UD-Q4_K_XL": (17_900_000_000, [100, 28])}, model=model, variant="thinking")
+        folder = run_of(QUANTS, model=model, peak_vram_bytes=18_000_000_000, ttft_answer_s=183.0)
+        text = show(folder, width=width, colour=False)
         assert max(map(len, text.splitlines())) <= width
         assert "\u2026" not in text
-        for must in ("size", "mean", "range", "RAM", "TTFT", "tok/s", "1.9 MB", "60-100", "2,000"):
-            assert must in text
+        headings = "size mean 95% range full jobs RAM VRAM load TTFT answer tok/s min-max"
+        figures = "58.2-100.0 60-100 3/4 2,000-2,000 32-100 41.5-41.5 18"
+        quants = "UD-Q4_K_XL Q8_0 Q4_K_M Q2_K"
+        words = set(text.split())
+        assert words >= {*headings.split(), *figures.split(), *quants.split()}
+        assert "4 of 5" in text
+        assert f"{model} (thinking)" in " ".join(text.split())
+
+    def test_of_models_with_one_quant_each_long_names_have_lines_of_their_own(
+        self, run_of: Callable[..., Path]
+    ) -> None:
+        for hour, model in enumerate(("one-model-with-a-long-name-30b", "two-model-with-a-long-name-24b")):
+            folder = run_of(
+                {"Q4_K_M": (12_000_000_000, [14.0, 15.0])}, model=model, started_at=f"2026-11-20T0{hour}:00:00Z"
+            )
+        lines = show(folder, width=50, colour=False).splitlines()
+        for name in ("one-model-with-a-long-name-30b Q4_K_M", "two-model-with-a-long-name-24b Q4_K_M"):
+            places = [place for place, line in enumerate(lines) if line == name]
+            assert len(places) == 2
+            assert lines[places[0] + 1].split() == ["12", "GB", "14.5", "14-15", "0/2", "2"]
+            assert lines[places[1] + 1].split()[-2:] == ["2,000", "2,000-2,000"]
+
+    def test_the_spread_of_rates_stands_beside_their_median(self, tmp_path: Path, row: MakeRow) -> None:
+        store = RunStore(tmp_path)
+        for seed, rate in enumerate((41.0, 20.5, 42.25), 1):
+            store.commit(row(job_id=f"j{seed}", seed=seed, decode_tps=rate, decode_tps_client=rate))
+        text = show(tmp_path, width=100, colour=False)
+        assert "41.0  20.5-42.2" in text
+        timings = json.loads(show(tmp_path, as_json=True))["summaries"][0]["timings"]
+        assert (timings["decode_tps"], timings["decode_tps_low"], timings["decode_tps_high"]) == (41.0, 20.5, 42.25)
+
+    def test_one_request_has_no_spread(self, run_of: Callable[..., Path]) -> None:
+        assert "min-max" not in show(run_of({"Q4": (1, [1.0])}), width=100, colour=False)
 
     def test_with_a_gpu_memory_is_the_gpus(self, run_of: Callable[..., Path]) -> None:
         folder = run_of({"Q4_K_M": (16_000_000_000, [100.0])}, peak_vram_bytes=18_200_000_000)

@@ -1,0 +1,113 @@
+"""The cells of a plan as a table that fits any terminal, and a sentence for each that does not fit the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final
+
+from quants.fit import GIB, VerdictKind
+from results.figures import size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+    from orchestrator.terminal import Part
+
+_BEST_FIRST: Final = (VerdictKind.FITS, VerdictKind.FITS_OFFLOADED, VerdictKind.UNKNOWN, VerdictKind.TOO_BIG)
+_WORDS: Final = {
+    VerdictKind.FITS: ("fits", "free"),
+    VerdictKind.FITS_OFFLOADED: ("fits in part", "free"),
+    VerdictKind.UNKNOWN: ("not known", "beside the weights"),
+    VerdictKind.TOO_BIG: ("too big", "missing"),
+}
+_HEADINGS: Final = ("quant", "size", "jobs", "device", "verdict")
+_RIGHT: Final = frozenset({"size", "jobs"})
+_GAP: Final = 2
+
+
+def plan_table(reports: Sequence[dict[str, Any]]) -> list[Part]:
+    """The table of the cells in `reports` (see `preview.cell_report`), and why those do not fit that do not."""
+    from rich.text import Text
+
+    whose: dict[str, list[str]] = {}
+    for report in reports:
+        if (reason := _trouble(report)) is not None:
+            whose.setdefault(reason, []).append(f"{_place(report)} {report['quant']}")
+    return [_Cells(reports), *(Text(f"{', '.join(names)}: {reason}") for reason, names in whose.items())]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """A line a cell; its model stands in front of it, or above its cells where the line would be too long."""
+
+    reports: Sequence[dict[str, Any]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = [(_place(report), *_figures(report)) for report in self.reports]
+        widths = [max(map(len, column)) for column in zip(("model", *_HEADINGS), *rows, strict=True)]
+        if sum(widths) + _GAP * (len(widths) - 1) <= options.max_width:
+            yield _table(("model", *_HEADINGS), rows, widths)
+            return
+        for place, group in groupby(rows, key=lambda row: row[0]):
+            yield console.render_str(place, style="bold")
+            yield _table(_HEADINGS, [row[1:] for row in group], widths[1:])
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
+    for heading, width in zip(headings, widths, strict=True):
+        # Names and verdicts may take a second line where nothing else helps; figures never do.
+        figure = heading in _RIGHT
+        table.add_column(
+            heading,
+            justify="right" if figure else "left",
+            no_wrap=figure,
+            overflow="fold",
+            min_width=width if figure else None,
+        )
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _place(report: dict[str, Any]) -> str:
+    return str(report["model"]) + (f" ({report['variant']})" if report["variant"] else "")
+
+
+def _figures(report: dict[str, Any]) -> tuple[str, ...]:
+    device, verdict = _best(report)
+    return (str(report["quant"]), size(report["file_bytes"]), str(report["jobs"]), device, verdict)
+
+
+def _best(report: dict[str, Any]) -> tuple[str, str]:
+    """The device that suits the cell best, and the verdict there in a few words."""
+    if report["missing"]:
+        return "none", "no engine"
+    found = _ranked(report)
+    if not found:
+        return "none", "no device"
+    device, verdict = found[0]
+    word, what = _WORDS[VerdictKind(verdict["verdict"])]
+    headroom = verdict["headroom_bytes"]
+    return device, word if headroom is None else f"{word}, {abs(headroom) / GIB:.1f} GiB {what}"
+
+
+def _trouble(report: dict[str, Any]) -> str | None:
+    """Why the cell may not be served here, in a sentence; None where it fits."""
+    if report["missing"]:
+        return str(report["missing"])
+    found = _ranked(report)
+    if not found:
+        return "no device of this machine may be used"
+    if VerdictKind(found[0][1]["verdict"]) is VerdictKind.FITS:
+        return None
+    return "; ".join(f"{device}: {verdict['reason']}" for device, verdict in found)
+
+
+def _ranked(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return sorted(report["verdicts"].items(), key=lambda item: _BEST_FIRST.index(VerdictKind(item[1]["verdict"])))
