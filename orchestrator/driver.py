@@ -20,7 +20,7 @@ from orchestrator.commits import Commits, plain
 from orchestrator.errors import SweepError
 from orchestrator.file_names import log_name
 from orchestrator.members import Members
-from orchestrator.nodes import offer_slots, to_cell_order
+from orchestrator.nodes import named_binaries, offer_of, remarks, to_cell_order
 from orchestrator.terminal import block
 from results.store import StoreError
 from runners.orders import CellEnded, CellEvent, ModelLoaded, PhaseChanged, RowReady
@@ -75,7 +75,7 @@ class Driver:
         self._plan, self._run_id, self._folder = plan, run_id, folder
         self._journal, self._state = journal, state
         self._cluster, self._progress, self._clock = cluster, progress, clock
-        self._members = Members(cluster, run_id, progress.say, clock)
+        self._members = Members(cluster, run_id, progress.say, clock, named_binaries(plan.cells))
         self._commits = Commits(
             plan,
             run_id=run_id,
@@ -240,16 +240,16 @@ class Driver:
             self._refuse(member, reason)
             return False
         member.profile = hello.profile
-        for note in hello.notes:
+        for note in (*hello.notes, *remarks(hello.profile, self._plan.cells)):
             if (member.node_id, note) not in self._noted:
                 self._noted.add((member.node_id, note))
                 self._progress.say(f"warning: {hello.profile.hostname}: {note}")
-        slots, verdicts = offer_slots(member.node_id, hello.profile, self._plan.cells)
+        offer = offer_of(member.node_id, hello.profile, self._plan.cells)
         self._journal.append("node_joined", node_id=member.node_id, hostname=hello.profile.hostname)
         self._progress.node_joined(member.node_id, hello.profile)
         for spooled in hello.spooled:
             self._hear(member, spooled)
-        self._apply(ev.NodeJoined(member.node_id, slots, verdicts))
+        self._apply(ev.NodeJoined(member.node_id, offer.slots, offer.verdicts, offer.classes, offer.unserved))
         return True
 
     def _refuse(self, member: Member, reason: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -16,11 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NodeJoined:
-    """A node can be leased. `verdicts[cell_id][device_id]` is absent where the cell's engine is not on the node."""
+    """A node can be leased.
+
+    `verdicts[cell_id][device_id]` is absent where the cell's engine does not compute on that device; `classes` has the
+    hardware class for the same keys. `unserved[cell_id]` says why the node cannot serve a cell at all.
+    """
 
     node_id: str
     slots: tuple[Slot, ...]
     verdicts: Mapping[str, Mapping[str, Verdict]]
+    classes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    unserved: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.errors import Problem, SpecError
 from orchestrator.fitting import footprints_of, verdict_on
 from orchestrator.late import said_late
-from orchestrator.nodes import serving_devices, verdicts_for
+from orchestrator.nodes import EMBEDDED, engine_of, serving_devices, verdicts_for, why_not_served
 from orchestrator.plan import Cell, Job, Limits, Plan, cell_identity, digest, given_values, make_job_id
 from orchestrator.toml_lines import LineIndex
 from quants.errors import QuantsError
@@ -79,7 +79,7 @@ class _Expander:
             given |= layer
         given["extra_args"] = tuple(given.get("extra_args", ()))
         if given.get("binary"):
-            given["binary"] = str((self.base_dir / Path(given["binary"]).expanduser()).absolute())
+            given["binary"] = self.binary(given["binary"])
         settings = EngineSettings(load_timeout_s=self.spec.limits.load_timeout_s, **given)
         where: tuple[str | int, ...] = ("models", number, "engine") if model.engine.kind else ("engine",)
         try:
@@ -95,6 +95,10 @@ class _Expander:
         if settings.cache_type_v not in {"f32", "f16", "bf16"} and settings.flash_attention == "off":
             self.problem("a quantized V cache needs flash attention, which is off", "engine", "flash_attention")
         return settings
+
+    def binary(self, given: str) -> str:
+        """An engine's program as every node is told it: relative to the spec, and absolute from there on."""
+        return str((self.base_dir / Path(given).expanduser()).absolute())
 
     def sampling(self, model: ModelSpec, variant: VariantSpec | None) -> Sampling:
         given = given_values(self.spec.sampling) | given_values(model.sampling)
@@ -162,10 +166,20 @@ class _Expander:
         """This machine, which a local sweep has to make do with."""
         from profiles.probe import probe_node
 
-        return probe_node()
+        layers = [self.spec.engine]
+        for model in self.spec.models:
+            layers += [model.engine, *(variant.engine for variant in model.variants)]
+        named = [self.binary(given) for layer in layers if (given := given_values(layer).get("binary"))]
+        return probe_node(binaries=tuple(dict.fromkeys(named)))
 
     def check_fits(self, number: int, cell: Cell, listing: Listing) -> None:
-        """Refuses a cell that no device of this machine can hold, and names the nearest quant that one can."""
+        """Refuses a cell that no device of this machine can serve or hold, and names the nearest quant that one can."""
+        engine = engine_of(cell, self.machine)
+        if engine is None or (engine.problem is not None and engine.kind != EMBEDDED):
+            return  # told when the engine was looked for
+        if (why := why_not_served(cell, self.machine)) is not None:
+            self.problem(why, "engine")
+            return
         verdicts = verdicts_for(cell, self.machine)
         if not verdicts or any(verdict.kind is not VerdictKind.TOO_BIG for verdict in verdicts.values()):
             return

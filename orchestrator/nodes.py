@@ -2,65 +2,131 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.fitting import predicted_bytes, verdict_on
 from orchestrator.placement import Slot
-from profiles.types import Device, NodeProfile, hardware_class
+from profiles.matching import hidden_on_cpu
+from profiles.types import Device, FoundEngine, NodeProfile, hardware_class
 from runners.orders import CellOrder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from orchestrator import events as ev
     from orchestrator.plan import Cell, Plan
+    from profiles.types import DeviceMatch
     from quants.fit import Verdict
     from runners.engines.base import EngineSettings
 
 EMBEDDED = "embedded"
+"""It comes with quantsweep: a node that was not asked for it is taken to have it."""
 
 
-def engine_is_there(cell: Cell, profile: NodeProfile) -> bool:
-    """Whether the node has the cell's engine: the embedded one comes with quantsweep, a named binary is tried."""
+def named_binaries(cells: Iterable[Cell]) -> tuple[str, ...]:
+    """The engine programs that a spec names: a node is asked for these as well."""
+    return tuple(dict.fromkeys(cell.engine.binary for cell in cells if cell.engine.binary is not None))
+
+
+def engine_of(cell: Cell, profile: NodeProfile) -> FoundEngine | None:
+    """The node's engine for the cell: of its kind, and the program that the spec names if it names one."""
+    found = profile.engine(cell.engine.kind, cell.engine.binary)
+    return FoundEngine(EMBEDDED) if found is None and cell.engine.kind == EMBEDDED else found
+
+
+def why_not_served(cell: Cell, profile: NodeProfile) -> str | None:
+    """Why the node cannot serve the cell, and the way out, as a sentence; None where it can.
+
+    An engine that does not know the machine's GPU is a reason: nothing computes on the CPU beside a GPU unless the spec
+    says `gpu_layers = 0`.
+    """
+    engine = engine_of(cell, profile)
+    kind = cell.engine.kind
+    if engine is None:
+        return f"{kind} is not on {profile.hostname}"
+    if engine.problem is not None:
+        return engine.problem
+    if serving_devices(cell, profile):
+        return None
+    gpus = [device for device in profile.gpus if _is_to_be_used(device)]
+    if not gpus or cell.engine.gpu_layers == 0:
+        return f"{profile.hostname} has no device that may be used"
+    said = []
+    for device in gpus:
+        match = engine.match(device.id)
+        why = "its memory is not known" if match is not None and match.name is not None else _why_unmatched(match)
+        said.append(f"{device.id} ({device.name}): {why}")
     return (
-        cell.engine.kind == EMBEDDED or cell.engine.binary is not None or profile.engine(cell.engine.kind) is not None
+        f"{kind} cannot be given a GPU of {profile.hostname}: {'; '.join(said)}; use an engine that knows it, or "
+        "set engine.gpu_layers = 0 to compute on the CPU"
     )
 
 
-def engine_device_names(kind: str, profile: NodeProfile) -> dict[str, str]:
-    """Device id to the name by which the engine knows it.
-
-    CUDA numbers cards in the order of NVML (`CUDA_DEVICE_ORDER=PCI_BUS_ID` is set for engines); other backends are
-    matched by the card's name. An engine that lists no device computes on the CPU.
-    """
-    engine = profile.engine(kind)
-    listed = engine.devices if engine else ()
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    for device in profile.gpus:
-        for candidate in listed:
-            is_cuda = device.vendor == "nvidia" and candidate.name == f"CUDA{device.index}"
-            is_named = device.name.lower() in candidate.description.lower()
-            if candidate.name not in taken and (is_cuda or is_named):
-                names[device.id] = candidate.name
-                taken.add(candidate.name)
-                break
-    return names
+def unmatched_devices(cell: Cell, profile: NodeProfile) -> list[str]:
+    """The GPUs of the node that the cell's engine does not know, each with the reason, for the row."""
+    engine = engine_of(cell, profile)
+    if engine is None:
+        return []
+    matches = [(device, engine.match(device.id)) for device in profile.gpus if device.excluded is None]
+    return [
+        f"{device.id} ({device.name}): {_why_unmatched(match)}"
+        for device, match in matches
+        if match is None or match.name is None
+    ]
 
 
 def serving_devices(cell: Cell, profile: NodeProfile) -> dict[str, str | None]:
     """The devices on which the node's engine would serve the cell, with the engine's names for them.
 
-    GPUs where the engine knows them, else the CPU: a machine with a card is not asked to compute beside it.
+    GPUs that the engine knows. The CPU where the spec asks for it (`gpu_layers = 0`), or the machine has no GPU.
     """
-    if not engine_is_there(cell, profile):
+    engine = engine_of(cell, profile)
+    if engine is None or engine.problem is not None:
         return {}
-    usable = {device.id for device in profile.devices if device.usable}
-    named = {key: name for key, name in engine_device_names(cell.engine.kind, profile).items() if key in usable}
-    if named and cell.engine.gpu_layers != 0:
-        return dict(named)
-    return {device.id: "CPU" for device in profile.devices if device.id in usable and device.kind == "cpu"}
+    cpu: dict[str, str | None] = {d.id: "CPU" for d in profile.devices if d.usable and d.kind == "cpu"}
+    if cell.engine.gpu_layers == 0:
+        return cpu
+    matches = {device.id: engine.match(device.id) for device in profile.gpus if device.usable}
+    named: dict[str, str | None] = {key: found.name for key, found in matches.items() if found and found.name}
+    if named or any(_is_to_be_used(device) for device in profile.gpus):
+        return named
+    return cpu
+
+
+def _is_to_be_used(device: Device) -> bool:
+    """Whether this makes the machine one with a GPU: graphics inside a processor whose memory nothing tells do not."""
+    return device.excluded is None and (device.usable or device.kind == "discrete")
+
+
+def _why_unmatched(match: DeviceMatch | None) -> str:
+    return "it was not asked about it" if match is None else match.how
+
+
+def backend_on(cell: Cell, profile: NodeProfile, device_id: str) -> str | None:
+    """What computes where the cell is served from that device: `cuda`, `vulkan`, `cpu` ...; None if it is not."""
+    engine = engine_of(cell, profile)
+    match = engine.match(device_id) if engine is not None else None
+    return "cpu" if match is None or cell.engine.gpu_layers == 0 else match.backend
+
+
+def class_of(cell: Cell, profile: NodeProfile, device_id: str) -> str:
+    """The hardware class of what the cell's engine does on that device."""
+    return hardware_class(profile, profile.device(device_id), backend_on(cell, profile, device_id)).id
+
+
+def remarks(profile: NodeProfile, cells: Sequence[Cell]) -> list[str]:
+    """What has to be said of the node's GPUs before it serves these cells: those that an engine cannot be given."""
+    found = []
+    for kind, binary in dict.fromkeys((cell.engine.kind, cell.engine.binary) for cell in cells):
+        engine = profile.engine(kind, binary)
+        for match in engine.matches if engine is not None and engine.problem is None else ():
+            device = profile.device(match.device_id)
+            if device.excluded is None and match.name is None:
+                found.append(f"{device.id} ({device.name}) is not used by {kind}: {match.how}")
+            elif device.excluded is None and not match.sure:
+                found.append(f"{device.id} is taken to be {match.listed_as} of {kind}: {match.how}")
+    return found
 
 
 def verdicts_for(cell: Cell, profile: NodeProfile) -> dict[str, Verdict]:
@@ -71,26 +137,41 @@ def verdicts_for(cell: Cell, profile: NodeProfile) -> dict[str, Verdict]:
     }
 
 
-def offer_slots(
-    node_id: str, profile: NodeProfile, cells: Sequence[Cell]
-) -> tuple[tuple[Slot, ...], dict[str, dict[str, Verdict]]]:
-    """The node's slots, and for each cell the verdict on those that would serve it."""
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a node brings to a sweep.
+
+    Attributes:
+        slots: the devices that serve at least one cell.
+        verdicts: cell id and device id to the verdict, for the devices that would serve the cell.
+        classes: the same to the hardware class, which has the backend of the cell's engine in it.
+        unserved: cell id to why the node cannot serve it at all.
+    """
+
+    slots: tuple[Slot, ...]
+    verdicts: dict[str, dict[str, Verdict]]
+    classes: dict[str, dict[str, str]]
+    unserved: dict[str, str]
+
+
+def offer_of(node_id: str, profile: NodeProfile, cells: Sequence[Cell]) -> Offer:
+    """What the node can do for these cells."""
     verdicts: dict[str, dict[str, Verdict]] = {}
+    classes: dict[str, dict[str, str]] = {}
+    unserved: dict[str, str] = {}
     used: set[str] = set()
     for cell in cells:
         verdicts[cell.cell_id] = verdicts_for(cell, profile)
+        classes[cell.cell_id] = {id_: class_of(cell, profile, id_) for id_ in verdicts[cell.cell_id]}
         used |= verdicts[cell.cell_id].keys()
+        if (why := why_not_served(cell, profile)) is not None:
+            unserved[cell.cell_id] = why
     slots = tuple(
-        Slot(
-            (node_id, device.id),
-            profile.hostname,
-            hardware_class(profile, device).id,
-            device.bandwidth_bytes_per_s,
-        )
+        Slot((node_id, device.id), profile.hostname, hardware_class(profile, device).id, device.bandwidth_bytes_per_s)
         for device in profile.devices
         if device.id in used
     )
-    return slots, verdicts
+    return Offer(slots, verdicts, classes, unserved)
 
 
 def overlaps(plan: Plan, device: Device) -> bool:
@@ -98,12 +179,9 @@ def overlaps(plan: Plan, device: Device) -> bool:
     return plan.overlap_grading == "always" or (plan.overlap_grading == "auto" and device.is_gpu)
 
 
-def _with_binary(engine: EngineSettings, profile: NodeProfile | None) -> EngineSettings:
-    """The settings with the program that was found on the node (or its override file names), if the spec names none."""
-    found = profile.engine(engine.kind) if profile else None
-    if engine.binary is not None or found is None or found.path is None:
-        return engine
-    return replace(engine, binary=found.path)
+def _with_binary(engine: EngineSettings, found: FoundEngine | None) -> EngineSettings:
+    """The settings with the program that was found on the node, which is the one that was asked for its devices."""
+    return engine if found is None or found.path is None else replace(engine, binary=found.path)
 
 
 def to_cell_order(
@@ -111,7 +189,10 @@ def to_cell_order(
 ) -> CellOrder:
     """What the agent of the node is told about a lease. Without a profile (the node is gone) it only names things."""
     device = profile.device(lease.device_id) if profile else None
-    names = serving_devices(cell, profile) if profile else {}
+    name = serving_devices(cell, profile).get(lease.device_id) if profile else None
+    found = engine_of(cell, profile) if profile else None
+    match = found.match(lease.device_id) if found is not None else None
+    visible = match.visible if match is not None and name != "CPU" else ()
     return CellOrder(
         run_id=run_id,
         sweep=plan.name,
@@ -120,14 +201,18 @@ def to_cell_order(
         model=cell.model,
         variant=cell.variant,
         artifact=cell.artifact,
-        engine=_with_binary(cell.engine, profile),
+        engine=_with_binary(cell.engine, found),
         sampling=cell.sampling,
         scoring=plan.scoring,
         generation_timeout_s=plan.limits.generation_timeout_s,
         device_id=lease.device_id,
-        engine_device=names.get(lease.device_id),
-        hardware_class=hardware_class(profile, device).id if profile and device else "unknown",
-        predicted_bytes=predicted_bytes(cell.footprints, names.get(lease.device_id)),
+        engine_device=name,
+        visible=hidden_on_cpu(found.devices) if found is not None and name == "CPU" else visible,
+        backend=backend_on(cell, profile, lease.device_id) if profile else None,
+        device_match=match.how if match is not None and name != "CPU" else None,
+        unmatched=tuple(unmatched_devices(cell, profile)) if profile else (),
+        hardware_class=class_of(cell, profile, lease.device_id) if profile else "unknown",
+        predicted_bytes=predicted_bytes(cell.footprints, name),
         overlap_grading=bool(device) and overlaps(plan, device) if device else False,
         reloads=plan.limits.retries,
     )

@@ -43,7 +43,7 @@ def why_not(verdict: Verdict | None, slot: Slot) -> str | None:
     `verdict` is None where the cell's engine is not on the slot's node, or computes on another device of it.
     """
     if verdict is None:
-        return f"{slot.hostname}/{slot.slot_id[1]}: the engine is not there"
+        return f"{slot.hostname}/{slot.slot_id[1]}: its engine does not use this device"
     if verdict.kind is VerdictKind.TOO_BIG:
         return f"{slot.hostname}/{slot.slot_id[1]}: {verdict.reason}"
     return None

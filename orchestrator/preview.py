@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import terminal
 from orchestrator.fitting import predicted_bytes
-from orchestrator.nodes import engine_is_there, serving_devices, verdicts_for
+from orchestrator.nodes import named_binaries, remarks, serving_devices, verdicts_for, why_not_served
 from orchestrator.plan_table import plan_table
 from orchestrator.sweep import open_spec
 
@@ -27,7 +27,6 @@ def cell_report(cell: Cell, profile: NodeProfile, jobs: int) -> dict[str, Any]:
     }
     names = serving_devices(cell, profile)
     needed = predicted_bytes(cell.footprints, next(iter(names.values()))) if names else None
-    missing = None if engine_is_there(cell, profile) else f"{cell.engine.kind} is not on this machine"
     return {
         "model": cell.model,
         "quant": cell.artifact.quant,
@@ -40,12 +39,12 @@ def cell_report(cell: Cell, profile: NodeProfile, jobs: int) -> dict[str, Any]:
         "predicted_bytes": needed,
         "jobs": jobs,
         "verdicts": verdicts,
-        "missing": missing,
+        "missing": why_not_served(cell, profile),
     }
 
 
-def render_plan(plan: Plan, reports: Sequence[dict[str, Any]]) -> list[Part]:
-    """The plan for a person: what it comes to, a line a cell, and warnings."""
+def render_plan(plan: Plan, reports: Sequence[dict[str, Any]], warnings: Sequence[str] = ()) -> list[Part]:
+    """The plan for a person: what it comes to, a line a cell, and warnings: these beside its own."""
     from rich.text import Text
 
     exams = ", ".join(f"{exam} ({scoring})" for exam, scoring in plan.scoring.items())
@@ -58,7 +57,7 @@ def render_plan(plan: Plan, reports: Sequence[dict[str, Any]]) -> list[Part]:
         *(Text(each) for each in lines),
         "",
         *plan_table(reports),
-        *(Text(f"warning: {warning}") for warning in plan.warnings),
+        *(Text(f"warning: {warning}") for warning in (*plan.warnings, *warnings)),
     ]
 
 
@@ -79,10 +78,11 @@ def preview(text: str, *, as_json: bool) -> list[Part]:
         base_dir=source.base_dir,
         status=lambda line: terminal.stderr().say(f"{line} ..."),
     )
-    profile = probe_node()
+    profile = probe_node(binaries=named_binaries(plan.cells))
+    said = remarks(profile, plan.cells)
     jobs = Counter(job.cell_id for job in plan.jobs)
     reports = [cell_report(cell, profile, jobs[cell.cell_id]) for cell in plan.cells]
     if as_json:
-        value = {"name": plan.name, "jobs": len(plan.jobs), "cells": reports, "warnings": list(plan.warnings)}
+        value = {"name": plan.name, "jobs": len(plan.jobs), "cells": reports, "warnings": [*plan.warnings, *said]}
         return [terminal.Json(value)]
-    return render_plan(plan, reports)
+    return render_plan(plan, reports, said)

@@ -85,6 +85,8 @@ class Cell:
         retry: jobs that wait and failed before, in order.
         open: how many jobs wait, in both.
         verdicts: by slot, for every slot where its engine is.
+        classes: the hardware class by slot, where it is another than the slot's own: the backend is part of it.
+        unserved: by node, why it cannot be served there at all.
         able: the slots that it fits.
         tries: failed loads by place since a job of it went well there; a `retries + 1`-th ends the tries there.
         reasons: outcome and sentence of the last failed load by place.
@@ -100,6 +102,8 @@ class Cell:
     open: int = 0
     leases: dict[str, Lease] = field(default_factory=dict)
     verdicts: dict[SlotId, Verdict] = field(default_factory=dict)
+    classes: dict[SlotId, str] = field(default_factory=dict)
+    unserved: dict[str, str] = field(default_factory=dict)
     able: dict[SlotId, Station] = field(default_factory=dict)
     tries: dict[Place, int] = field(default_factory=dict)
     reasons: dict[Place, tuple[str, str]] = field(default_factory=dict)
@@ -110,6 +114,10 @@ class Cell:
     load_s: float | None = None
     queued_on: SlotId | None = None
     queued_s: float = 0.0
+
+    def class_on(self, station: Station) -> str:
+        """The hardware class of its timings on that slot."""
+        return self.classes.get(station.slot_id, station.slot.hardware_class)
 
     @property
     def job_s(self) -> float | None:

@@ -59,7 +59,7 @@ class Schedule:
             jobs = [self._jobs[job_id] for job_id, _ in zip(cell.retry, range(JOBS_LOOKED_AT), strict=False)]
             able = [s for s in able if any(may_run(job, cell, s, self._retries) for job in jobs)]
         if cell.hardware_class is not None:
-            same = [station for station in able if station.slot.hardware_class == cell.hardware_class]
+            same = [station for station in able if cell.class_on(station) == cell.hardware_class]
             able = same or able
         able = [station for station in able if station.usable]
         if not able:
@@ -93,6 +93,7 @@ class Schedule:
         self.stations.pop(station.slot_id, None)
         for cell in self._cells.values():
             cell.verdicts.pop(station.slot_id, None)
+            cell.classes.pop(station.slot_id, None)
             cell.able.pop(station.slot_id, None)
         self.disperse(station)
 
@@ -215,7 +216,7 @@ class Schedule:
         """Whether this idle slot should be given to a cell that is being served elsewhere."""
         return (
             bool(cell.leases)
-            and station.slot.hardware_class == cell.hardware_class
+            and cell.class_on(station) == cell.hardware_class
             and station.slot_id in cell.able
             and worth_splitting(waiting=cell.open, leases=len(cell.leases), job_s=cell.job_s, load_s=cell.load_s)
             and tries_left(cell, station, self._retries)

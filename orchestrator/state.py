@@ -152,9 +152,13 @@ class SweepState:
             for device_id, verdict in by_device.items():
                 slot_id = event.node_id, device_id
                 cell.verdicts[slot_id] = verdict
+                if (its_class := event.classes.get(cell_id, {}).get(device_id)) is not None:
+                    cell.classes[slot_id] = its_class
                 station = self._schedule.stations.get(slot_id)
                 if station is not None and why_not(verdict, station.slot) is None:
                     cell.able[slot_id] = station
+        for cell_id, why in event.unserved.items():
+            self._cells[cell_id].unserved[event.node_id] = why
         self._schedule.changed()
 
     def _feed_node(self, node_id: str, out: list[ev.Instruction]) -> None:
@@ -182,6 +186,8 @@ class SweepState:
         self._schedule.changed()
 
     def _lose(self, event: ev.NodeLost, out: list[ev.Instruction]) -> None:
+        for cell in self._cells.values():
+            cell.unserved.pop(event.node_id, None)
         stations = self._stations_of(event.node_id)
         leases = [station.lease for station in stations if station.lease is not None]
         running = [(self._jobs[lease.jobs[0]], lease.station.place) for lease in leases if lease.ready and lease.jobs]

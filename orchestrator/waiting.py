@@ -29,12 +29,15 @@ def unplaced(schedule: Schedule, cells: Mapping[str, Cell], retries: int) -> dic
     for cell_id in schedule.parked:
         cell = cells[cell_id]
         if cell.open and not schedule.candidates(cell):
-            found[cell_id] = [reason(cell, station, retries) for station in schedule.stations.values()]
+            said = [reason(cell, station, retries) for station in schedule.stations.values()]
+            found[cell_id] = list(dict.fromkeys([*said, *cell.unserved.values()]))
     return found
 
 
 def reason(cell: Cell, station: Station, retries: int) -> str:
     """Why the slot does not serve the cell now."""
+    if station.node_id in cell.unserved:
+        return cell.unserved[station.node_id]
     if (never := why_not(cell.verdicts.get(station.slot_id), station.slot)) is not None:
         return never
     where = "/".join(station.place)

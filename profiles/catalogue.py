@@ -133,6 +133,18 @@ def card_of_device(name: str, memory_bytes: int | None, *, pci_id: str | None = 
     return None
 
 
+@functools.lru_cache(maxsize=4096)
+def product_words(name: str) -> frozenset[str]:
+    """What tells a product's name from another's: its words without vendor, series, size and the like."""
+    return _sizeless(name)
+
+
+@functools.cache
+def is_product(words: frozenset[str]) -> bool:
+    """Whether these are all the words (as of :func:`product_words`) of a card that the catalogue has."""
+    return any(_sizeless(known) == words for card in load_catalogue() for known in (card.name, *card.aliases))
+
+
 def _expand(row: dict[str, Any], group: dict[str, Any]) -> list[Card]:
     name = row["name"]
     slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\b(geforce|radeon|apple|graphics|gpu)\b", "", name.lower())).strip("-")

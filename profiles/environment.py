@@ -43,6 +43,14 @@ def may_pass(name: str) -> bool:
     return name in NAMES or (name.startswith(PREFIXES) and not _SECRET.search(name))
 
 
+def engine_environment(**more: str) -> dict[str, str]:
+    """The environment of an engine, to be asked or to serve: GPUs numbered as NVML and the PCI bus number them.
+
+    Intel's driver tells how much of a card's memory is free only where ZES_ENABLE_SYSMAN is set.
+    """
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "ZES_ENABLE_SYSMAN": "1", **child_environment(), **more}
+
+
 def child_environment(**more: str) -> dict[str, str]:
     """The whole environment of a program that is started here, `more` of it included.
 

@@ -131,18 +131,57 @@ class EngineDevice(Record):
     description: str
     memory_total_bytes: int | None = None
     memory_free_bytes: int | None = None
+    # Where the engine tells its PCI address; and the UUID that it was started with, when it listed this one alone.
+    pci_id: str | None = None
+    uuid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMatch(Record):
+    """What an engine calls a GPU of this machine, and how that is known.
+
+    ``name`` goes into the engine's device flag while it is started with the variables of ``visible`` (``NAME=value``);
+    ``listed_as`` is what it is called without them. Where ``name`` is None the engine has no such device, or which it
+    is cannot be told: ``how`` says why, and nothing is placed there. ``sure`` is False for equal cards whose order is
+    assumed.
+    """
+
+    device_id: str
+    name: str | None = None
+    backend: str | None = None
+    how: str = ""
+    sure: bool = True
+    listed_as: str | None = None
+    visible: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class FoundEngine(Record):
-    """An engine on this node: ``llama-server``, ``ollama`` or ``embedded``; ``build`` as the engine prints it."""
+    """An engine on this node: ``llama-server``, ``ollama`` or ``embedded``; ``build`` as the engine prints it.
 
-    _NESTED: ClassVar[dict[str, type[Record]]] = {"devices": EngineDevice}
+    ``origin`` says who named the program (``PATH``, ``LLAMA_SERVER``, ``engine.binary`` ...). With a ``problem`` it
+    cannot be used, and that is why. ``named`` is what a spec calls it (``engine.binary``), None for the machine's own.
+    """
+
+    _NESTED: ClassVar[dict[str, type[Record]]] = {"devices": EngineDevice, "matches": DeviceMatch}
 
     kind: str
     path: str | None = None
     build: str | None = None
     devices: tuple[EngineDevice, ...] = ()
+    matches: tuple[DeviceMatch, ...] = ()
+    origin: str | None = None
+    problem: str | None = None
+    named: str | None = None
+
+    def match(self, device_id: str) -> DeviceMatch | None:
+        """What it calls that device, None for one that it was not held against (the CPU)."""
+        return next((match for match in self.matches if match.device_id == device_id), None)
+
+    def listed(self, match: DeviceMatch, device: Device) -> EngineDevice | None:
+        """What it lists for the matched device; under a UUID each is the first of its backend."""
+        named = [each for each in self.devices if each.name == match.listed_as]
+        return next((each for each in named if each.uuid in {None, device.uuid}), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +255,9 @@ class NodeProfile(Record):
         """Every device that is not the CPU."""
         return tuple(device for device in self.devices if device.is_gpu)
 
-    def engine(self, kind: str) -> FoundEngine | None:
-        """The first engine of that kind, None where there is none."""
-        return next((engine for engine in self.engines if engine.kind == kind), None)
+    def engine(self, kind: str, named: str | None = None) -> FoundEngine | None:
+        """The engine of that kind: the machine's own, or the program that a spec calls ``named``; None: not there."""
+        return next((engine for engine in self.engines if engine.kind == kind and engine.named == named), None)
 
     def tool(self, name: str) -> FoundTool | None:
         """The tool of that name, None where it was not found."""
@@ -229,10 +268,10 @@ class NodeProfile(Record):
 class HardwareClass(Record):
     """What has to be equal for two timings to be comparable.
 
-    The device with its memory and power limit, the processor that feeds it, the cores it may use where it computes
-    itself, and the power state of the machine (a power-saving profile changes every timing). Driver and engine builds
-    are columns of their own. ``id`` is a readable name and a hash: at most 63 characters of ``[a-z0-9.-]``, so that
-    it can be a Ray label.
+    The device with its memory and power limit, the backend that drives it, the processor that feeds it, the cores it
+    may use where it computes itself, and the power state of the machine (a power-saving profile changes every timing).
+    Driver and engine builds are columns of their own. ``id`` is a readable name and a hash: at most 63 characters of
+    ``[a-z0-9.-]``, so that it can be a Ray label.
     """
 
     vendor: str
@@ -244,6 +283,7 @@ class HardwareClass(Record):
     cores: float | None
     governor: str | None
     platform_profile: str | None
+    backend: str | None = None
     id: str = field(default="")
 
     def __post_init__(self) -> None:
@@ -252,14 +292,14 @@ class HardwareClass(Record):
 
     def _make_id(self) -> str:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "id"}
-        canonical = json.dumps(["hardware-class/1", fields], sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(["hardware-class/2", fields], sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
         words = re.sub(r"[^a-z0-9.]+", "-", f"{self.device} {self.memory_gib or 'unknown'}g".lower()).strip("-.")
         return f"{words[:48].strip('-.')}-{digest}"
 
 
-def hardware_class(profile: NodeProfile, device: Device) -> HardwareClass:
-    """The class of timings taken on ``device`` of the machine ``profile``.
+def hardware_class(profile: NodeProfile, device: Device, backend: str | None = None) -> HardwareClass:
+    """The class of timings taken on ``device`` of the machine ``profile`` by an engine with that backend.
 
     Cores count where the device computes with them or shares its power budget with them (``cpu``, ``unified``);
     beside a discrete GPU only the processor's model counts. Memory is rounded to whole GiB, because what a driver
@@ -276,4 +316,5 @@ def hardware_class(profile: NodeProfile, device: Device) -> HardwareClass:
         cores=profile.cores_usable if device.kind != "discrete" else None,
         governor=profile.governor,
         platform_profile=profile.platform_profile,
+        backend=backend,
     )

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass, replace
@@ -19,7 +18,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from profiles.environment import child_environment
+from profiles.environment import engine_environment
+from profiles.override import load_override
+from profiles.programs import PLANNER, NotHereError, find_llama_server, find_planner
 from quants.errors import QuantsError
 from quants.footprint import DeviceFootprint, Estimator, Footprint, FootprintSettings
 from quants.footprint.overhead import engine_overhead
@@ -28,7 +29,7 @@ from quants.gguf import Header, combine, read_header
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PROGRAM: Final = "llama-fit-params"
+PROGRAM: Final = PLANNER
 MIB: Final = 1024 * 1024
 # It can exit before its output is written: a race within the program, which a second run mends.
 _TRIES: Final = 3
@@ -74,29 +75,28 @@ def header_files(paths: Sequence[str | os.PathLike[str]]) -> tuple[HeaderFile, .
 
 
 def find_program(server: str | os.PathLike[str] | None = None) -> Path:
-    """The node's `llama-fit-params`: beside its llama-server, else on PATH.
+    """The node's `llama-fit-params`: beside the llama-server that is used here, else on PATH.
 
     Args:
-        server: the llama-server that will be used, whose build should answer.
+        server: the llama-server whose build should answer; None: the one that a sweep would start on this machine.
 
     Raises:
-        DryLoadError: it is in neither place.
+        DryLoadError: it is in neither place, or the server that somebody named is not there.
+        OverrideError: machine.toml, which may name the server, is not valid.
     """
-    places = [Path(server).resolve().parent] if server is not None else []
-    on_path = shutil.which("llama-server")
-    if on_path is not None:
-        places.append(Path(on_path).resolve().parent)
-    for place in places:
-        candidate = place / PROGRAM
-        if os.access(candidate, os.X_OK):
-            return candidate
-    found = shutil.which(PROGRAM)
+    try:
+        used = Path(server) if server is not None else find_llama_server(of_owner=load_override().llama_server).path
+    except NotHereError as why:
+        if why.is_named:
+            raise DryLoadError(str(why), "Mend that, or use the estimate instead") from None
+        used = None
+    found = find_planner(used)
     if found is None:
         hint = (
             "It comes with llama.cpp since late 2025: install a build that has it, or name the llama-server beside it"
         )
         raise DryLoadError(f"{PROGRAM} is not here", hint)
-    return Path(found)
+    return found
 
 
 def dry_load(
@@ -180,7 +180,7 @@ def _asked(program: Path, _changed_ns: int) -> tuple[str, str]:
                 errors="replace",
                 timeout=_TIMEOUT_S,
                 check=False,
-                env=child_environment(),
+                env=engine_environment(),
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise DryLoadError(f"{program} does not run: {error}", "Check the build") from error
@@ -203,7 +203,7 @@ def _ask(program: Path) -> tuple[str, str]:
 def _run(program: Path, arguments: list[str], files: Sequence[HeaderFile]) -> str:
     """The planner's output for a sparse copy of the files."""
     # Crashes are reported by exit status; a debugger attached to each would only cost seconds.
-    environment = child_environment(GGML_NO_BACKTRACE="1")
+    environment = engine_environment(GGML_NO_BACKTRACE="1")
     with tempfile.TemporaryDirectory(prefix="quantsweep-dryload-") as folder:
         paths = [_sparse(Path(folder), file) for file in files]
         argv = [str(program), "-m", str(paths[0]), *arguments]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Raised with every change of the columns: a file of this version has exactly these, or it is damaged."""
 
 LogicalType = Literal["string", "int", "float", "bool", "timestamp", "json", "list[string]"]
@@ -178,7 +178,14 @@ grade_s              float         s          Time the grading took.
 # The machine and its state
 node                 string        -          Name of the machine.
 device               string        -          Device that served, or devices joined by `+`.
-hardware_class       string        -          What makes timings comparable. Compare timings within one class only.
+backend              string        -          What drove the device (`cuda`, `rocm`, `vulkan`, `metal`, `sycl`, `cpu`).
+engine_device        string        -          What the engine calls the device (`CUDA0`, `Vulkan1`, `CPU`).
+device_match         string        -          How it is known that the engine means this device by that name; null for
+                                              the CPU.
+unmatched_devices    json          -          List of the machine's other GPUs that the engine could not be given, each
+                                              with the reason; an empty list where there is none.
+hardware_class       string        -          What makes timings comparable. The backend is part of it. Compare timings
+                                              within one class only.
 governor             string        -          CPU frequency governor.
 platform_profile     string        -          Power profile of the firmware.
 driver               string        -          GPU driver version.

@@ -6,7 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from runners.bounded import Closing, HungError, within
-from runners.engines.base import EngineError
+from runners.devicecheck import misplaced
+from runners.engines.base import EngineError, LoadError
+from runners.engines.llama_log import read_log
 from runners.errors import RunnersError
 from runners.modelfile import HeldFiles, ModelChangedError
 
@@ -28,6 +30,7 @@ ENGINE_STOP_S = 30.0
 FILES_CLOSE_S = 5.0
 SAMPLER_S = 30.0
 """A reading takes milliseconds, and half a second of a large model's pages: beyond this a driver hangs."""
+_MISPLACED_HINT = "`quantsweep doctor` tries each device of this machine and says what is off"
 UNLOAD_S = 3 * ENGINE_STOP_S + SAMPLER_S + FILES_CLOSE_S
 """How long `unload` takes at most."""
 
@@ -95,7 +98,9 @@ class HostedModel:
                 cancelled=self._cancelled,
                 on_spawn=sample,
                 held=held,
+                visible=self._order.visible,
             )
+            self._require_device(self._engine)
             gpus = [each for each in self._devices if each.is_gpu]
             if gpus and self._order.engine_device != "CPU":
                 self._engine.device_busy = partial(_any_busy, gpus)
@@ -106,6 +111,14 @@ class HostedModel:
         self.cold = self._engine.warm_up is None
         self.load_samples = self.window("idle")
         return self._engine
+
+    def _require_device(self, served: Served) -> None:
+        """Raises `LoadError` if the server computes on another device than the lease's."""
+        for device in self._devices:
+            log = "" if served.log_path is None else read_log(served.log_path)
+            why = misplaced(device, self._order.engine_device, log=log, buffers=served.buffers)
+            if why is not None:
+                raise LoadError(f"{self._order.engine.kind} was loaded, but {why}", hint=_MISPLACED_HINT)
 
     def written_to(self) -> Path | None:
         """The file that was written to since it was loaded, None if none was."""

@@ -20,6 +20,10 @@ class CellOrder:
         lease_id: of this load.
         scoring: exam name to the scoring that fills the score column.
         engine_device: the device by the engine's own name, None for its choice.
+        visible: variables, as NAME=value, under which the engine calls it that, and which hide other cards from it.
+        backend: what computes there: `cuda`, `vulkan`, `cpu` ...
+        device_match: how it is known that this is the device; None for the CPU.
+        unmatched: the node's other GPUs that the engine cannot be given, each with the reason.
         predicted_bytes: what the plan expects the engine to need there.
         overlap_grading: whether the next answer may be generated while one is graded.
         reloads: how often in a row a server that died or hung may be started again; a finished answer begins anew.
@@ -39,6 +43,10 @@ class CellOrder:
     device_id: str
     engine_device: str | None
     hardware_class: str
+    visible: tuple[str, ...] = ()
+    backend: str | None = None
+    device_match: str | None = None
+    unmatched: tuple[str, ...] = ()
     predicted_bytes: int | None = None
     overlap_grading: bool = False
     reloads: int = 2

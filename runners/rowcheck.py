@@ -28,9 +28,11 @@ Kind = Literal["text", "json", "whole", "figure", "flag", "time", "texts"]
 _COLUMNS: dict[Kind, str] = {
     "text": """sweep job_id model quant variant exam exam_version repo revision file_sha256 engine engine_build
         load_mode token_count_source finish_reason peak_ram_source peak_vram_source scoring outcome outcome_class
-        error isolation extraction node device hardware_class governor platform_profile driver reply reasoning
+        error isolation extraction node device backend engine_device device_match hardware_class governor
+        platform_profile driver reply reasoning
         grader_log quantsweep_version""",
-    "json": "sampling engine_settings events scores grade_items throttle_reasons shared_with null_reasons",
+    "json": """sampling engine_settings events scores grade_items throttle_reasons shared_with unmatched_devices
+        null_reasons""",
     "whole": """attempt seed file_bytes context prompt_tokens cached_tokens reasoning_tokens answer_tokens
         peak_ram_bytes peak_ram_anon_bytes peak_ram_file_bytes peak_gtt_bytes peak_vram_bytes buffer_model_bytes
         buffer_kv_bytes buffer_compute_bytes buffer_output_bytes buffer_state_bytes predicted_bytes""",

@@ -10,22 +10,24 @@ One module per question: ``host`` (CPU, RAM, disk, power state), ``nvidia``, ``a
 from __future__ import annotations
 
 import datetime as dt
+import os
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from profiles.llama_server import NotHereError, find_llama_server
 from profiles.override import Override, apply_override, load_override
 from profiles.probe import host
 from profiles.probe.bandwidth import measure_read_bandwidth
-from profiles.probe.engines import fill_from_engines, find_engines
+from profiles.probe.engines import Wanted, fill_from_engines, find_engines, matched_anew
 from profiles.probe.system import Found, System
 from profiles.probe.tools import find_tools
+from profiles.probe.unlisted import devices_of_engines, unmatched_notices
 from profiles.types import Device, FoundEngine, FoundTool, NodeProfile, Notice
+from profiles.visibility import left_alone
 from profiles.within import HungError, within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
 
@@ -44,6 +46,7 @@ def probe_node(
     *,
     models_dir: Path | None = None,
     engines: bool = True,
+    binaries: Sequence[str] = (),
     measure_bandwidth: bool = False,
     override: Override | None = None,
     system: System | None = None,
@@ -56,6 +59,7 @@ def probe_node(
         engines: also run the engines and tools that are found, to learn their builds and devices. That takes as long as
             they need to start (up to seconds with a GPU); without it the profile comes in well under a second and
             names the tools without their versions.
+        binaries: engine programs that a spec names, to be looked for and asked as well.
         measure_bandwidth: measure how fast the CPU reads RAM, without which no decode rate on the CPU can be called
             impossible. Takes up to half a second of every core: not while something is being timed.
         override: what the machine's owner said; None reads the override file, if there is one.
@@ -104,16 +108,24 @@ def probe_node(
         notices.extend(found.notices)
     no_engines: tuple[FoundEngine, ...] = ()
     no_tools: tuple[FoundTool, ...] = ()
-    server = _llama_server(override) if system == System() else override.llama_server
+    here = left_alone(devices, os.environ if system.is_ours else {})
+    wanted = Wanted(override.llama_server, tuple(binaries))
     found_engines = attempt(
-        "engines", lambda: find_engines(system, llama_server=server, ask=engines), no_engines, ENGINES_S
+        "engines", lambda: find_engines(system, wanted, devices=here, ask=engines), no_engines, ENGINES_S
     )
     found_tools = attempt("tools", lambda: find_tools(system, versions=engines), no_tools, ENGINES_S)
-    told, learnt = fill_from_engines(tuple(devices), found_engines)
+    more = devices_of_engines(here, found_engines)
+    if more.devices:
+        here = (*here, *more.devices)
+        notices.extend(more.notices)
+        found_engines = matched_anew(found_engines, here)
+    told, learnt = fill_from_engines(here, found_engines)
     solved = {notice.device_id for notice in learnt}
     notices = [notice for notice in notices if notice.code not in MEMORY_UNKNOWN or notice.device_id not in solved]
     visible, said = apply_override(override, told)
     notices.extend((*learnt, *said))
+    if engines:
+        notices.extend(unmatched_notices(visible, found_engines))
     return NodeProfile(
         hostname=platform.node() or "localhost",
         os=f"{platform.system()} {platform.release()}",
@@ -137,14 +149,6 @@ def probe_node(
         tools=found_tools,
         warnings=tuple(notices),
     )
-
-
-def _llama_server(override: Override) -> str | None:
-    """The one that the engine would start."""
-    try:
-        return str(find_llama_server(of_owner=override.llama_server))
-    except NotHereError:
-        return None
 
 
 def _gpu_probes(system: System, ram: host.Memory) -> list[tuple[str, Callable[[], Found]]]:

@@ -30,6 +30,15 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a program printed. ``exit_code`` is None where it did not end by itself, and ``failure`` says why."""
+
+    text: str
+    exit_code: int | None
+    failure: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class System:
     """The machine to look at. Tests give a folder that holds the ``proc`` and ``sys`` of another one.
 
@@ -74,15 +83,27 @@ class System:
         """The full path of a program on the search path."""
         return shutil.which(program, path=self.search_path)
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this is the machine we run on, and not one that is shown to the probes."""
+        return self == System()
+
     def output(self, command: Sequence[str], *, timeout_s: float = 5.0) -> str | None:
-        """What a program prints (standard output, then standard error); None where it fails, hangs or is not there.
+        """What a program prints (standard output, then standard error); None where it fails, hangs or is not there."""
+        answer = self.answer(command, timeout_s=timeout_s)
+        return answer.text if answer.exit_code == 0 else None
+
+    def answer(
+        self, command: Sequence[str], *, timeout_s: float = 5.0, environment: dict[str, str] | None = None
+    ) -> Answer:
+        """What a program prints and how it ended, whatever that was.
 
         The program runs with an empty input and in a process group of its own, which is killed when the time is up: a
         wrapper script's children do not outlive the question.
         """
         program = self.which(command[0])
         if program is None:
-            return None
+            return Answer("", None, f"{command[0]} is not here, or cannot be run")
         try:
             process = subprocess.Popen(
                 [program, *command[1:]],
@@ -90,20 +111,22 @@ class System:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
-                env=child_environment(LC_ALL="C"),
+                env=child_environment(LC_ALL="C") if environment is None else environment,
             )
-        except OSError:
-            return None
+        except OSError as error:
+            return Answer("", None, f"it cannot be run: {error.strerror or error}")
+        failure = None
         with process:
             try:
                 out, err = process.communicate(timeout=timeout_s)
             except subprocess.TimeoutExpired:
                 _kill_group(process.pid)
-                process.communicate()
-                return None
-        if process.returncode != 0:
-            return None
-        return (out + err)[:MAX_FILE_BYTES].decode(errors="replace").strip()
+                out, err = process.communicate()
+                failure = f"it did not answer within {timeout_s:g} s"
+        text = (out + err)[:MAX_FILE_BYTES].decode(errors="replace").strip()
+        if failure is not None:
+            return Answer(text, None, failure)
+        return Answer(text, process.returncode, None)
 
 
 def _kill_group(pid: int) -> None:

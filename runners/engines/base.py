@@ -220,13 +220,15 @@ class Engine(Protocol):
         cancelled: threading.Event | None = None,
         on_spawn: OnSpawn | None = None,
         held: int | None = None,
+        visible: tuple[str, ...] = (),
     ) -> Served:
         """Start it with `model` (the first file of a split set) and wait until it answers.
 
         `device` is one of `EngineInfo.devices`, several joined by commas, "CPU" for none of them, or None for the
         engine's choice. `on_spawn` is told the serving process's id as soon as there is one, so that its memory can
         be sampled while it loads; a start that had to be repeated tells it again. `held` is a descriptor that has to
-        stay open until the server is gone: the device's lock.
+        stay open until the server is gone: the device's lock. `visible` are variables (NAME=value) under which the
+        engine calls the device so, and which hide other cards from it.
 
         Raises `EngineUnavailableError` or `LoadError`; then no process is left behind.
         """

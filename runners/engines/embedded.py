@@ -21,7 +21,7 @@ from runners.engines.base import (
     LoadError,
     Served,
 )
-from runners.engines.llama_cpp import new_key, server_environment
+from runners.engines.llama_cpp import new_key, server_environment, variables
 from runners.engines.llama_load import LoadPatience, bring_up
 from runners.process import ProcessStartError, ServerProcess
 
@@ -88,6 +88,7 @@ class EmbeddedEngine:
         cancelled: threading.Event | None = None,
         on_spawn: OnSpawn | None = None,
         held: int | None = None,
+        visible: tuple[str, ...] = (),
     ) -> Served:
         """Serve `model`. `device` hides the others from llama.cpp; "CPU" keeps everything off the GPUs."""
         there = self.available()
@@ -104,7 +105,7 @@ class EmbeddedEngine:
         alias = f"quantsweep-{uuid.uuid4().hex}"
         argv = [sys.executable, "-P", str(_CHILD), json.dumps(_child_settings(model, settings, alias, device))]
         key = new_key()
-        environment = server_environment(key, **_visible_devices(device))
+        environment = server_environment(key, **(_visible_devices(device) | variables(visible)))
         try:
             process = ServerProcess.start(argv, log_path=log_path, environment=environment, held=held)
         except ProcessStartError as error:

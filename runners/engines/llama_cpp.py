@@ -17,7 +17,7 @@ import secrets
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from profiles.environment import child_environment
+from profiles.environment import engine_environment
 from runners.bounded import HungError, within
 from runners.chat import (
     CancelledError,
@@ -52,12 +52,17 @@ KEY_VARIABLE = "LLAMA_API_KEY"
 
 
 def server_environment(key: str | None = None, **more: str) -> dict[str, str]:
-    """The environment of a server: GPUs numbered as the driver numbers them, and of llama.cpp's own variables `key`.
+    """The environment of a server: as when it was asked for its devices, and of llama.cpp's own variables `key`.
 
     LLAMA_ARG_* would change the server's settings behind the spec's back.
     """
     ours = {} if key is None else {KEY_VARIABLE: key}
-    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **child_environment(), **ours, **more}
+    return {**engine_environment(), **ours, **more}
+
+
+def variables(settings: tuple[str, ...]) -> dict[str, str]:
+    """Variables that are given as NAME=value."""
+    return {name: value for name, _, value in (each.partition("=") for each in settings)}
 
 
 def new_key() -> str:

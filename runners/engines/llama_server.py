@@ -7,8 +7,8 @@ import uuid
 from typing import TYPE_CHECKING
 
 from profiles.errors import OverrideError
-from profiles.llama_server import NotHereError, find_llama_server
 from profiles.override import load_override
+from profiles.programs import NotHereError, find_llama_server
 from runners.engines.base import (
     EngineInfo,
     EngineSettings,
@@ -17,7 +17,7 @@ from runners.engines.base import (
     LoadError,
     Served,
 )
-from runners.engines.llama_cpp import new_key, server_environment
+from runners.engines.llama_cpp import new_key, server_environment, variables
 from runners.engines.llama_flags import command_line
 from runners.engines.llama_load import bring_up
 from runners.engines.llama_log import port_was_taken
@@ -32,18 +32,16 @@ if TYPE_CHECKING:
 
 KIND = "llama-server"
 _PORT_ATTEMPTS = 5
-_GET_IT = (
-    "put it on PATH, name it with engine.binary in the spec, with the variable LLAMA_SERVER or in machine.toml, "
-    "or build it: make llama-cpp"
-)
 
 
 def find_binary(named: str | None) -> Path | EngineUnavailable:
-    """The program that `named` (in the spec) or this machine says: see `profiles.llama_server`."""
+    """The program that `named` (in the spec) or this machine says: see `profiles.programs`."""
     try:
-        return find_llama_server(in_spec=named, of_owner=load_override().llama_server)
-    except (NotHereError, OverrideError) as error:
-        return EngineUnavailable(kind=KIND, reason=str(error), hint=_GET_IT)
+        return find_llama_server(in_spec=named, of_owner=load_override().llama_server).path
+    except NotHereError as error:
+        return EngineUnavailable(kind=KIND, reason=str(error), hint=error.hint)
+    except OverrideError as error:
+        return EngineUnavailable(kind=KIND, reason=str(error))
 
 
 def _free_port() -> int:
@@ -82,6 +80,7 @@ class LlamaServerEngine:
         cancelled: threading.Event | None = None,
         on_spawn: OnSpawn | None = None,
         held: int | None = None,
+        visible: tuple[str, ...] = (),
     ) -> Served:
         """Serve `model`; tries other ports while strangers take the ones it chose."""
         program = self._examine(settings.binary or self._binary)
@@ -97,6 +96,7 @@ class LlamaServerEngine:
                 cancelled=cancelled,
                 on_spawn=on_spawn,
                 held=held,
+                visible=visible,
             )
             if served is not None:
                 return served
@@ -114,14 +114,16 @@ def _attempt(
     cancelled: threading.Event | None,
     on_spawn: OnSpawn | None,
     held: int | None,
+    visible: tuple[str, ...],
 ) -> Served | None:
     """One start; None if another program got the port first."""
     port = _free_port()
     key = new_key()
     alias = f"quantsweep-{uuid.uuid4().hex}"
     argv = command_line(program, model, settings, port=port, alias=alias, device=device)
+    environment = server_environment(key, **variables(visible))
     try:
-        process = ServerProcess.start(argv, log_path=log_path, environment=server_environment(key), held=held)
+        process = ServerProcess.start(argv, log_path=log_path, environment=environment, held=held)
     except ProcessStartError as error:
         raise EngineUnavailableError(error.message, error.hint) from None
     try:

@@ -5,8 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator import events as ev
-from orchestrator.nodes import engine_device_names, offer_slots, overlaps, serving_devices, to_cell_order
+from orchestrator.nodes import (
+    named_binaries,
+    offer_of,
+    overlaps,
+    remarks,
+    serving_devices,
+    to_cell_order,
+    unmatched_devices,
+    why_not_served,
+)
 from orchestrator.plan import Cell, Limits, Plan
+from profiles.probe.engines import matched_anew
 from profiles.types import Device, EngineDevice, FoundEngine, NodeProfile
 from quants.artifact import Artifact, ModelFile
 from quants.fit import VerdictKind
@@ -33,10 +43,13 @@ CUDA_SERVER = FoundEngine(
     (EngineDevice("CUDA0", "GeForce RTX 5090"), EngineDevice("CUDA1", "GeForce RTX 5060 Ti")),
 )
 
+NO_GPU = FoundEngine("llama-server", "/cpu/llama-server", "b1")
+
 
 def profile(*devices: Device, engines: tuple[FoundEngine, ...] = (CUDA_SERVER,)) -> NodeProfile:
+    found = matched_anew(engines, devices)
     return NodeProfile(
-        hostname="box", os="Linux", arch="x86_64", probed_at="2026-01-01T00:00:00Z", devices=devices, engines=engines
+        hostname="box", os="Linux", arch="x86_64", probed_at="2026-01-01T00:00:00Z", devices=devices, engines=found
     )
 
 
@@ -50,36 +63,88 @@ def plan(one: Cell, overlap: str = "auto") -> Plan:
     return Plan("s", (one,), (), Limits(60, 60, 2), {"todo": "strict"}, overlap)
 
 
-def test_cards_are_known_by_the_engines_names() -> None:
-    assert engine_device_names("llama-server", profile(CPU, FIRST, SECOND)) == {
-        "nvidia-0": "CUDA0",
-        "nvidia-1": "CUDA1",
-    }
-    vulkan = FoundEngine("llama-server", "x", "b1", (EngineDevice("Vulkan0", "AMD Radeon 890M (RADV)"),))
-    igpu = Device(
-        id="amd-0", vendor="amd", name="Radeon 890M", kind="unified", memory_total_bytes=1, memory_free_bytes=1
-    )
-    assert engine_device_names("llama-server", profile(CPU, igpu, engines=(vulkan,))) == {"amd-0": "Vulkan0"}
-
-
-def test_a_cell_goes_to_cards_that_its_engine_can_use_and_else_to_the_cpu() -> None:
+def test_a_cell_goes_to_the_cards_that_its_engine_knows() -> None:
     assert serving_devices(cell(), profile(CPU, FIRST, SECOND)) == {"nvidia-0": "CUDA0", "nvidia-1": "CUDA1"}
-    assert serving_devices(cell(gpu_layers=0), profile(CPU, FIRST)) == {"cpu": "CPU"}
-    assert serving_devices(cell(kind="embedded"), profile(CPU, FIRST)) == {"cpu": "CPU"}
     assert serving_devices(cell(), profile(CPU, FIRST, engines=())) == {}
+    assert why_not_served(cell(), profile(CPU, FIRST, engines=())) == "llama-server is not on box"
+
+
+def test_the_cpu_of_a_machine_with_a_gpu_computes_only_where_the_spec_says_so() -> None:
+    assert serving_devices(cell(gpu_layers=0), profile(CPU, FIRST)) == {"cpu": "CPU"}
+    assert why_not_served(cell(gpu_layers=0), profile(CPU, FIRST)) is None
+    for kind, engines in (("embedded", ()), ("embedded", (FoundEngine("embedded"),)), ("llama-server", (NO_GPU,))):
+        here = profile(CPU, FIRST, engines=engines)
+        assert serving_devices(cell(kind=kind), here) == {}
+        why = why_not_served(cell(kind=kind), here) or ""
+        assert why.startswith(f"{kind} cannot be given a GPU of box: nvidia-0 (GeForce RTX 5090): ")
+        assert "set engine.gpu_layers = 0" in why
+        assert offer_of("n1", here, [cell(kind=kind)]).unserved == {"c1": why}
+    assert serving_devices(cell(kind="embedded"), profile(CPU, engines=())) == {"cpu": "CPU"}
+
+
+def test_graphics_whose_memory_nobody_knows_do_not_keep_a_machine_from_its_cpu() -> None:
+    inside = Device(id="intel-0", vendor="intel", name="Intel graphics 46a6", kind="unified")
+    assert serving_devices(cell(), profile(CPU, inside, engines=(NO_GPU,))) == {"cpu": "CPU"}
+
+
+def test_a_program_that_the_spec_names_is_the_one_that_counts() -> None:
+    """It once counted for nothing: the cell then ran on the CPU, beside the GPU."""
+    named = replace(CUDA_SERVER, path="/mine/llama-server", named="/mine/llama-server")
+    here = profile(CPU, FIRST, SECOND, engines=(NO_GPU, named))
+    one = cell(binary="/mine/llama-server")
+    assert named_binaries([one, cell()]) == ("/mine/llama-server",)
+    assert serving_devices(one, here) == {"nvidia-0": "CUDA0", "nvidia-1": "CUDA1"}
+    order = to_cell_order(plan(one), one, ev.StartLease("L1", "c1", "n1", "nvidia-0"), run_id="r", profile=here)
+    assert (order.engine.binary, order.engine_device, order.backend) == ("/mine/llama-server", "CUDA0", "cuda")
+    absent = replace(named, problem="engine.binary names /mine/llama-server, which does not exist on this node")
+    assert why_not_served(one, profile(CPU, FIRST, engines=(CUDA_SERVER, absent))) == absent.problem
+    assert why_not_served(one, profile(CPU, FIRST)) == "llama-server is not on box"
+
+
+def test_a_card_that_the_engine_does_not_know_is_said_in_the_plan_and_in_the_row() -> None:
+    one_only = replace(CUDA_SERVER, devices=CUDA_SERVER.devices[:1])
+    here = profile(CPU, FIRST, SECOND, engines=(one_only,))
+    assert serving_devices(cell(), here) == {"nvidia-0": "CUDA0"}
+    assert remarks(here, [cell()]) == [
+        "nvidia-1 (GeForce RTX 5060 Ti) is not used by llama-server: it does not list it"
+    ]
+    order = to_cell_order(plan(cell()), cell(), ev.StartLease("L1", "c1", "n1", "nvidia-0"), run_id="r", profile=here)
+    assert (
+        order.unmatched
+        == tuple(unmatched_devices(cell(), here))
+        == ("nvidia-1 (GeForce RTX 5060 Ti): it does not list it",)
+    )
+
+
+def test_the_backend_is_part_of_the_hardware_class() -> None:
+    vulkan = FoundEngine("llama-server", "/x", "b1", (EngineDevice("Vulkan0", "GeForce RTX 5090"),))
+    by_backend = [offer_of("n1", profile(CPU, FIRST, engines=(one,)), [cell()]) for one in (CUDA_SERVER, vulkan)]
+    first, second = (offer.classes["c1"]["nvidia-0"] for offer in by_backend)
+    assert first != second
+
+
+def test_a_server_on_the_cpu_is_kept_from_the_cards() -> None:
+    """Each would lose hundreds of megabytes to it for its life."""
+    one = cell(gpu_layers=0)
+    lease = ev.StartLease("L1", "c1", "n1", "cpu")
+    order = to_cell_order(plan(one), one, lease, run_id="r", profile=profile(CPU, FIRST))
+    assert (order.engine_device, order.backend, order.visible) == ("CPU", "cpu", ("CUDA_VISIBLE_DEVICES=-1",))
 
 
 def test_a_device_that_must_be_left_alone_or_is_unknown_gets_nothing() -> None:
     alone = replace(FIRST, excluded="drives the screen")
     unknown = replace(SECOND, memory_total_bytes=None)
-    assert serving_devices(cell(), profile(CPU, alone, unknown)) == {"cpu": "CPU"}
+    assert serving_devices(cell(), profile(CPU, alone)) == {"cpu": "CPU"}
+    assert serving_devices(cell(), profile(CPU, alone, unknown)) == {}
+    assert "its memory is not known" in (why_not_served(cell(), profile(CPU, alone, unknown)) or "")
 
 
 def test_slots_and_verdicts() -> None:
-    slots, verdicts = offer_slots("n1", profile(CPU, FIRST, SECOND), [cell(file_gb=20)])
-    assert [slot.slot_id for slot in slots] == [("n1", "nvidia-0"), ("n1", "nvidia-1")]
-    assert verdicts["c1"]["nvidia-1"].kind is VerdictKind.TOO_BIG
-    assert verdicts["c1"]["nvidia-0"].kind is not VerdictKind.TOO_BIG
+    offer = offer_of("n1", profile(CPU, FIRST, SECOND), [cell(file_gb=20)])
+    assert [slot.slot_id for slot in offer.slots] == [("n1", "nvidia-0"), ("n1", "nvidia-1")]
+    assert offer.verdicts["c1"]["nvidia-1"].kind is VerdictKind.TOO_BIG
+    assert offer.verdicts["c1"]["nvidia-0"].kind is not VerdictKind.TOO_BIG
+    assert offer.unserved == {}
 
 
 def test_grading_overlaps_on_cards_only_unless_asked() -> None:

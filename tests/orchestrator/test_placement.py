@@ -86,7 +86,7 @@ def test_an_idle_slot_takes_over_what_would_wait_longest_elsewhere() -> None:
 
 def test_reasons_name_the_device() -> None:
     assert why_not(BIG, SMALL_CARD) == "small/gpu: needs 20 GB, has 16 GB"
-    assert why_not(None, LARGE_CARD) == "large/gpu: the engine is not there"
+    assert why_not(None, LARGE_CARD) == "large/gpu: its engine does not use this device"
     assert why_not(FITS, LARGE_CARD) is None
 
 

@@ -173,7 +173,7 @@ def test_a_model_that_does_not_fit_is_refused_with_the_nearest_that_does(
     room = (needs["Q8_0"] + needs["Q2_K"]) // 2
     real = profiles.probe.probe_node()
     cpu = replace(real.device("cpu"), memory_total_bytes=room, memory_free_bytes=room)
-    monkeypatch.setattr(profiles.probe, "probe_node", lambda: replace(real, devices=(cpu,)))
+    monkeypatch.setattr(profiles.probe, "probe_node", lambda **_: replace(real, devices=(cpu,)))
     text = complaint(SPEC, tmp_path)
     assert "demo.toml:15: models[0].quants: 'small Q8_0' does not fit this machine (cpu: needs" in text
     assert "the nearest that fits is 'Q" in text

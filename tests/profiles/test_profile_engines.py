@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from profiles.override import Override
 from profiles.probe import probe_node
-from profiles.probe.engines import fill_from_engines, find_engines, listed_devices
+from profiles.probe.engines import Wanted, fill_from_engines, find_engines, listed_devices, matched_anew
 from profiles.probe.system import System
 from profiles.types import Device, EngineDevice, FoundEngine
 
@@ -45,7 +45,7 @@ def test_a_server_that_cannot_start_is_still_named(machine: Machine) -> None:
 
 def test_the_owner_says_where_the_server_is(machine: Machine) -> None:
     path = machine.program("my-server", "echo version: 1 '(x)'")
-    (server, *_) = find_engines(machine.system, llama_server=str(path))
+    (server, *_) = find_engines(machine.system, Wanted(of_owner=str(path)))
     assert (server.path, server.build) == (str(path), "1 (x)")
 
 
@@ -73,7 +73,7 @@ SERVER = FoundEngine("llama-server", "/x", "1", listed_devices(LIST))
 
 
 def test_an_engine_tells_what_a_driver_does_not() -> None:
-    devices, notices = fill_from_engines((ARC,), (SERVER,))
+    devices, notices = fill_from_engines((ARC,), matched_anew((SERVER,), (ARC,)))
     assert (devices[0].memory_total_bytes, devices[0].memory_free_bytes) == (12216 * MIB, 11100 * MIB)
     assert devices[0].usable
     assert [notice.code for notice in notices] == ["memory-from-engine"]
@@ -81,18 +81,23 @@ def test_an_engine_tells_what_a_driver_does_not() -> None:
 
 def test_where_two_could_be_meant_nothing_is_taken_over() -> None:
     twins = (ARC, Device("intel-1", "intel", "Intel graphics 46a6", "unified"))
-    assert fill_from_engines(twins, (SERVER,)) == (twins, ())
+    assert fill_from_engines(twins, matched_anew((SERVER,), twins))[0][1] == twins[1]
     known = (Device("intel-0", "intel", "x", "discrete", memory_total_bytes=5, memory_free_bytes=4),)
-    assert fill_from_engines(known, (SERVER,)) == (known, ())
+    assert fill_from_engines(known, matched_anew((SERVER,), known)) == (known, ())
 
 
 def test_a_filled_device_is_no_longer_warned_about(machine: Machine) -> None:
-    machine.program("llama-server", f"[ \"$1\" = --list-devices ] && cat <<'END'\n{LIST}END\nexit 0")
+    intel_only = LIST.replace("  CUDA0: NVIDIA GeForce RTX 5090 (32607 MiB, 31992 MiB free)\n", "")
+    machine.program(
+        "llama-server",
+        f"[ \"$1\" = --list-devices ] && cat <<'END'\n{intel_only}END\n[ \"$1\" = --version ] && echo 'version: 1 (x)'",
+    )
     folder = "sys/class/drm/card0/device"
     machine.write(
         {f"{folder}/vendor": "0x8086", f"{folder}/device": "0xe20b", f"{folder}/uevent": "DRIVER=xe\nPCI_SLOT_NAME=a"}
     )
     profile = probe_node(system=machine.system, override=Override())
-    codes = [notice.code for notice in profile.warnings if notice.device_id == "intel-0"]
+    warned = [notice for notice in profile.warnings if notice.device_id == "intel-0"]
+    codes = [notice.code for notice in warned if "embedded" not in notice.message]
     assert codes == ["memory-from-engine"]
     assert profile.device("intel-0").usable

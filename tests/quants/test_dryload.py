@@ -208,6 +208,8 @@ def test_a_program_that_is_not_there_is_explained(
     with pytest.raises(DryLoadError, match="cannot be used"):
         dry_load(model, SETTINGS, program=tmp_path / "nothing")
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("LLAMA_SERVER", raising=False)
     with pytest.raises(DryLoadError, match=r"llama-fit-params is not here.*install"):
         find_program()
 

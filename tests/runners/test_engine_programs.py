@@ -195,8 +195,8 @@ class TestFinding:
         for expected, name, text in (
             (built, "IGNORED", ""),
             (llama_server, "PATH", f"{llama_server.parent}:/usr/bin:/bin"),
-            (own_folders / "owners", "QUANTSWEEP_MACHINE", str(machine)),
             (own_folders / "elsewhere", "LLAMA_SERVER", str(own_folders / "elsewhere")),
+            (own_folders / "owners", "QUANTSWEEP_MACHINE", str(machine)),
         ):
             if not expected.exists():
                 expected.symlink_to(llama_server)

@@ -1,0 +1,50 @@
+"""A loaded server's own log against the device that it was sent to."""
+
+from __future__ import annotations
+
+import pytest
+
+from profiles.types import Device
+from runners.devicecheck import UsedDevice, gpu_buffer_bytes, misplaced, used_devices
+from runners.engines.base import BufferSizes
+
+CARD = Device("nvidia-0", "nvidia", "NVIDIA GeForce RTX 5060 Ti", "discrete", pci_id="0000:01:00.0")
+USING = (
+    "0.00.812.345 I llama_model_load_from_file_impl: using device CUDA0 (NVIDIA GeForce RTX 5060 Ti) ({}) "
+    "- 15055 MiB free\n"
+)
+ON_CARD = BufferSizes(model_bytes={"CUDA0": 10, "CPU_Mapped": 3}, compute_bytes={"CUDA0": 5, "CUDA_Host": 2})
+ON_HOST = BufferSizes(model_bytes={"CPU_Mapped": 13}, compute_bytes={"CPU": 5, "CUDA_Host": 2})
+
+
+def test_the_devices_of_a_log() -> None:
+    older = "llama_load_model_from_file: using device CUDA1 (NVIDIA GeForce RTX 3090) - 23306 MiB free\n"
+    log = USING.format("0000:01:00.0") + older + USING.format("0000:01:00.0").replace("CUDA0", "MTL0") + "noise\n"
+    assert used_devices(log)[:2] == (
+        UsedDevice("CUDA0", "NVIDIA GeForce RTX 5060 Ti", "0000:01:00.0"),
+        UsedDevice("CUDA1", "NVIDIA GeForce RTX 3090", None),
+    )
+    assert used_devices(USING.format("unknown id"))[0].pci_id is None
+
+
+def test_what_lies_on_gpus() -> None:
+    assert gpu_buffer_bytes(ON_CARD) == 15
+    assert gpu_buffer_bytes(ON_HOST) == 0
+    assert gpu_buffer_bytes(None) is None
+
+
+@pytest.mark.parametrize(
+    ("engine_device", "address", "buffers", "why"),
+    [
+        ("CUDA0", "0000:01:00.0", ON_CARD, None),
+        ("CUDA0", "0000:05:00.0", ON_CARD, "computes on CUDA0 at PCI 0000:05:00.0"),
+        ("CUDA0", "unknown id", ON_HOST, "computes on the CPU"),
+        ("CUDA0", "unknown id", None, None),
+        ("CPU", "unknown id", ON_HOST, None),
+    ],
+)
+def test_a_server_that_computes_elsewhere_is_found_out(
+    engine_device: str, address: str, buffers: BufferSizes | None, why: str | None
+) -> None:
+    said = misplaced(CARD, engine_device, log=USING.format(address), buffers=buffers)
+    assert said is None if why is None else why in (said or "")
