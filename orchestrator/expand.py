@@ -15,6 +15,7 @@ from orchestrator.plan import Cell, Job, Limits, Plan, cell_identity, digest, gi
 from orchestrator.toml_lines import LineIndex
 from quants.errors import QuantsError
 from quants.fit import VerdictKind
+from quants.trained import beyond_trained, trained_context
 from runners.chat import Sampling
 from runners.engines.base import EngineSettings, EngineUnavailable
 from runners.errors import RunnersError
@@ -128,6 +129,13 @@ class _Expander:
                 "reasoning_budget",
             )
 
+    def check_trained(self, engine: EngineSettings, model: str, headers: dict[str, Header]) -> None:
+        """Warns of a context that is longer than what the model was made for."""
+        trained = [trained_context(header) for header in headers.values()]
+        text = beyond_trained(f"model {model!r}", engine.context, trained, engine.extra_args)
+        if text is not None and text not in self.warnings:
+            self.warnings.append(text)
+
     def listing(self, number: int, model: ModelSpec) -> Listing | None:
         from quants.source import resolve
 
@@ -222,6 +230,7 @@ class _Expander:
                 if engine is None:
                     continue
                 self.check_room(engine, sampling, exams, model.name)
+                self.check_trained(engine, model.name, headers)
                 for artifact in artifacts:
                     identity = cell_identity(artifact, engine, sampling)
                     cell = Cell(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from orchestrator.terminal import Json
 from quants.fit import GIB, VerdictKind
+from quants.trained import beyond_trained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,11 +89,20 @@ def choose_targets(vram_gb: Sequence[float], cards: Sequence[str], *, here: bool
     return unique(targets)
 
 
+def warnings(table: FitTable) -> list[str]:
+    """A line for each source that is asked for a context beyond what its models were made for."""
+    trained: dict[tuple[str, int], list[int | None]] = {}
+    for row in table.rows:
+        trained.setdefault((row.source, row.context), []).append(row.trained_context)
+    found = (beyond_trained(source, context, lengths) for (source, context), lengths in trained.items())
+    return [f"warning: {text}" for text in found if text is not None]
+
+
 def notes(table: FitTable) -> list[str]:
-    """How much was fetched, and what is not in the table, one line each."""
+    """Warnings, how much was fetched, and what is not in the table, one line each."""
     total = sum(row.file_bytes for row in table.rows)
     headers = f"{len(table.rows)} header{'s' if len(table.rows) > 1 else ''} read"
-    lines = [f"{headers}: {_decimal(table.fetched_bytes)} fetched, for files of {_decimal(total)}"]
+    lines = [*warnings(table), f"{headers}: {_decimal(table.fetched_bytes)} fetched, for files of {_decimal(total)}"]
     lines += [f"left out: {path}: {reason}" for path, reason in table.skipped]
     lines += [f"not counted: {path} ({_decimal(size)})" for path, size in table.sidecars]
     return lines

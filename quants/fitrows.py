@@ -86,6 +86,7 @@ class FitRow:
         bits_per_weight: mean bits of storage for each weight; None if the header has no tensors.
         architecture: None where the header does not say.
         context: tokens for each slot that the figures hold for.
+        trained_context: tokens that the model was made for, rope scaling included; None if its header does not say.
         slots: requests served at once.
         cache_type_k: type of the K cache.
         cache_type_v: type of the V cache.
@@ -110,6 +111,7 @@ class FitRow:
     bits_per_weight: float | None
     architecture: str | None
     context: int
+    trained_context: int | None
     slots: int
     cache_type_k: str
     cache_type_v: str

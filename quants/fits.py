@@ -15,6 +15,7 @@ from quants.footprint.placement import place
 from quants.headers import read_headers
 from quants.local import builtin_root
 from quants.source import resolve
+from quants.trained import trained_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -128,8 +129,8 @@ class _Judge:
         self.candidate = found.candidate
         self.quant = quant
         self.asked = asked
-        trained = quant.model.trained_context if quant.model is not None else None
-        self.context = asked.context or min(DEFAULT_CONTEXT, trained or DEFAULT_CONTEXT)
+        self.trained = None if found.header is None else trained_context(found.header)
+        self.context = asked.context or min(DEFAULT_CONTEXT, self.trained or DEFAULT_CONTEXT)
 
     def row(self, targets: Sequence[Target]) -> FitRow:
         """The row with a verdict for each target."""
@@ -148,6 +149,7 @@ class _Judge:
             bits_per_weight=None if bits is None else round(bits, 3),
             architecture=whole.architecture,
             context=self.context,
+            trained_context=self.trained,
             slots=self.asked.slots,
             cache_type_k=self.asked.cache_type_k,
             cache_type_v=self.asked.cache_type_v,

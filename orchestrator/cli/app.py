@@ -121,12 +121,13 @@ def show(
 
     run_folder = RunDir(folder)
     run_folder.require()
-    found = report(folder)
-    terminal.stdout().page(*([terminal.Json(found.to_json())] if as_json else found.parts()))
-    if (planned := run_folder.jobs_planned()) is not None:
-        done = sum(summary.jobs for summary in found.summaries)
-        if done < planned:
-            terminal.stderr().say(f"{done} of {planned} jobs are done")
+    found, planned = report(folder), run_folder.jobs_planned()
+    # Counted from the same reading as the tables: a run that goes on is further a moment later.
+    done = sum(summary.jobs for summary in found.summaries)
+    value = found.to_json() | {"planned": planned}
+    terminal.stdout().page(*([terminal.Json(value)] if as_json else found.parts()))
+    if planned is not None and done < planned:
+        terminal.stderr().say(f"{done} of {planned} jobs are done")
 
 
 exams_app = typer.Typer(help="List the exams, or prove a grader.", invoke_without_command=True, no_args_is_help=False)

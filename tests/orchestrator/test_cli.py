@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator.cli.app import app
+from orchestrator.rundir import RunDir
+from results.store import RunStore
+from tests.results.conftest import make_row
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -103,6 +108,34 @@ def test_a_spec_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_show_of_what_is_no_run(tmp_path: Path) -> None:
     assert str(tmp_path) in refused("show", tmp_path)
     assert "nowhere" in refused("show", tmp_path / "nowhere")
+
+
+def test_show_while_a_run_goes_on_says_how_far_it_is_and_shows_what_there_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def show(*more: str) -> tuple[str, str]:
+        app(["show", str(tmp_path), *more], standalone_mode=False)
+        shown = capsys.readouterr()
+        return shown.out, shown.err
+
+    folder = RunDir(tmp_path)
+    jobs = [{"job_id": f"j{seed}"} for seed in range(6)]
+    folder.begin(spec_text=SPEC, spec_digest="d", plan_json=json.dumps({"jobs": jobs}), version="0")
+    assert show() == (f"No attempt in {tmp_path} yet: nothing has been committed.\n", "0 of 6 jobs are done\n")
+    failed = {"outcome": "server_crash", "outcome_class": "infrastructure", "score": None, "final": False}
+    with RunStore(tmp_path) as store:  # as a driver holds it that is at work
+        for done in (1, 2):
+            store.commit(make_row(job_id=f"j{done}", seed=done))
+            store.commit(make_row(job_id="j5", attempt=done, **failed))
+            text, beside = show()
+            assert f"{done} of {done + 1}" in next(line for line in text.splitlines() if line.startswith("Q4_K_M"))
+            assert "1 job begun and not ended" in text
+            assert beside == f"{done} of 6 jobs are done\n"
+        value = json.loads(show("--json")[0])
+        assert (value["jobs"], value["planned"], value["summaries"][0]["open_jobs"]) == (2, 6, 1)
+        for seed in (0, 3, 4, 5):
+            store.commit(make_row(job_id=f"j{seed}", seed=seed, attempt=3))
+        assert show()[1] == ""
 
 
 def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
