@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from profiles.catalogue import Card
-    from profiles.types import Device, NodeProfile
+    from profiles.types import Device, FoundEngine, NodeProfile
 
 UNKNOWN = "?"
 
@@ -112,12 +112,28 @@ def _node(profile: NodeProfile) -> list[RenderableType]:
     ]
     blocks: list[RenderableType] = [header, *(Text(line) for line in lines), _devices(profile)]
     for engine in profile.engines:
-        devices = f": {', '.join(f'{d.name} {d.description}' for d in engine.devices)}" if engine.devices else ""
-        blocks.append(Text(f"  engine {engine.kind} {engine.build or ''} {engine.path or ''}".rstrip() + devices))
+        blocks += [Text(line) for line in _engine(engine)]
     tools = ", ".join(tool.name + (f" ({tool.version})" if tool.version else "") for tool in profile.tools)
     blocks.append(Text(f"  tools {tools or 'none'}"))
     blocks += [Text.assemble(("  warning ", "yellow"), notice.message) for notice in profile.warnings]
     return blocks
+
+
+def _engine(engine: FoundEngine) -> list[str]:
+    """The engine, and a line for each GPU: what the engine calls it and how that is known, or why it has no name."""
+    origin = f"({engine.origin})" if engine.origin else ""
+    words = [engine.kind, engine.build or "", engine.path or "", origin]
+    lines = [f"  engine {' '.join(word for word in words if word)}"]
+    if engine.problem is not None:
+        return [*lines, f"    cannot be used: {engine.problem}"]
+    for match in engine.matches:
+        if match.name is not None:
+            lines.append(f"    {match.device_id} = {match.listed_as}, {match.backend}, {match.how}")
+        else:
+            lines.append(f"    {match.device_id}: no match, {match.how}")
+    taken = {match.listed_as for match in engine.matches}
+    others = [f"{each.name} ({each.description})" for each in engine.devices if each.name not in taken]
+    return [*lines, f"    also lists {', '.join(others)}"] if others else lines
 
 
 def _devices(profile: NodeProfile) -> RenderableType:

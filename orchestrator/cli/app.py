@@ -174,6 +174,17 @@ def nodes(
 
 
 @app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Try this machine as sweeps would use it: every engine on every device, counters, the sandbox, the exams."""
+    from orchestrator.doctor.examine import examine
+    from orchestrator.doctor.report import page
+
+    diagnosis = examine(lambda line: terminal.stderr().say(f"{line} ..."))
+    terminal.stdout().page(*page(diagnosis, as_json=as_json))
+    raise typer.Exit(EXIT_FAILURES if diagnosis.off else EXIT_DONE)
+
+
+@app.command()
 def cards(
     word: Annotated[str | None, typer.Argument(help="A part of the name, such as 5090.")] = None,
     as_json: JsonOption = False,

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from profiles.catalogue import load_catalogue, search_cards
 from profiles.show import render_cards, render_nodes, to_json
-from profiles.types import Device, DeviceProcess, EngineDevice, FoundEngine, FoundTool, NodeProfile, Notice
+from profiles.types import Device, DeviceMatch, DeviceProcess, EngineDevice, FoundEngine, FoundTool, NodeProfile, Notice
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -41,7 +41,20 @@ NODE = NodeProfile(
         Device("intel-0", "intel", "Intel Arc", "discrete"),
         Device("nvidia-1", "nvidia", "RTX 3090", "discrete", 5, 5, excluded="the desktop"),
     ),
-    engines=(FoundEngine("llama-server", "/opt/llama-server", "b6710", (EngineDevice("CUDA0", "RTX 5090"),)),),
+    engines=(
+        FoundEngine(
+            "llama-server",
+            "/opt/llama-server",
+            "b6710",
+            (EngineDevice("CUDA0", "RTX 5090"), EngineDevice("Vulkan0", "RTX 3090")),
+            (
+                DeviceMatch("nvidia-1", "Vulkan0", "vulkan", "by its name", listed_as="Vulkan0"),
+                DeviceMatch("nvidia-2", how="it does not list it"),
+            ),
+            origin="PATH",
+        ),
+        FoundEngine("ollama", problem="it does not run"),
+    ),
     tools=(FoundTool("bwrap", "/usr/bin/bwrap", "bubblewrap 0.8.0"),),
     warnings=(Notice("governor-powersave", "the CPU governor is powersave"),),
 )
@@ -63,7 +76,11 @@ def test_a_machine_at_a_glance() -> None:
         assert word in card
     assert "not used: memory unknown" in shown
     assert "left alone: the desktop" in shown
-    assert "engine llama-server b6710 /opt/llama-server: CUDA0 RTX 5090" in shown
+    assert "engine llama-server b6710 /opt/llama-server (PATH)" in shown
+    assert "  nvidia-1 = Vulkan0, vulkan, by its name" in shown
+    assert "  nvidia-2: no match, it does not list it" in shown
+    assert "  also lists CUDA0 (RTX 5090)" in shown
+    assert "engine ollama\n    cannot be used: it does not run" in shown
     assert "bwrap (bubblewrap 0.8.0)" in shown
     assert "warning the CPU governor is powersave" in shown
 
