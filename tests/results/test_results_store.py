@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from results import durable, parts, shelf
 from results.columnar import as_table
 from results.reading import attempt_files, read_file, read_run
-from results.schema import COLUMNS, SchemaError, arrow_schema, complete_row
+from results.schema import COLUMNS, SCHEMA_VERSION, SchemaError, arrow_schema, complete_row
 from results.store import Attempt, RunStore, StoreError
 
 if TYPE_CHECKING:
@@ -467,7 +467,9 @@ class TestVersions:
 
     def test_columns_of_a_later_version_are_left_out(self, tmp_path: Path, row: MakeRow) -> None:
         later = {name: [value] for name, value in row(job_id="x").items() if name != "started_at"}
-        write_shard(tmp_path / "attempts", "x-1.parquet", later | {"taste": ["good"], "schema_version": [2]})
+        write_shard(
+            tmp_path / "attempts", "x-1.parquet", later | {"taste": ["good"], "schema_version": [SCHEMA_VERSION + 1]}
+        )
         assert RunStore(tmp_path).table().column_names == [column.name for column in COLUMNS]
 
     def test_narrower_numbers_are_widened(self, tmp_path: Path, row: MakeRow) -> None:
@@ -480,7 +482,9 @@ class TestVersions:
 
     def test_a_later_version_that_means_something_else_is_refused_and_kept(self, tmp_path: Path, row: MakeRow) -> None:
         later = {name: [value] for name, value in row(job_id="x").items() if name != "started_at"}
-        path = write_shard(tmp_path / "attempts", "x-1.parquet", later | {"score": ["high"], "schema_version": [2]})
+        path = write_shard(
+            tmp_path / "attempts", "x-1.parquet", later | {"score": ["high"], "schema_version": [SCHEMA_VERSION + 1]}
+        )
         with pytest.raises(StoreError, match="written by a newer quantsweep"):
             RunStore(tmp_path)
         assert path.exists()
@@ -488,7 +492,9 @@ class TestVersions:
     def test_a_retry_of_an_attempt_in_a_file_of_its_own(self, tmp_path: Path, infrastructure_row: MakeRow) -> None:
         """As earlier versions wrote them; a file of one attempt takes no second one."""
         old = {name: [value] for name, value in infrastructure_row(job_id="x").items() if name != "started_at"}
-        write_shard(tmp_path / "attempts", "x-1.parquet", old | {"taste": ["good"], "schema_version": [2]})
+        write_shard(
+            tmp_path / "attempts", "x-1.parquet", old | {"taste": ["good"], "schema_version": [SCHEMA_VERSION + 1]}
+        )
         with RunStore(tmp_path) as store:
             assert store.commit(infrastructure_row(job_id="x", attempt=2))
             assert finals(store) == {("x", 1): False, ("x", 2): True}
@@ -500,7 +506,7 @@ class TestVersions:
     def test_a_part_of_other_columns_is_read_and_not_written_to(self, tmp_path: Path, row: MakeRow) -> None:
         import pyarrow as pa
 
-        wider = as_table([complete_row(row(job_id="old") | {"schema_version": 2})]).append_column(
+        wider = as_table([complete_row(row(job_id="old") | {"schema_version": SCHEMA_VERSION + 1})]).append_column(
             "taste", pa.array([1])
         )
         (tmp_path / "attempts").mkdir()
