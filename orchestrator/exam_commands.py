@@ -25,10 +25,14 @@ def list_exams(*, as_json: bool) -> list[Part]:
                 ]
             )
         ]
+    from rich.text import Text
+
     width = max(len(exam.name) for exam in found)
     return [
-        f"{exam.name:{width}}  /{exam.score_max:g}  {exam.language}, version {exam.version}, "
-        f"scorings: {', '.join(exam.scorings)}"
+        Text(
+            f"{exam.name:{width}}  /{exam.score_max:g}  {exam.language}, version {exam.version}, "
+            f"scorings: {', '.join(exam.scorings)}"
+        )
         for exam in found
     ]
 

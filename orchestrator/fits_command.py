@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from quants.targets import Target
 
 MIB: Final = 1024**2
-_UNLIMITED: Final = 10_000
+_GAP: Final = 2
+"""Characters between two columns."""
 _WORDS: Final = {
     VerdictKind.FITS: ("fits", "green"),
     VerdictKind.FITS_OFFLOADED: ("part", "yellow"),
@@ -124,7 +125,7 @@ def render(table: FitTable) -> list[Part]:
 
 @dataclass(frozen=True, slots=True)
 class _Tables:
-    """One table of a source's quants, or sizes and verdicts apart where it would not fit the console."""
+    """One table of a source's quants; where that would be too wide, sizes and verdicts apart, in parts."""
 
     rows: Sequence[FitRow]
     targets: Sequence[Target]
@@ -135,12 +136,31 @@ class _Tables:
         architectures = [row.architecture or "?" for row in self.rows]
         kinds = [_Column("architecture", architectures, "left")] if len(set(architectures)) > 1 else []
         sizes, verdicts = _sizes(self.rows, self.unit), _verdicts(self.rows, self.targets, self.unit)
-        whole = _table([*names, *kinds, *sizes, *verdicts])
-        unlimited = options.update(max_width=_UNLIMITED)
-        if console.measure(whole, options=unlimited).maximum <= options.max_width:
-            yield whole
-        else:
-            yield from (_table([*names, *kinds, *sizes]), "", _table([*names, *verdicts]))
+        width = options.max_width
+        if _needed([*names, *kinds, *sizes, *verdicts]) <= width:
+            yield _table([*names, *kinds, *sizes, *verdicts])
+            return
+        for number, columns in enumerate(
+            [*_fitting(names, [*kinds, *sizes], width), *_fitting(names, verdicts, width)]
+        ):
+            if number:
+                yield ""
+            yield _table(columns)
+
+
+def _fitting(names: list[_Column], columns: Sequence[_Column], width: int) -> list[list[_Column]]:
+    """Tables with as many of `columns` each as there is room for beside `names`, and with one at least."""
+    tables: list[list[_Column]] = []
+    for column in columns:
+        if not tables or (len(tables[-1]) > len(names) and _needed([*tables[-1], column]) > width):
+            tables.append(list(names))
+        tables[-1].append(column)
+    return tables
+
+
+def _needed(columns: Sequence[_Column]) -> int:
+    """Characters a line, the gaps between columns included."""
+    return sum(max(len(column.name), *map(len, column.cells)) + _GAP for column in columns) - _GAP
 
 
 def _sizes(rows: Sequence[FitRow], unit: int) -> list[_Column]:
@@ -174,7 +194,7 @@ def _verdicts(rows: Sequence[FitRow], targets: Sequence[Target], unit: int) -> l
 def _table(columns: Sequence[_Column]) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
         # Figures stay whole; names give way where a table is too wide.
         wraps = column.justify == "left" or any(" -" in str(cell) for cell in column.cells)

@@ -48,6 +48,10 @@ def fits(
         offload=offload,
     )
     answer = show_fits(sources, vram_gb=vram or (), cards=card or (), here=here, settings=settings, as_json=as_json)
-    out = terminal.stdout()
-    out.page(*answer.parts)
-    (terminal.stderr() if as_json else out).say(*answer.notes)
+    if as_json:
+        terminal.stdout().page(*answer.parts)
+        terminal.stderr().say(*answer.notes)
+        return
+    from rich.text import Text
+
+    terminal.stdout().page(*answer.parts, *(Text(note) for note in answer.notes))

@@ -263,3 +263,21 @@ def test_bad_input_ends_with_a_sentence_and_code_2(folder: Path, arguments: list
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_it_fits_any_terminal_and_no_line_loses_its_name(folder: Path, width: int) -> None:
+    table = fits([str(folder / f"{shape}.gguf") for shape in SHAPES[:4]], [by_size(16), by_size(24), by_size(32)])
+    lines = Printer(None).text_of(*render(table), width=width, colour=False).splitlines()
+    assert max(map(len, lines)) <= width
+    whole = " ".join(" ".join(lines).split())
+    for row in table.rows:
+        assert row.total_bytes is not None
+        # Once in each part of its table, with a figure behind it.
+        begun = [line for line in lines if line.split()[:1] == [row.quant] and len(line.split()) > 1]
+        assert len(begun) >= (1 if width == 120 else 2)
+        assert f"{row.total_bytes / 1024**3:.1f}" in " ".join(begun)
+        for verdict in row.verdicts.values():
+            assert f"{(verdict.headroom_bytes or 0) / 1024**3:.1f}" in " ".join(begun)
+    for heading in ("file", "weights", "KV", "total", "max ctx", "16 GB", "24 GB", "32 GB"):
+        assert heading in whole
