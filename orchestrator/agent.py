@@ -131,7 +131,7 @@ class NodeAgent:
         run = CellRun(
             order,
             node=facts_of(profile),
-            device=profile.device(order.device_id),
+            device=profile.device(order.place.device_id),
             emit=self._emit,
             neighbours=lambda: self._others(order.lease_id),
         )
@@ -190,7 +190,7 @@ class NodeAgent:
     def _others(self, lease_id: str) -> list[str]:
         with self._lock:
             return [
-                f"{run.order.model} {run.order.artifact.quant}"
+                f"{run.order.cell.model.name} {run.order.cell.model.quant}"
                 for key, (run, _) in self._runs.items()
                 if key != lease_id
             ]

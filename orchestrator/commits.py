@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import events as ev
 from orchestrator.file_names import log_name
-from orchestrator.nodes import to_cell_order
 from results.schema import SchemaError, complete_row
-from runners.orders import JobOrder, NodeFacts
+from runners.orders import JobOrder, NodeFacts, Place
 from runners.outcomes import Outcome
-from runners.row import unrun_row
+from runners.row import identity_columns, unrun_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestrator.journal import Journal
-    from orchestrator.plan import Job, Plan
+    from orchestrator.plan import Plan
     from orchestrator.progress import Progress
     from orchestrator.rundir import RunDir
     from results.store import RunStore
     from runners.orders import RowReady
+    from runners.work import Job
 
 MOST_ATTEMPTS = 10_000
 """A number above this is no attempt of ours."""
@@ -42,14 +42,13 @@ class Commits:
         self,
         plan: Plan,
         *,
-        run_id: str,
         folder: RunDir,
         store: RunStore,
         journal: Journal,
         progress: Progress,
         acknowledge: Callable[[str, str, int], None],
     ) -> None:
-        self._plan, self._run_id, self._folder = plan, run_id, folder
+        self._plan, self._folder = plan, folder
         self._store, self._journal, self._progress = store, journal, progress
         self._acknowledge = acknowledge
         self.cells = {cell.cell_id: cell for cell in plan.cells}
@@ -69,7 +68,7 @@ class Commits:
             job_id=job_id,
             attempt=attempt,
             exam=job.exam,
-            exam_version=job.exam_version,
+            prompt_version=job.prompt_version,
             seed=job.seed,
             number=self._numbers[job_id],
             total=self._totals[job.cell_id],
@@ -156,16 +155,16 @@ class Commits:
     def _unrun(
         self, job_id: str, attempt: int, outcome: Outcome, reason: str, *, hostname: str, device_id: str = ""
     ) -> dict[str, Any]:
-        cell = self.cells[self.jobs[job_id].cell_id]
-        lease = ev.StartLease("", cell.cell_id, "", device_id)
-        return unrun_row(
-            to_cell_order(self._plan, cell, lease, run_id=self._run_id, profile=None),
+        job = self.jobs[job_id]
+        identity = identity_columns(
+            self._plan.name,
+            self.cells[job.cell_id],
             self.job_order(job_id, attempt),
-            NodeFacts(hostname=hostname),
-            outcome=outcome,
-            error=reason,
-            at=datetime.now(UTC),
+            scoring=self._plan.scoring.get(job.exam),
+            node=NodeFacts(hostname=hostname),
+            place=Place(device_id=device_id),
         )
+        return unrun_row(identity, outcome=outcome, error=reason, at=datetime.now(UTC))
 
     def _write(self, row: dict[str, Any], order: ev.Commit) -> None:
         is_new = self._store.commit(row)

@@ -78,7 +78,6 @@ class Driver:
         self._members = Members(cluster, run_id, progress.say, clock, named_binaries(plan.cells))
         self._commits = Commits(
             plan,
-            run_id=run_id,
             folder=folder,
             store=store,
             journal=journal,

@@ -20,7 +20,13 @@ def list_exams(*, as_json: bool) -> list[Part]:
         return [
             Json(
                 [
-                    {"name": e.name, "version": e.version, "score_max": e.score_max, "scorings": list(e.scorings)}
+                    {
+                        "name": e.name,
+                        "prompt_version": e.prompt_version,
+                        "grader_version": e.grader_version,
+                        "score_max": e.score_max,
+                        "scorings": list(e.scorings),
+                    }
                     for e in found
                 ]
             )
@@ -30,7 +36,7 @@ def list_exams(*, as_json: bool) -> list[Part]:
     width = max(len(exam.name) for exam in found)
     return [
         Text(
-            f"{exam.name:{width}}  /{exam.score_max:g}  {exam.language}, version {exam.version}, "
+            f"{exam.name:{width}}  /{exam.score_max:g}  {exam.language}, grader {exam.grader_version}, "
             f"scorings: {', '.join(exam.scorings)}"
         )
         for exam in found

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.engine_choice import Layer, given_values, program_path, settle
 from orchestrator.errors import Problem, SpecError
 from orchestrator.fitting import footprints_of, verdict_on
 from orchestrator.late import said_late
 from orchestrator.nodes import EMBEDDED, engine_of, serving_devices, verdicts_for, why_not_served
-from orchestrator.plan import Cell, Job, Limits, Plan, cell_identity, digest, given_values, make_job_id
+from orchestrator.plan import Limits, Plan, digest, make_job_id
+from orchestrator.spec import EngineSpec
 from orchestrator.toml_lines import LineIndex
 from quants.errors import QuantsError
 from quants.fit import VerdictKind
+from quants.models import FileModel
 from quants.trained import beyond_trained, trained_context
 from runners.chat import Sampling
-from runners.engines.base import EngineSettings, EngineUnavailable
+from runners.engines.base import EngineUnavailable
 from runners.errors import RunnersError
+from runners.work import Cell, Job, cell_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from orchestrator.spec import ModelSpec, SweepSpec, VariantSpec
     from profiles.types import NodeProfile
     from quants.artifact import Artifact
     from quants.gguf import Header
     from quants.listing import Listing
+    from runners.engines.settings import LlamaCppSettings
 
-DEFAULT_CONTEXT = 16384
 DEFAULT_SAMPLING = Sampling(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05, max_tokens=8192)
 """llama.cpp's own sampling defaults, sent explicitly so that no build can change them under us. The token cap is
 twice the 4,096 that cut a published answer off in the middle of a line."""
@@ -67,39 +71,28 @@ class _Expander:
                 self.problem(f"exam {name!r} has no scoring {self.spec.scoring!r}; it has: {known}", "scoring")
         return found
 
-    def engine(self, number: int, model: ModelSpec, variant: VariantSpec | None) -> EngineSettings | None:
+    def engine(self, number: int, model: ModelSpec, variant: VariantSpec | None) -> LlamaCppSettings | None:
+        """The engine's settings; what is wrong with them is noted, and None returned where nothing can be made."""
         from runners.engines import get_engine
 
-        layers = [given_values(self.spec.engine), given_values(model.engine)]
+        layers: list[Layer] = [(("engine",), self.spec.engine), (("models", number, "engine"), model.engine)]
         if variant is not None:
-            layers.append(given_values(variant.engine))
+            place = ("models", number, "variants", model.variants.index(variant))
+            layers.append(((*place, "engine"), variant.engine))
             if variant.reasoning is not None:
-                layers.append({"reasoning": variant.reasoning})
-        given: dict[str, Any] = {"context": DEFAULT_CONTEXT}
-        for layer in layers:
-            given |= layer
-        given["extra_args"] = tuple(given.get("extra_args", ()))
-        if given.get("binary"):
-            given["binary"] = self.binary(given["binary"])
-        settings = EngineSettings(load_timeout_s=self.spec.limits.load_timeout_s, **given)
-        where: tuple[str | int, ...] = ("models", number, "engine") if model.engine.kind else ("engine",)
-        try:
-            engine = get_engine(settings.kind, binary=settings.binary)
-        except RunnersError as error:
-            self.problem(_one_line(error), *where, "kind")
+                layers.append((place, EngineSpec(reasoning=variant.reasoning)))
+        found = settle(layers, base_dir=self.base_dir, load_timeout_s=self.spec.limits.load_timeout_s)
+        for message, path in found.problems:
+            self.problem(message, *path)
+        settings = found.settings
+        if settings is None:
             return None
         if self.local and settings.kind != "embedded":
-            found = engine.available()
-            if isinstance(found, EngineUnavailable):
-                text = found.reason + (f"; {found.hint}" if found.hint else "")
-                self.problem(text, *where, "binary" if settings.binary else "kind")
-        if settings.cache_type_v not in {"f32", "f16", "bf16"} and settings.flash_attention == "off":
-            self.problem("a quantized V cache needs flash attention, which is off", "engine", "flash_attention")
+            there = get_engine(settings.kind, binary=settings.program).available()
+            if isinstance(there, EngineUnavailable):
+                text = there.reason + (f"; {there.hint}" if there.hint else "")
+                self.problem(text, *found.kind_path[:-1], "binary" if settings.program else "kind")
         return settings
-
-    def binary(self, given: str) -> str:
-        """An engine's program as every node is told it: relative to the spec, and absolute from there on."""
-        return str((self.base_dir / Path(given).expanduser()).absolute())
 
     def sampling(self, model: ModelSpec, variant: VariantSpec | None) -> Sampling:
         given = given_values(self.spec.sampling) | given_values(model.sampling)
@@ -107,7 +100,7 @@ class _Expander:
             given |= given_values(variant.sampling)
         return replace(DEFAULT_SAMPLING, **given)
 
-    def check_room(self, engine: EngineSettings, sampling: Sampling, exams: dict[str, Any], model: str) -> None:
+    def check_room(self, engine: LlamaCppSettings, sampling: Sampling, exams: dict[str, Any], model: str) -> None:
         """A context that cannot hold prompt and answer cuts answers off, which is no finding about the model."""
         cap = sampling.max_tokens or 0
         prompt = max(
@@ -129,10 +122,10 @@ class _Expander:
                 "reasoning_budget",
             )
 
-    def check_trained(self, engine: EngineSettings, model: str, headers: dict[str, Header]) -> None:
+    def check_trained(self, engine: LlamaCppSettings, model: str, headers: dict[str, Header]) -> None:
         """Warns of a context that is longer than what the model was made for."""
         trained = [trained_context(header) for header in headers.values()]
-        text = beyond_trained(f"model {model!r}", engine.context, trained, engine.extra_args)
+        text = beyond_trained(f"model {model!r}", engine.context, trained, engine.not_counted())
         if text is not None and text not in self.warnings:
             self.warnings.append(text)
 
@@ -177,7 +170,7 @@ class _Expander:
         layers = [self.spec.engine]
         for model in self.spec.models:
             layers += [model.engine, *(variant.engine for variant in model.variants)]
-        named = [self.binary(given) for layer in layers if (given := given_values(layer).get("binary"))]
+        named = [program_path(self.base_dir, given) for layer in layers if (given := given_values(layer).get("binary"))]
         return probe_node(binaries=tuple(dict.fromkeys(named)))
 
     def check_fits(self, number: int, cell: Cell, listing: Listing) -> None:
@@ -200,7 +193,7 @@ class _Expander:
         """The largest quant below the cell's that some device can hold under the same settings."""
         from quants.headers import read_headers
 
-        smaller = [c for c in listing.candidates if c.file_bytes < cell.artifact.file_bytes]
+        smaller = [c for c in listing.candidates if c.file_bytes < (cell.model.file_bytes or 0)]
         try:
             read = read_headers(listing, smaller)
         except QuantsError:
@@ -232,15 +225,15 @@ class _Expander:
                 self.check_room(engine, sampling, exams, model.name)
                 self.check_trained(engine, model.name, headers)
                 for artifact in artifacts:
-                    identity = cell_identity(artifact, engine, sampling)
+                    header = headers.get(artifact.quant)
+                    served = FileModel(model.name, artifact, footprints_of(header, engine) if header else {})
+                    identity = cell_identity(served, engine, sampling)
                     cell = Cell(
                         cell_id=f"c{digest(identity)[:12]}",
-                        model=model.name,
+                        model=served,
                         variant=variant.name if variant else "",
-                        artifact=artifact,
                         engine=engine,
                         sampling=sampling,
-                        footprints=footprints_of(headers[artifact.quant], engine) if artifact.quant in headers else {},
                     )
                     if (twin := cells.get(cell.cell_id)) is not None:
                         self.problem(
@@ -255,10 +248,10 @@ class _Expander:
                         self.check_fits(number, cell, listing)
                     jobs += [
                         Job(
-                            make_job_id(identity, exam=name, exam_version=exam.version, seed=seed),
+                            make_job_id(identity, exam=name, prompt_version=exam.prompt_version, seed=seed),
                             cell.cell_id,
                             name,
-                            exam.version,
+                            exam.prompt_version,
                             seed,
                         )
                         for name, exam in exams.items()

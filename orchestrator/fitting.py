@@ -6,19 +6,16 @@ needs no header: a resumed sweep and one without network decide as the first sta
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from quants.fit import DeviceSet, Memory, Verdict, VerdictKind, verdict, weights_verdict
-from quants.footprint import Backend, DeviceFootprint, Footprint, FootprintSettings
+from quants.footprint import Backend
 
 if TYPE_CHECKING:
     from profiles.types import Device, NodeProfile
     from quants.gguf import Header
-    from runners.engines.base import EngineSettings
-
-Footprints = dict[str, Footprint]
-"""Backend to footprint, for one device."""
+    from quants.models import Footprints
+    from runners.engines.settings import EngineSettings
 
 _BACKEND_OF_NAME = {
     "cuda": Backend.CUDA,
@@ -44,7 +41,10 @@ def backend_of(engine_device: str | None) -> Backend:
 def footprints_of(header: Header, engine: EngineSettings) -> Footprints:
     """The footprints of a model under `engine`, for each backend that could serve it from one device."""
     from quants.footprint import predict
+    from runners.engines.settings import LlamaCppSettings
 
+    if not isinstance(engine, LlamaCppSettings):
+        return {}
     backends = [Backend.CPU]
     if engine.kind != "embedded" and engine.gpu_layers != 0:
         backends += [Backend.CUDA, Backend.ROCM, Backend.VULKAN, Backend.METAL]
@@ -55,24 +55,6 @@ def footprints_of(header: Header, engine: EngineSettings) -> Footprints:
         except ValueError:  # settings that this backend refuses: the engine will say so in its own words
             continue
     return found
-
-
-def to_json(footprints: Footprints) -> dict[str, Any]:
-    """Plain JSON values; `from_json` reads them back."""
-    return {backend: asdict(footprint) for backend, footprint in footprints.items()}
-
-
-def from_json(value: dict[str, Any]) -> Footprints:
-    """What `to_json` wrote."""
-
-    def one(raw: dict[str, Any]) -> Footprint:
-        settings = {**raw["settings"], "backend": Backend(raw["settings"]["backend"])}
-        if settings["tensor_split"] is not None:
-            settings["tensor_split"] = tuple(settings["tensor_split"])
-        devices = tuple(DeviceFootprint(**device) for device in raw["devices"])
-        return Footprint(**{**raw, "settings": FootprintSettings(**settings), "devices": devices})
-
-    return {backend: one(raw) for backend, raw in value.items()}
 
 
 def _memory(device: Device) -> Memory:

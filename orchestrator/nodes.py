@@ -9,16 +9,18 @@ from orchestrator.fitting import predicted_bytes, verdict_on
 from orchestrator.placement import Slot
 from profiles.matching import hidden_on_cpu
 from profiles.types import Device, FoundEngine, NodeProfile, hardware_class
-from runners.orders import CellOrder
+from quants.models import EndpointModel, FileModel
+from runners.orders import CellOrder, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from orchestrator import events as ev
-    from orchestrator.plan import Cell, Plan
+    from orchestrator.plan import Plan
     from profiles.types import DeviceMatch
     from quants.fit import Verdict
-    from runners.engines.base import EngineSettings
+    from runners.engines.settings import EngineSettings
+    from runners.work import Cell
 
 EMBEDDED = "embedded"
 """It comes with quantsweep: a node that was not asked for it is taken to have it."""
@@ -26,12 +28,12 @@ EMBEDDED = "embedded"
 
 def named_binaries(cells: Iterable[Cell]) -> tuple[str, ...]:
     """The engine programs that a spec names: a node is asked for these as well."""
-    return tuple(dict.fromkeys(cell.engine.binary for cell in cells if cell.engine.binary is not None))
+    return tuple(dict.fromkeys(cell.engine.program for cell in cells if cell.engine.program is not None))
 
 
 def engine_of(cell: Cell, profile: NodeProfile) -> FoundEngine | None:
     """The node's engine for the cell: of its kind, and the program that the spec names if it names one."""
-    found = profile.engine(cell.engine.kind, cell.engine.binary)
+    found = profile.engine(cell.engine.kind, cell.engine.program)
     return FoundEngine(EMBEDDED) if found is None and cell.engine.kind == EMBEDDED else found
 
 
@@ -50,7 +52,7 @@ def why_not_served(cell: Cell, profile: NodeProfile) -> str | None:
     if serving_devices(cell, profile):
         return None
     gpus = [device for device in profile.gpus if _is_to_be_used(device)]
-    if not gpus or cell.engine.gpu_layers == 0:
+    if not gpus or cell.engine.asks_for_cpu:
         return f"{profile.hostname} has no device that may be used"
     said = []
     for device in gpus:
@@ -85,7 +87,7 @@ def serving_devices(cell: Cell, profile: NodeProfile) -> dict[str, str | None]:
     if engine is None or engine.problem is not None:
         return {}
     cpu: dict[str, str | None] = {d.id: "CPU" for d in profile.devices if d.usable and d.kind == "cpu"}
-    if cell.engine.gpu_layers == 0:
+    if cell.engine.asks_for_cpu:
         return cpu
     matches = {device.id: engine.match(device.id) for device in profile.gpus if device.usable}
     named: dict[str, str | None] = {key: found.name for key, found in matches.items() if found and found.name}
@@ -107,7 +109,7 @@ def backend_on(cell: Cell, profile: NodeProfile, device_id: str) -> str | None:
     """What computes where the cell is served from that device: `cuda`, `vulkan`, `cpu` ...; None if it is not."""
     engine = engine_of(cell, profile)
     match = engine.match(device_id) if engine is not None else None
-    return "cpu" if match is None or cell.engine.gpu_layers == 0 else match.backend
+    return "cpu" if match is None or cell.engine.asks_for_cpu else match.backend
 
 
 def class_of(cell: Cell, profile: NodeProfile, device_id: str) -> str:
@@ -118,7 +120,7 @@ def class_of(cell: Cell, profile: NodeProfile, device_id: str) -> str:
 def remarks(profile: NodeProfile, cells: Sequence[Cell]) -> list[str]:
     """What has to be said of the node's GPUs before it serves these cells: those that an engine cannot be given."""
     found = []
-    for kind, binary in dict.fromkeys((cell.engine.kind, cell.engine.binary) for cell in cells):
+    for kind, binary in dict.fromkeys((cell.engine.kind, cell.engine.program) for cell in cells):
         engine = profile.engine(kind, binary)
         for match in engine.matches if engine is not None and engine.problem is None else ():
             device = profile.device(match.device_id)
@@ -131,8 +133,11 @@ def remarks(profile: NodeProfile, cells: Sequence[Cell]) -> list[str]:
 
 def verdicts_for(cell: Cell, profile: NodeProfile) -> dict[str, Verdict]:
     """For each device that would serve the cell, whether it fits there."""
+    model = cell.model
+    if isinstance(model, EndpointModel):
+        return {}  # it needs no device of ours
     return {
-        device_id: verdict_on(cell.footprints, cell.artifact.file_bytes, profile, profile.device(device_id), name)
+        device_id: verdict_on(model.footprints, model.file_bytes, profile, profile.device(device_id), name)
         for device_id, name in serving_devices(cell, profile).items()
     }
 
@@ -181,38 +186,34 @@ def overlaps(plan: Plan, device: Device) -> bool:
 
 def _with_binary(engine: EngineSettings, found: FoundEngine | None) -> EngineSettings:
     """The settings with the program that was found on the node, which is the one that was asked for its devices."""
-    return engine if found is None or found.path is None else replace(engine, binary=found.path)
+    return engine if found is None or found.path is None else engine.with_program(found.path)
 
 
-def to_cell_order(
-    plan: Plan, cell: Cell, lease: ev.StartLease, *, run_id: str, profile: NodeProfile | None
-) -> CellOrder:
-    """What the agent of the node is told about a lease. Without a profile (the node is gone) it only names things."""
-    device = profile.device(lease.device_id) if profile else None
-    name = serving_devices(cell, profile).get(lease.device_id) if profile else None
-    found = engine_of(cell, profile) if profile else None
+def to_cell_order(plan: Plan, cell: Cell, lease: ev.StartLease, *, run_id: str, profile: NodeProfile) -> CellOrder:
+    """What the agent of the node is told about a lease."""
+    device = profile.device(lease.device_id)
+    name = serving_devices(cell, profile).get(lease.device_id)
+    found = engine_of(cell, profile)
     match = found.match(lease.device_id) if found is not None else None
     visible = match.visible if match is not None and name != "CPU" else ()
+    predicted = predicted_bytes(cell.model.footprints, name) if isinstance(cell.model, FileModel) else None
     return CellOrder(
         run_id=run_id,
         sweep=plan.name,
         lease_id=lease.lease_id,
-        cell_id=cell.cell_id,
-        model=cell.model,
-        variant=cell.variant,
-        artifact=cell.artifact,
-        engine=_with_binary(cell.engine, found),
-        sampling=cell.sampling,
+        cell=replace(cell, engine=_with_binary(cell.engine, found)),
+        place=Place(
+            device_id=lease.device_id,
+            engine_device=name,
+            visible=hidden_on_cpu(found.devices) if found is not None and name == "CPU" else visible,
+            backend=backend_on(cell, profile, lease.device_id),
+            device_match=match.how if match is not None and name != "CPU" else None,
+            unmatched=tuple(unmatched_devices(cell, profile)),
+            hardware_class=class_of(cell, profile, lease.device_id),
+            predicted_bytes=predicted,
+        ),
         scoring=plan.scoring,
         generation_timeout_s=plan.limits.generation_timeout_s,
-        device_id=lease.device_id,
-        engine_device=name,
-        visible=hidden_on_cpu(found.devices) if found is not None and name == "CPU" else visible,
-        backend=backend_on(cell, profile, lease.device_id) if profile else None,
-        device_match=match.how if match is not None and name != "CPU" else None,
-        unmatched=tuple(unmatched_devices(cell, profile)) if profile else (),
-        hardware_class=class_of(cell, profile, lease.device_id) if profile else "unknown",
-        predicted_bytes=predicted_bytes(cell.footprints, name),
-        overlap_grading=bool(device) and overlaps(plan, device) if device else False,
+        overlap_grading=device is not None and overlaps(plan, device),
         reloads=plan.limits.retries,
     )

@@ -11,50 +11,16 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import fitting
-from quants.artifact import Artifact
+from quants.models import model_from_json
 from runners.chat import Sampling
-from runners.engines.base import EngineSettings
+from runners.engines import settings_from_json
+from runners.work import Cell, Job
 
 if TYPE_CHECKING:
-    from orchestrator.fitting import Footprints
     from orchestrator.spec import SweepSpec
 
-PLAN_VERSION = 1
-JOB_ID_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """Everything that shares one loaded server: a file, how it is served, and how tokens are drawn.
-
-    `footprints` is what it needs on a device, by backend; empty if its header could not be read.
-    """
-
-    cell_id: str
-    model: str
-    variant: str
-    artifact: Artifact
-    engine: EngineSettings
-    sampling: Sampling
-    footprints: Footprints = field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        """How a person knows it: model, quant, and the variant if there is one."""
-        parts = [self.model, self.artifact.quant, self.variant]
-        return " ".join(part for part in parts if part)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One exam with one seed in a cell. `job_id` is the same wherever and whenever the same job is planned."""
-
-    job_id: str
-    cell_id: str
-    exam: str
-    exam_version: str
-    seed: int
+PLAN_VERSION = 2
+JOB_ID_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +52,17 @@ class Plan:
         """The plan as JSON text; `from_json` reads it back."""
         # A sweep may have 100,000 jobs: `asdict` would copy each of them deeply.
         jobs = [{name: getattr(job, name) for name in Job.__slots__} for job in self.jobs]
-        value = {**asdict(replace(self, jobs=())), "jobs": jobs}
-        for cell, raw in zip(self.cells, value["cells"], strict=True):
-            raw["artifact"] = cell.artifact.to_json()
-            raw["footprints"] = fitting.to_json(cell.footprints)
+        cells = [
+            {
+                "cell_id": cell.cell_id,
+                "model": cell.model.to_json(),
+                "variant": cell.variant,
+                "engine": cell.engine.to_json(),
+                "sampling": asdict(cell.sampling),
+            }
+            for cell in self.cells
+        ]
+        value = {**asdict(replace(self, jobs=(), cells=())), "cells": cells, "jobs": jobs}
         return json.dumps({"plan_version": PLAN_VERSION, **value}) + "\n"
 
     @classmethod
@@ -104,12 +77,10 @@ class Plan:
             cells=tuple(
                 Cell(
                     cell_id=raw["cell_id"],
-                    model=raw["model"],
+                    model=model_from_json(raw["model"]),
                     variant=raw["variant"],
-                    artifact=Artifact.from_json(raw["artifact"]),
-                    engine=EngineSettings(**{**raw["engine"], "extra_args": tuple(raw["engine"]["extra_args"])}),
+                    engine=settings_from_json(raw["engine"]),
                     sampling=Sampling(**raw["sampling"]),
-                    footprints=fitting.from_json(raw["footprints"]),
                 )
                 for raw in value["cells"]
             ),
@@ -127,20 +98,9 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def given_values(value: Any) -> dict[str, Any]:
-    """The fields of a settings model or dataclass that are set."""
-    fields = value.model_dump() if hasattr(value, "model_dump") else asdict(value)
-    return {key: item for key, item in fields.items() if item is not None}
-
-
-def cell_identity(artifact: Artifact, engine: EngineSettings, sampling: Sampling) -> dict[str, Any]:
-    """What makes two cells the same: content of the files, comparable settings, sampling. Never names or places."""
-    return {"artifact": artifact.sha256, "engine": engine.comparable(), "sampling": given_values(sampling)}
-
-
-def make_job_id(identity: dict[str, Any], *, exam: str, exam_version: str, seed: int) -> str:
+def make_job_id(identity: dict[str, Any], *, exam: str, prompt_version: str, seed: int) -> str:
     """`v1-` and 128 bits of a sha256 over canonical JSON of what makes results comparable."""
-    value = {"v": JOB_ID_VERSION, **identity, "exam": exam, "exam_version": exam_version, "seed": seed}
+    value = {"v": JOB_ID_VERSION, **identity, "exam": exam, "prompt_version": prompt_version, "seed": seed}
     return f"v{JOB_ID_VERSION}-{digest(value)[:32]}"
 
 

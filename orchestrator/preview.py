@@ -10,13 +10,15 @@ from orchestrator.fitting import predicted_bytes
 from orchestrator.nodes import named_binaries, remarks, serving_devices, verdicts_for, why_not_served
 from orchestrator.plan_table import plan_table
 from orchestrator.sweep import open_spec
+from quants.models import FileModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.plan import Cell, Plan
+    from orchestrator.plan import Plan
     from orchestrator.terminal import Part
     from profiles.types import NodeProfile
+    from runners.work import Cell
 
 
 def cell_report(cell: Cell, profile: NodeProfile, jobs: int) -> dict[str, Any]:
@@ -26,16 +28,19 @@ def cell_report(cell: Cell, profile: NodeProfile, jobs: int) -> dict[str, Any]:
         for device_id, verdict in verdicts_for(cell, profile).items()
     }
     names = serving_devices(cell, profile)
-    needed = predicted_bytes(cell.footprints, next(iter(names.values()))) if names else None
+    model = cell.model
+    footprints = model.footprints if isinstance(model, FileModel) else {}
+    needed = predicted_bytes(footprints, next(iter(names.values()))) if names else None
     return {
-        "model": cell.model,
-        "quant": cell.artifact.quant,
+        "model": model.name,
+        "quant": model.quant,
         "variant": cell.variant or None,
-        "source": cell.artifact.source,
-        "file_bytes": cell.artifact.file_bytes,
-        "file_sha256": cell.artifact.sha256,
+        "source": model.source,
+        "file_bytes": model.file_bytes,
+        "file_sha256": model.artifact.sha256 if isinstance(model, FileModel) else None,
         "engine": cell.engine.kind,
         "context": cell.engine.context,
+        "not_counted": list(cell.engine.not_counted()),
         "predicted_bytes": needed,
         "jobs": jobs,
         "verdicts": verdicts,
@@ -47,6 +52,7 @@ def render_plan(plan: Plan, reports: Sequence[dict[str, Any]], warnings: Sequenc
     """The plan for a person: what it comes to, a line a cell, and warnings: these beside its own."""
     from rich.text import Text
 
+    not_counted = sorted({argument for report in reports for argument in report["not_counted"]})
     exams = ", ".join(f"{exam} ({scoring})" for exam, scoring in plan.scoring.items())
     seeds = sorted({job.seed for job in plan.jobs})
     lines = [
@@ -57,6 +63,7 @@ def render_plan(plan: Plan, reports: Sequence[dict[str, Any]], warnings: Sequenc
         *(Text(each) for each in lines),
         "",
         *plan_table(reports),
+        *([f"not counted in what a model needs: extra_args {' '.join(not_counted)}"] if not_counted else []),
         *(Text(f"warning: {warning}") for warning in (*plan.warnings, *warnings)),
     ]
 

@@ -57,12 +57,14 @@ def _quant_names(value: Any) -> Any:
     raise ValueError(msg)
 
 
-def _without_secrets(arguments: list[str]) -> list[str]:
+def _acceptable(arguments: list[str]) -> list[str]:
+    from runners.engines.own_args import OwnArgumentError, refuse_own
     from runners.engines.secret_args import SecretArgumentError, refuse_secrets
 
     try:
         refuse_secrets(arguments)
-    except SecretArgumentError as error:
+        refuse_own(arguments)
+    except (SecretArgumentError, OwnArgumentError) as error:
         raise ValueError(f"{error.message}; {error.hint}") from None
     return arguments
 
@@ -112,7 +114,9 @@ class EngineSpec(_Strict):
     reasoning: Literal["auto", "on", "off"] | None = None
     reasoning_budget: Annotated[int, Field(ge=0)] | None = None
     binary: str | None = None
-    extra_args: Annotated[list[str], AfterValidator(_without_secrets)] | None = None
+    chat_template: Annotated[str, Field(min_length=1)] | None = None
+    grammar: Annotated[str, Field(min_length=1)] | None = None
+    extra_args: Annotated[list[str], AfterValidator(_acceptable)] | None = None
 
 
 class VariantSpec(_Strict):

@@ -136,7 +136,7 @@ def restore_state(
     forgotten. What could not be read of the journal is said to `out`.
     """
     state = SweepState(
-        [(cell.cell_id, cell.artifact.file_bytes) for cell in plan.cells],
+        [(cell.cell_id, cell.model.file_bytes or 0) for cell in plan.cells],
         [(job.job_id, job.cell_id) for job in plan.jobs],
         retries=plan.limits.retries,
     )

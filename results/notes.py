@@ -69,10 +69,15 @@ def _retried(summaries: Sequence[QuantSummary]) -> str:
 
 
 def _mixed_exams(summaries: Sequence[QuantSummary]) -> str:
-    mixed = [_name(summary) for summary in summaries if len(summary.exam_versions) > 1 or len(summary.scorings) > 1]
+    mixed = [
+        _name(summary)
+        for summary in summaries
+        if len(summary.grader_versions) > 1 or len(summary.prompt_versions) > 1 or len(summary.scorings) > 1
+    ]
     if not mixed:
         return ""
-    return f"More than one exam version or scoring in {', '.join(mixed)}: these means are not of one thing."
+    names = ", ".join(mixed)
+    return f"More than one version of prompt or grader, or more than one scoring, in {names}: means of several things."
 
 
 def _mixed_hardware(summaries: Sequence[QuantSummary]) -> str:

@@ -79,7 +79,8 @@ quant                string!       -          Name of the quant, as on the file 
 variant              string!       -          Name of the variant of engine and sampling settings; `default` where the
                                               spec names none.
 exam                 string!       -          Name of the exam.
-exam_version         string        -          Changes with the prompt and with anything that can change a score.
+prompt_version       string        -          Changes with what the exam asks.
+grader_version       string        -          Changes with anything that can change a score.
                                               Compare scores within one version only.
 seed                 int!          -          Seed of the sampler. Equal seeds are not equal draws across quants or
                                               variants.

@@ -20,7 +20,18 @@ _Key = tuple[str, str, str, str]
 _GROUP: Final = ("model", "variant", "exam", "quant")
 
 _FIGURES: Final = (
-    *("job_id", "final", "seed", "outcome", "outcome_class", "exam_version", "scoring", "score", "score_max"),
+    *(
+        "job_id",
+        "final",
+        "seed",
+        "outcome",
+        "outcome_class",
+        "prompt_version",
+        "grader_version",
+        "scoring",
+        "score",
+        "score_max",
+    ),
     *("file_bytes", "node", "load_s", "peak_ram_bytes", "peak_vram_bytes", "hardware_class"),
     *("cold", "cached_tokens", "shared_with", "ttft_any_s", "ttft_answer_s", "prefill_tps"),
     *("decode_tps", "decode_tps_client", "decode_ceiling_tps"),
@@ -82,7 +93,8 @@ class QuantSummary:
     quant: str
     variant: str
     exam: str
-    exam_versions: tuple[str, ...]
+    prompt_versions: tuple[str, ...]
+    grader_versions: tuple[str, ...]
     scorings: tuple[str, ...]
     score_max: float | None
     file_bytes: int | None
@@ -167,7 +179,8 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
         quant=quant,
         variant=variant,
         exam=exam,
-        exam_versions=_texts(rows, "exam_version"),
+        prompt_versions=_texts(rows, "prompt_version"),
+        grader_versions=_texts(rows, "grader_version"),
         scorings=_texts(rows, "scoring"),
         score_max=score_max,
         file_bytes=_most(rows, "file_bytes"),

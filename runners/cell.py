@@ -108,7 +108,7 @@ class CellRun:
         self._node, self._device, self._emit, self._neighbours = node, device, emit, neighbours
         self._jobs: queue.SimpleQueue[orders.JobOrder | None] = queue.SimpleQueue()
         self._cancelled = threading.Event()
-        self._log_path = log_path(state_dir() / "logs" / order.run_id, f"{order.cell_id}-{order.lease_id}")
+        self._log_path = log_path(state_dir() / "logs" / order.run_id, f"{order.cell.cell_id}-{order.lease_id}")
         self._closing = Closing()
         self._lock: DeviceLock | None = None
         self._hosted = HostedModel(
@@ -202,7 +202,7 @@ class CellRun:
                 self._phase("fetching", fraction=done / total)
 
         def bring() -> Path:
-            return fetch(self.order.artifact, progress=progress, cancelled=self._cancelled.is_set)
+            return fetch(self.order.cell.artifact, progress=progress, cancelled=self._cancelled.is_set)
 
         try:
             # A disk of the network may hang in a read, where no wish to stop is heard.
@@ -239,8 +239,8 @@ class CellRun:
             said.append(holder)
             self._phase("waiting for device", holder=holder)
 
-        key = device_key(self.order.device_id, self._device)
-        what = f"{self.order.model} {self.order.artifact.quant}"
+        key = device_key(self.order.place.device_id, self._device)
+        what = self.order.cell.label
         try:
             lock = take(key, sweep=self.order.sweep, what=what, cancelled=self._cancelled, waiting=waiting)
         except RunnersError as error:
@@ -254,7 +254,9 @@ class CellRun:
     def _load(self, model: Path) -> Served:
         self._phase("loading")
         try:
-            served = self._hosted.load(model, held=None if self._lock is None else self._lock.descriptor)
+            served = self._hosted.load(
+                self.order.cell.artifact, model, held=None if self._lock is None else self._lock.descriptor
+            )
         except (EngineError, ModelChangedError) as error:
             if self._cancelled.is_set():
                 raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None
@@ -286,12 +288,21 @@ class CellRun:
         shared = set(self._neighbours())
         if grader.busy:
             shared.add("grading")
-        identity = row.identity_columns(self.order, job, self._node)
-        columns = identity | row.server_columns(served, cold=self._hosted.cold)
+        identity = row.identity_columns(
+            self.order.sweep,
+            self.order.cell,
+            job,
+            scoring=self.order.scoring.get(job.exam),
+            node=self._node,
+            place=self.order.place,
+        )
+        columns = (
+            identity | {"grader_version": exam.grader_version} | row.server_columns(served, cold=self._hosted.cold)
+        )
         self._hosted.cold = False
         request = ChatRequest(
             messages=tuple(Message(role=m["role"], content=m["content"]) for m in exam.messages()),
-            sampling=self.order.sampling,
+            sampling=self.order.cell.sampling,
             seed=job.seed,
             timeout_s=self.order.generation_timeout_s,
         )

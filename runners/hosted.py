@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from profiles.samples import Samples
     from profiles.types import Device
     from profiles.window import Baseline
+    from quants.artifact import Artifact
     from runners.engines.base import Served
     from runners.orders import CellOrder
 
@@ -68,8 +69,8 @@ class HostedModel:
         self._files: HeldFiles | None = None
         self._sampler: Sampler | None = None
 
-    def load(self, model: Path, *, held: int | None) -> Served:
-        """Starts the engine with `model`; `held` is the descriptor of the device's lock.
+    def load(self, artifact: Artifact, model: Path, *, held: int | None) -> Served:
+        """Starts the engine with `model`, the first file of `artifact`; `held` is the descriptor of the device's lock.
 
         Raises:
             EngineError: it did not become ready.
@@ -85,24 +86,24 @@ class HostedModel:
             self._sampler = Sampler(pid, self._devices, baseline=baseline)
             within(SAMPLER_S, "the first reading of the device", self._sampler.start)
 
-        engine = self._order.engine
+        cell, place = self._order.cell, self._order.place
         try:
             self._log_path.parent.mkdir(parents=True, exist_ok=True)
             baseline = within(SAMPLER_S, "reading the device", lambda: take_baseline(self._devices))
-            self._files = HeldFiles(self._order.artifact, model)
-            self._engine = get_engine(engine.kind, binary=engine.binary).load(
+            self._files = HeldFiles(artifact, model)
+            self._engine = get_engine(cell.engine.kind).load(
                 model,
-                engine,
+                cell.engine,
                 log_path=self._log_path,
-                device=self._order.engine_device,
+                device=place.engine_device,
                 cancelled=self._cancelled,
                 on_spawn=sample,
                 held=held,
-                visible=self._order.visible,
+                visible=place.visible,
             )
             self._require_device(self._engine)
             gpus = [each for each in self._devices if each.is_gpu]
-            if gpus and self._order.engine_device != "CPU":
+            if gpus and place.engine_device != "CPU":
                 self._engine.device_busy = partial(_any_busy, gpus)
         except (OSError, HungError) as error:
             raise EngineError(f"the engine could not be started: {error}") from error
@@ -116,9 +117,9 @@ class HostedModel:
         """Raises `LoadError` if the server computes on another device than the lease's."""
         for device in self._devices:
             log = "" if served.log_path is None else read_log(served.log_path)
-            why = misplaced(device, self._order.engine_device, log=log, buffers=served.buffers)
+            why = misplaced(device, self._order.place.engine_device, log=log, buffers=served.buffers)
             if why is not None:
-                raise LoadError(f"{self._order.engine.kind} was loaded, but {why}", hint=_MISPLACED_HINT)
+                raise LoadError(f"{self._order.cell.engine.kind} was loaded, but {why}", hint=_MISPLACED_HINT)
 
     def written_to(self) -> Path | None:
         """The file that was written to since it was loaded, None if none was."""

@@ -6,9 +6,32 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from quants.artifact import Artifact
-    from runners.chat import Sampling
-    from runners.engines.base import EngineSettings
+    from runners.work import Cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What a lease occupies on a node.
+
+    Attributes:
+        device_id: the device, as the node's profile calls it; empty where there was none.
+        engine_device: the device by the engine's own name, None for its choice.
+        hardware_class: devices whose timings may be compared.
+        visible: variables, as NAME=value, under which the engine calls it that, and which hide other cards from it.
+        backend: what computes there: `cuda`, `vulkan`, `cpu` ...
+        device_match: how it is known that this is the device; None for the CPU.
+        unmatched: the node's other GPUs that the engine cannot be given, each with the reason.
+        predicted_bytes: what the plan expects the engine to need there.
+    """
+
+    device_id: str
+    engine_device: str | None = None
+    hardware_class: str = "unknown"
+    visible: tuple[str, ...] = ()
+    backend: str | None = None
+    device_match: str | None = None
+    unmatched: tuple[str, ...] = ()
+    predicted_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +42,6 @@ class CellOrder:
         run_id: of the run folder; names the spool and the logs on the node.
         lease_id: of this load.
         scoring: exam name to the scoring that fills the score column.
-        engine_device: the device by the engine's own name, None for its choice.
-        visible: variables, as NAME=value, under which the engine calls it that, and which hide other cards from it.
-        backend: what computes there: `cuda`, `vulkan`, `cpu` ...
-        device_match: how it is known that this is the device; None for the CPU.
-        unmatched: the node's other GPUs that the engine cannot be given, each with the reason.
-        predicted_bytes: what the plan expects the engine to need there.
         overlap_grading: whether the next answer may be generated while one is graded.
         reloads: how often in a row a server that died or hung may be started again; a finished answer begins anew.
     """
@@ -32,22 +49,10 @@ class CellOrder:
     run_id: str
     sweep: str
     lease_id: str
-    cell_id: str
-    model: str
-    variant: str
-    artifact: Artifact
-    engine: EngineSettings
-    sampling: Sampling
+    cell: Cell
+    place: Place
     scoring: dict[str, str]
     generation_timeout_s: float
-    device_id: str
-    engine_device: str | None
-    hardware_class: str
-    visible: tuple[str, ...] = ()
-    backend: str | None = None
-    device_match: str | None = None
-    unmatched: tuple[str, ...] = ()
-    predicted_bytes: int | None = None
     overlap_grading: bool = False
     reloads: int = 2
 
@@ -59,7 +64,7 @@ class JobOrder:
     job_id: str
     attempt: int
     exam: str
-    exam_version: str
+    prompt_version: str
     seed: int
     number: int
     total: int

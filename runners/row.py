@@ -11,17 +11,21 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from quants.models import EndpointModel
+from runners.engines.settings import LlamaCppSettings
 from runners.outcomes import Outcome, outcome_class
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from profiles.samples import Samples
+    from quants.models import Model
     from runners.chat import ChatResult, Sampling
     from runners.engines.base import BufferSizes, Served
     from runners.exams.base import Grade
-    from runners.orders import CellOrder, JobOrder, NodeFacts
+    from runners.orders import JobOrder, NodeFacts, Place
     from runners.timing import Timing
+    from runners.work import Cell
 
 DEFAULT_VARIANT = "default"
 # Column to the sampler's name for the figure.
@@ -59,42 +63,58 @@ def _set(sampling: Sampling) -> dict[str, Any]:
     return {key: value for key, value in asdict(sampling).items() if value is not None}
 
 
-def identity_columns(cell: CellOrder, job: JobOrder, node: NodeFacts) -> dict[str, Any]:
+def identity_columns(
+    sweep: str, cell: Cell, job: JobOrder, *, scoring: str | None, node: NodeFacts, place: Place
+) -> dict[str, Any]:
     """What was run, on what file, with which settings, where: known before anything happens."""
-    artifact = cell.artifact
     return {
-        "sweep": cell.sweep,
+        "sweep": sweep,
         "job_id": job.job_id,
         "attempt": job.attempt,
-        "model": cell.model,
-        "quant": artifact.quant,
+        "model": cell.model.name,
+        "quant": cell.model.quant,
         "variant": cell.variant or DEFAULT_VARIANT,
         "exam": job.exam,
-        "exam_version": job.exam_version,
+        "prompt_version": job.prompt_version,
         "seed": job.seed,
         "sampling": compact_json(_set(cell.sampling)),
+        **_file_columns(cell.model),
+        "engine": cell.engine.kind,
+        "engine_settings": compact_json(cell.engine.comparable()),
+        "load_mode": _load_mode(cell),
+        "predicted_bytes": place.predicted_bytes,
+        "scoring": scoring,
+        "node": node.hostname,
+        "device": place.device_id,
+        "backend": place.backend,
+        "engine_device": place.engine_device,
+        "device_match": place.device_match,
+        "unmatched_devices": compact_json(list(place.unmatched)),
+        "hardware_class": place.hardware_class,
+        "governor": node.governor,
+        "platform_profile": node.platform_profile,
+        "driver": node.drivers.get(place.device_id),
+        "quantsweep_version": version("quantsweep"),
+    }
+
+
+def _file_columns(model: Model) -> dict[str, Any]:
+    if isinstance(model, EndpointModel):
+        return {}
+    artifact = model.artifact
+    return {
         "repo": artifact.repo,
         "revision": artifact.revision,
         "file_paths": [file.path for file in artifact.files],
         "file_sha256": artifact.sha256,
         "file_bytes": artifact.file_bytes,
-        "engine": cell.engine.kind,
-        "engine_settings": compact_json(cell.engine.comparable()),
-        "load_mode": "mmap" if cell.engine.mmap else "read",
-        "predicted_bytes": cell.predicted_bytes,
-        "scoring": cell.scoring.get(job.exam),
-        "node": node.hostname,
-        "device": cell.device_id,
-        "backend": cell.backend,
-        "engine_device": cell.engine_device,
-        "device_match": cell.device_match,
-        "unmatched_devices": compact_json(list(cell.unmatched)),
-        "hardware_class": cell.hardware_class,
-        "governor": node.governor,
-        "platform_profile": node.platform_profile,
-        "driver": node.drivers.get(cell.device_id),
-        "quantsweep_version": version("quantsweep"),
     }
+
+
+def _load_mode(cell: Cell) -> str | None:
+    if not isinstance(cell.engine, LlamaCppSettings):
+        return None
+    return "mmap" if cell.engine.mmap else "read"
 
 
 def _buffer_columns(buffers: BufferSizes | None) -> dict[str, Any]:
@@ -194,12 +214,10 @@ def unscored_columns(outcome: Outcome, error: str, *, score_max: float) -> dict[
     return columns
 
 
-def unrun_row(
-    cell: CellOrder, job: JobOrder, node: NodeFacts, *, outcome: Outcome, error: str, at: datetime
-) -> dict[str, Any]:
-    """The row of a job that never got to run."""
+def unrun_row(identity: dict[str, Any], *, outcome: Outcome, error: str, at: datetime) -> dict[str, Any]:
+    """The row of a job that never got to run, from its `identity_columns`."""
     return {
-        **identity_columns(cell, job, node),
+        **identity,
         **outcome_columns(outcome, error),
         "started_at": at.isoformat(),
         "ended_at": at.isoformat(),

@@ -26,11 +26,10 @@ if TYPE_CHECKING:
 Kind = Literal["text", "json", "whole", "figure", "flag", "time", "texts"]
 
 _COLUMNS: dict[Kind, str] = {
-    "text": """sweep job_id model quant variant exam exam_version repo revision file_sha256 engine engine_build
-        load_mode token_count_source finish_reason peak_ram_source peak_vram_source scoring outcome outcome_class
-        error isolation extraction node device backend engine_device device_match hardware_class governor
-        platform_profile driver reply reasoning
-        grader_log quantsweep_version""",
+    "text": """sweep job_id model quant variant exam prompt_version grader_version repo revision file_sha256 engine
+        engine_build load_mode token_count_source finish_reason peak_ram_source peak_vram_source scoring outcome
+        outcome_class error isolation extraction node device backend engine_device device_match hardware_class governor
+        platform_profile driver reply reasoning grader_log quantsweep_version""",
     "json": """sampling engine_settings events scores grade_items throttle_reasons shared_with unmatched_devices
         null_reasons""",
     "whole": """attempt seed file_bytes context prompt_tokens cached_tokens reasoning_tokens answer_tokens

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from profiles.samples import Samples
     from profiles.types import Device
     from runners.engines.base import Served
-    from runners.orders import CellOrder
 
 MIB: Final = 1 << 20
 MOST_BESIDE_BYTES: Final = 1536 * MIB
@@ -26,7 +25,7 @@ _WRONG_CARD: Final = "another card is sampled than the one that computes: please
 def judge_readings(
     about: str,
     device: Device,
-    order: CellOrder,
+    engine_device: str | None,
     served: Served,
     windows: tuple[Samples | None, Samples | None],
 ) -> list[Finding]:
@@ -34,7 +33,7 @@ def judge_readings(
     load, answer = windows
     if load is None or answer is None:
         return [Finding("off", about, "its memory and energy were not sampled", "a driver hangs: restart the machine")]
-    on_gpu = device.is_gpu and order.engine_device != "CPU"
+    on_gpu = device.is_gpu and engine_device != "CPU"
     memory = _gpu_memory(about, served, load, answer) if on_gpu else _ram(about, served, load, answer)
     return [memory, _energy(about, device, answer), _throttling(about, answer)]
 

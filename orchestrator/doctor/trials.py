@@ -93,7 +93,7 @@ def run_trial(trial: Trial) -> list[Finding]:
     timer.daemon = True
     timer.start()
     try:
-        key = device_key(trial.order.device_id, trial.device)
+        key = device_key(trial.order.place.device_id, trial.device)
         lock = take(key, sweep="doctor", what="the stand-in", cancelled=cancelled, waiting=waits_for.append)
     except RunnersError as error:
         return [Finding("off", trial.about, error.message, error.hint)]
@@ -114,12 +114,17 @@ def _serve(trial: Trial, log: Path, held: int | None) -> list[Finding]:
         trial.order, device=trial.device, log_path=log, cancelled=threading.Event(), note=lambda _text: None
     )
     found: list[Finding] = []
+    artifact = trial.order.cell.artifact
     try:
-        served = hosted.load(fetch(trial.order.artifact), held=held)
+        served = hosted.load(artifact, fetch(artifact), held=held)
         result = _ask(served, hosted)
         found.append(_served(trial, served, result))
         found += judge_readings(
-            trial.about, trial.device, trial.order, served, (hosted.load_samples, hosted.window("idle"))
+            trial.about,
+            trial.device,
+            trial.order.place.engine_device,
+            served,
+            (hosted.load_samples, hosted.window("idle")),
         )
     except (EngineError, ModelChangedError, ChatError) as error:
         found.append(Finding("off", trial.about, error.message, error.hint))
@@ -161,9 +166,9 @@ def _first_token(hosted: HostedModel) -> Callable[[Event], None]:
 def _served(trial: Trial, served: Served, result: ChatResult) -> Finding:
     timing = measure(result)
     tokens = (timing.answer_tokens or 0) + (timing.reasoning_tokens or 0)
-    order = trial.order
-    how = f", {order.device_match}" if order.device_match else ""
-    where = f"as {order.engine_device} ({order.backend}{how})"
+    place = trial.order.place
+    how = f", {place.device_match}" if place.device_match else ""
+    where = f"as {place.engine_device} ({place.backend}{how})"
     rate = f" at {timing.decode_tps:,.0f} tokens/s" if timing.decode_tps else ""
     said = f"{where}: loaded in {served.load_s:.1f} s, {tokens} tokens{rate}"
     if not tokens:

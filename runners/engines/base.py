@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
 
-from runners.engines.secret_args import refuse_secrets
 from runners.errors import RunnersError
 from runners.outcomes import Outcome
 
@@ -15,76 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runners.chat import ChatRequest, ChatResult, OnEvent
+    from runners.engines.settings import EngineSettings
 
-JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
-OnOffAuto: TypeAlias = Literal["on", "off", "auto"]
 OnSpawn: TypeAlias = Callable[[int], None]
-
-# Where a server runs or how long we wait for it says nothing about what it answers.
-_NOT_COMPARABLE = frozenset({"binary", "load_timeout_s"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSettings:
-    """How a model is served. Everything here but the binary's path and the timeout is part of a result's identity.
-
-    Settings an engine has no notion of are refused by its `load` rather than ignored. Made with a secret among
-    `extra_args` they raise `runners.engines.secret_args.SecretArgumentError`.
-    """
-
-    kind: str = "embedded"
-    """Which engine: one of `runners.engines.engine_kinds()`."""
-    context: int
-    """Tokens of context for each slot (prompt and reply together)."""
-    slots: int = 1
-    """Requests served at once; each has a context of its own."""
-    gpu_layers: int | None = None
-    """Layers placed on the GPU; None: all of them. Where there is no GPU it has no effect."""
-    cpu_moe_layers: int | None = None
-    """Layers, counted from the first, whose mixture-of-experts weights stay in host memory; None: none of them."""
-    threads: int | None = None
-    """CPU threads for decoding and prefill; None: the engine's choice (physical cores)."""
-    cache_type_k: str = "f16"
-    """Type of the K cache: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl."""
-    cache_type_v: str = "f16"
-    """Type of the V cache; a quantized one needs flash attention."""
-    flash_attention: OnOffAuto = "auto"
-    """Flash attention; auto lets the engine decide for the device."""
-    batch: int = 2048
-    """Prompt tokens handed over at once (logical batch)."""
-    ubatch: int = 512
-    """Prompt tokens computed at once (physical batch); sizes the compute buffer."""
-    mmap: bool = True
-    """Map the file instead of reading it: loads faster, and its pages count as file pages."""
-    swa_full: bool = False
-    """Keep a full-size cache for layers with a sliding window."""
-    reasoning: OnOffAuto = "auto"
-    """Whether a model that can think does so; auto leaves it to the chat template."""
-    reasoning_budget: int | None = None
-    """Most tokens of reasoning before the engine ends it; None: no limit."""
-    extra_args: tuple[str, ...] = ()
-    """Arguments passed on to the engine as they are, after ours (the last occurrence of a flag wins)."""
-    binary: str | None = None
-    """Path of the engine's program on the node; None: found on the node."""
-    load_timeout_s: float = 900.0
-    """How long a load may take before it is given up."""
-
-    def __post_init__(self) -> None:
-        """Raise `SecretArgumentError` rather than exist with a secret: these settings are written into every row."""
-        refuse_secrets(self.extra_args)
-
-    def comparable(self) -> dict[str, JSON]:
-        """The settings that make results comparable, as JSON; None values are left out.
-
-        A setting added later defaults to None here or changes the identity of every earlier result.
-        """
-        values: dict[str, JSON] = {}
-        for each in fields(self):
-            value: Any = getattr(self, each.name)
-            if each.name in _NOT_COMPARABLE or value is None:
-                continue
-            values[each.name] = list(value) if isinstance(value, tuple) else value
-        return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,17 +168,14 @@ class Engine(Protocol):
 
 
 __all__ = [
-    "JSON",
     "BufferSizes",
     "Engine",
     "EngineError",
     "EngineInfo",
-    "EngineSettings",
     "EngineUnavailable",
     "EngineUnavailableError",
     "LoadError",
     "LoadFailure",
-    "OnOffAuto",
     "OnSpawn",
     "Served",
     "WarmUp",

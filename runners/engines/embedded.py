@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from runners.engines.base import (
     EngineInfo,
-    EngineSettings,
     EngineUnavailable,
     EngineUnavailableError,
     LoadError,
@@ -23,12 +22,14 @@ from runners.engines.base import (
 )
 from runners.engines.llama_cpp import new_key, server_environment, variables
 from runners.engines.llama_load import LoadPatience, bring_up
+from runners.engines.settings import EmbeddedSettings, of_kind
 from runners.process import ProcessStartError, ServerProcess
 
 if TYPE_CHECKING:
     import threading
 
     from runners.engines.base import OnSpawn
+    from runners.engines.settings import EngineSettings
 
 KIND = "embedded"
 _CHILD = Path(__file__).with_name("embedded_child.py")
@@ -94,16 +95,18 @@ class EmbeddedEngine:
         there = self.available()
         if isinstance(there, EngineUnavailable):
             raise EngineUnavailableError(there.reason, there.hint)
-        if settings.extra_args:
-            hint = 'use kind = "llama-server", which takes arguments'
-            raise LoadError("the embedded engine takes no extra_args", hint=hint, reason="bad_settings")
         if not _is_utf8(model):
             hint = 'rename it, or use kind = "llama-server"'
             raise LoadError(
                 "the embedded engine opens no file whose name is not UTF-8", hint=hint, reason="bad_settings"
             )
         alias = f"quantsweep-{uuid.uuid4().hex}"
-        argv = [sys.executable, "-P", str(_CHILD), json.dumps(_child_settings(model, settings, alias, device))]
+        argv = [
+            sys.executable,
+            "-P",
+            str(_CHILD),
+            json.dumps(_child_settings(model, of_kind(settings, EmbeddedSettings), alias, device)),
+        ]
         key = new_key()
         environment = server_environment(key, **(_visible_devices(device) | variables(visible)))
         try:
@@ -141,7 +144,7 @@ def _is_utf8(path: Path) -> bool:
     return True
 
 
-def _child_settings(model: Path, settings: EngineSettings, alias: str, device: str | None) -> dict[str, object]:
+def _child_settings(model: Path, settings: EmbeddedSettings, alias: str, device: str | None) -> dict[str, object]:
     """What `embedded_child.serve` reads."""
     cpu_only = device == "CPU"
     layers = _ALL_LAYERS if settings.gpu_layers is None else settings.gpu_layers

@@ -9,19 +9,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from runners.engines.base import EngineSettings, LoadError
-from runners.engines.secret_args import flag_of
+from runners.engines.base import LoadError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from runners.engines.llama_program import Program
+    from runners.engines.settings import LlamaServerSettings, TextFile
 
 # More than any model has: all layers, in every build (the default was none until 2025).
 _ALL_LAYERS = 999
 
-# What we must know to talk to the server, or to tell it from a stranger.
-_OURS = frozenset({"-m", "--model", "--host", "--port", "-a", "--alias", "--api-key", "--api-key-file", "--api-prefix"})
 # Flags without a setting, given where the build knows them.
 _ALWAYS: tuple[tuple[str, ...], ...] = (
     ("--fit", "off"),  # it would change the settings to make the model fit
@@ -35,13 +33,20 @@ _ALWAYS: tuple[tuple[str, ...], ...] = (
 
 
 def command_line(
-    program: Program, model: Path, settings: EngineSettings, *, port: int, alias: str, device: str | None
+    program: Program,
+    model: Path,
+    settings: LlamaServerSettings,
+    *,
+    port: int,
+    alias: str,
+    device: str | None,
+    texts: Path,
 ) -> list[str]:
-    """The whole command; `extra_args` come last and so win. Raises `LoadError` for what this build cannot do."""
-    taken = _OURS.intersection(flag_of(argument) for argument in settings.extra_args)
-    if taken:
-        message = f"extra_args may not hold {', '.join(sorted(taken))}: that is chosen when the server is started"
-        raise LoadError(message, hint="take it out of the engine's settings", reason="bad_settings")
+    """The whole command; texts that settings point to are written into the folder `texts`, for the server to read.
+
+    Raises:
+        LoadError: this build cannot do what a setting asks for.
+    """
     argv = [str(program.path), "--model", str(model), "--host", "127.0.0.1", "--port", str(port), "--alias", alias]
     argv += ["--ctx-size", str(settings.context * settings.slots), "--parallel", str(settings.slots)]
     argv += ["--batch-size", str(settings.batch), "--ubatch-size", str(settings.ubatch)]
@@ -52,6 +57,8 @@ def command_line(
     argv += _placement(program, settings, device)
     argv += _cache(program, settings)
     argv += _reasoning(program, settings)
+    argv += _text(program, "--chat-template-file", "chat_template", settings.chat_template, texts)
+    argv += _text(program, "--grammar-file", "grammar", settings.grammar, texts)
     return [*argv, *settings.extra_args]
 
 
@@ -63,13 +70,22 @@ def _need(program: Program, flag: str, setting: str) -> str:
     raise LoadError(message, hint="use a newer build, or leave the setting out", reason="bad_settings")
 
 
+def _text(program: Program, flag: str, setting: str, file: TextFile | None, folder: Path) -> list[str]:
+    """The flag with a copy of what the plan holds: the file that it was read from may be gone, or another by now."""
+    if file is None:
+        return []
+    path = folder / setting
+    path.write_text(file.text, encoding="utf-8", newline="")
+    return [_need(program, flag, setting), str(path)]
+
+
 def _verbosity(program: Program) -> list[str]:
     # Since late 2025 buffer sizes are logged at level 4, "trace"; before, always, and 4 meant debugging output.
     levels = re.search(r"--verbosity.{0,600}?4: trace", program.help_text, re.DOTALL)
     return ["--verbosity", "4"] if levels else []
 
 
-def _placement(program: Program, settings: EngineSettings, device: str | None) -> list[str]:
+def _placement(program: Program, settings: LlamaServerSettings, device: str | None) -> list[str]:
     argv: list[str] = []
     layers = _ALL_LAYERS if settings.gpu_layers is None else settings.gpu_layers
     if device == "CPU":
@@ -88,7 +104,7 @@ def _placement(program: Program, settings: EngineSettings, device: str | None) -
     return argv
 
 
-def _cache(program: Program, settings: EngineSettings) -> list[str]:
+def _cache(program: Program, settings: LlamaServerSettings) -> list[str]:
     argv = ["--cache-type-k", settings.cache_type_k, "--cache-type-v", settings.cache_type_v]
     # Until August 2025 a switch without a value: off unless given, with no "auto".
     takes_value = re.search(r"--flash-attn\s+\[?(on|\{|FA)", program.help_text)
@@ -101,7 +117,7 @@ def _cache(program: Program, settings: EngineSettings) -> list[str]:
     return argv
 
 
-def _reasoning(program: Program, settings: EngineSettings) -> list[str]:
+def _reasoning(program: Program, settings: LlamaServerSettings) -> list[str]:
     argv: list[str] = []
     budget = settings.reasoning_budget
     if settings.reasoning != "auto" and program.knows("--reasoning"):

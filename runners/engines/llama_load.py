@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from runners import stall
 from runners.chat import CancelledError, ChatError, ChatRequest, Message, Sampling, ServerCrashError
-from runners.engines.base import EngineSettings, LoadError, WarmUp
+from runners.engines.base import LoadError, WarmUp
 from runners.engines.llama_cpp import KEY_VARIABLE, TAIL_LINES, LlamaCppServed
 from runners.engines.llama_log import diagnose, parse_buffers, read_log
 from runners.engines.wire import get_json
@@ -22,6 +22,7 @@ from runners.vitals import read_vitals
 if TYPE_CHECKING:
     import threading
 
+    from runners.engines.settings import EngineSettings
     from runners.process import ServerProcess
 
 # Long enough for the batched kernels, short enough for a large model on a CPU.

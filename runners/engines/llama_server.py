@@ -11,7 +11,6 @@ from profiles.override import load_override
 from profiles.programs import NotHereError, find_llama_server
 from runners.engines.base import (
     EngineInfo,
-    EngineSettings,
     EngineUnavailable,
     EngineUnavailableError,
     LoadError,
@@ -22,13 +21,16 @@ from runners.engines.llama_flags import command_line
 from runners.engines.llama_load import bring_up
 from runners.engines.llama_log import port_was_taken
 from runners.engines.llama_program import Program, examine
+from runners.engines.settings import LlamaServerSettings, of_kind
 from runners.process import ProcessStartError, ServerProcess
+from runners.sandbox.scratch import Scratch
 
 if TYPE_CHECKING:
     import threading
     from pathlib import Path
 
     from runners.engines.base import OnSpawn
+    from runners.engines.settings import EngineSettings
 
 KIND = "llama-server"
 _PORT_ATTEMPTS = 5
@@ -83,14 +85,15 @@ class LlamaServerEngine:
         visible: tuple[str, ...] = (),
     ) -> Served:
         """Serve `model`; tries other ports while strangers take the ones it chose."""
-        program = self._examine(settings.binary or self._binary)
+        own = of_kind(settings, LlamaServerSettings)
+        program = self._examine(own.binary or self._binary)
         if isinstance(program, EngineUnavailable):
             raise EngineUnavailableError(program.reason, program.hint)
         for _ in range(_PORT_ATTEMPTS):
             served = _attempt(
                 program,
                 model,
-                settings,
+                own,
                 log_path=log_path,
                 device=device,
                 cancelled=cancelled,
@@ -107,7 +110,7 @@ class LlamaServerEngine:
 def _attempt(
     program: Program,
     model: Path,
-    settings: EngineSettings,
+    settings: LlamaServerSettings,
     *,
     log_path: Path,
     device: str | None,
@@ -120,29 +123,30 @@ def _attempt(
     port = _free_port()
     key = new_key()
     alias = f"quantsweep-{uuid.uuid4().hex}"
-    argv = command_line(program, model, settings, port=port, alias=alias, device=device)
     environment = server_environment(key, **variables(visible))
-    try:
-        process = ServerProcess.start(argv, log_path=log_path, environment=environment, held=held)
-    except ProcessStartError as error:
-        raise EngineUnavailableError(error.message, error.hint) from None
-    try:
-        if on_spawn is not None:
-            on_spawn(process.pid)
-        return bring_up(
-            process,
-            kind=KIND,
-            base_url=f"http://127.0.0.1:{port}",
-            alias=alias,
-            key=key,
-            engine_build=program.build,
-            settings=settings,
-            cancelled=cancelled,
-        )
-    except LoadError as error:
-        if port_was_taken(error.log_tail):
-            return None
-        raise
-    except BaseException:  # of `on_spawn`: what is started is never left without an owner
-        process.stop()
-        raise
+    with Scratch() as texts:  # read while the server starts
+        argv = command_line(program, model, settings, port=port, alias=alias, device=device, texts=texts.path)
+        try:
+            process = ServerProcess.start(argv, log_path=log_path, environment=environment, held=held)
+        except ProcessStartError as error:
+            raise EngineUnavailableError(error.message, error.hint) from None
+        try:
+            if on_spawn is not None:
+                on_spawn(process.pid)
+            return bring_up(
+                process,
+                kind=KIND,
+                base_url=f"http://127.0.0.1:{port}",
+                alias=alias,
+                key=key,
+                engine_build=program.build,
+                settings=settings,
+                cancelled=cancelled,
+            )
+        except LoadError as error:
+            if port_was_taken(error.log_tail):
+                return None
+            raise
+        except BaseException:  # of `on_spawn`: what is started is never left without an owner
+            process.stop()
+            raise

@@ -98,14 +98,17 @@ class Exam(Protocol):
 
     Attributes:
         name: What a spec calls it.
-        version: Changes with the prompt or with anything that can change a score; part of the job id.
+        prompt_version: Changes with the messages, and with whatever else decides what is generated; part of the job id.
+        grader_version: Changes with anything that can change a score. `tests/runners/exams/` has a fingerprint of what
+            that is, so that it cannot change unnoticed.
         score_max: Full marks.
         scorings: Names of the ways to score; the first is the default.
         language: What the answer is written in.
     """
 
     name: str
-    version: str
+    prompt_version: str
+    grader_version: str
     score_max: float
     scorings: tuple[str, ...]
     language: str

@@ -59,7 +59,7 @@ class CheckReport:
         found = [_line(finding) for finding in self.findings]
         wrong = sum(not finding.ok for finding in self.findings)
         verdict = f"{wrong} of {len(self.findings)} specimens are graded wrongly" if wrong else "the grader is right"
-        return [*found, f"{self.exam} {self.version}, isolated by {self.isolation}: {verdict}"]
+        return [*found, f"{self.exam} (grader {self.version}), isolated by {self.isolation}: {verdict}"]
 
 
 def check_exam(name: str, sandbox: Sandbox, *, on_finding: Callable[[Finding], None] | None = None) -> CheckReport:
@@ -84,7 +84,7 @@ def check_exam(name: str, sandbox: Sandbox, *, on_finding: Callable[[Finding], N
             findings.append(finding)
             if on_finding is not None:
                 on_finding(finding)
-    return CheckReport(name, exam.version, exam.score_max, sandbox.isolation, tuple(findings))
+    return CheckReport(name, exam.grader_version, exam.score_max, sandbox.isolation, tuple(findings))
 
 
 def _examine(exam: Exam, specimen: Specimen, sandbox: Sandbox) -> Finding:

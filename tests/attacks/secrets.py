@@ -71,12 +71,11 @@ def commands(seen):
 seen = {"environments": {}, "commands": []}
 """
 _SERVE = f"""{_LOOK}
-from runners.engines import get_engine
-from runners.engines.base import EngineSettings
+from runners.engines import get_engine, settings_type
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 kind, binary, model, log = sys.argv[1:]
-settings = EngineSettings(kind=kind, context=256, threads=1)
+settings = settings_type(kind)(context=256, threads=1)
 served = get_engine(kind, binary=binary or None).load(Path(model), settings, log_path=Path(log), device="CPU")
 try:
     look(seen)

@@ -20,10 +20,11 @@ from pathlib import Path
 from quants.standin import STANDIN_DIR
 from runners.chat import ChatRequest, Message, Sampling
 from runners.engines import engine_kinds, get_engine
-from runners.engines.base import EngineSettings, EngineUnavailable, Served
+from runners.engines.base import EngineUnavailable, Served
 from runners.engines.reply import ReplyBuilder
 from runners.stream import SseParser
 from runners.timing import measure
+from tests.runners.models import settings_for
 from tests.runners.tiny_gguf import write_tiny_llama
 
 AIM = 0.02
@@ -112,7 +113,7 @@ def main() -> None:
             if isinstance(there, EngineUnavailable):
                 print(f"{kind}: left out, {there.reason}")
                 continue
-            settings = EngineSettings(kind=kind, context=2048, threads=options.threads)
+            settings = settings_for(engine, context=2048, threads=options.threads)
             served = engine.load(model, settings, log_path=folder / "server.log")
             try:
                 load = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"

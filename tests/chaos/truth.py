@@ -58,7 +58,7 @@ def ask(models: Path, *, seeds: int, engine: str, folder: Path) -> dict[str, Kno
     messages = tuple(Message(role=m["role"], content=m["content"]) for m in exam.messages())
     found: dict[str, Known] = {}
     for cell in plan.cells:
-        served = get_engine(cell.engine.kind, binary=cell.engine.binary).load(
+        served = get_engine(cell.engine.kind).load(
             fetch(cell.artifact), cell.engine, log_path=folder / "truth.log", device="CPU"
         )
         try:

@@ -12,7 +12,7 @@ from orchestrator.members import AgentLostError, AgentUnavailableError, Hello
 from profiles.types import Device, NodeProfile
 from runners.orders import CellEnded, CellOrder, JobOrder, ModelLoaded, NodeFacts, RowReady
 from runners.outcomes import Outcome
-from runners.row import unrun_row
+from runners.row import identity_columns, unrun_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,7 +65,9 @@ def graded(order: CellOrder, job: JobOrder, **changes: Any) -> dict[str, Any]:
     """A complete row of a job that scored full marks."""
     from datetime import UTC, datetime
 
-    row = unrun_row(order, job, NodeFacts(hostname="box"), outcome=Outcome.PASSED, error="", at=datetime.now(UTC))
+    node = NodeFacts(hostname="box")
+    identity = identity_columns(order.sweep, order.cell, job, scoring=None, node=node, place=order.place)
+    row = unrun_row(identity, outcome=Outcome.PASSED, error="", at=datetime.now(UTC))
     scored = {"score": 100.0, "score_max": 100.0, "scoring": "strict", "error": None, "hardware_class": "hw"}
     return {**row, **scored, **changes}
 

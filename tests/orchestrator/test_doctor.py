@@ -51,9 +51,8 @@ def off(findings: Iterator[Finding] | list[Finding]) -> list[str]:
 
 
 class Told:
-    """Stands for a served model and an order, as far as the readings look at them."""
+    """Stands for a served model, as far as the readings look at it."""
 
-    engine_device = "CUDA0"
     buffers = BufferSizes(model_bytes={"CUDA0": 100 * MIB, "CPU_Mapped": 900 * MIB}, compute_bytes={"CUDA0": 20 * MIB})
 
 
@@ -75,7 +74,7 @@ GOOD = {"peak_vram_bytes": 600 * MIB, "energy_j": 150.0, "mean_power_w": 100.0, 
 )
 def test_readings_that_cannot_be_are_off(changed: dict[str, Any], wrong: list[str]) -> None:
     window = Samples(2.0, 20, **{**GOOD, **changed})
-    found = judge_readings("x", CARD, Told(), Told(), (replace(window, energy_j=None), window))  # type: ignore[arg-type]  # stands for both
+    found = judge_readings("x", CARD, "CUDA0", Told(), (replace(window, energy_j=None), window))  # type: ignore[arg-type]  # stands for one
     assert len(off(found)) == len(wrong)
     assert all(part in said for part, said in zip(wrong, off(found), strict=True))
     assert all(finding.cure for finding in found if finding.state == "off")
@@ -83,11 +82,10 @@ def test_readings_that_cannot_be_are_off(changed: dict[str, Any], wrong: list[st
 
 def test_memory_of_a_server_on_the_cpu_is_held_against_what_it_allocated() -> None:
     on_cpu = Told()
-    on_cpu.engine_device = "CPU"
     on_cpu.buffers = BufferSizes(model_bytes={"CPU_Mapped": 900 * MIB}, compute_bytes={"CPU": 100 * MIB})
     for peak, wrong in ((300 * MIB, 0), (10 * MIB, 1), (None, 1)):
         window = Samples(2.0, 20, peak_ram_bytes=peak)
-        assert len(off(judge_readings("x", CPU, on_cpu, on_cpu, (window, window)))) == wrong  # type: ignore[arg-type]  # as above
+        assert len(off(judge_readings("x", CPU, "CPU", on_cpu, (window, window)))) == wrong  # type: ignore[arg-type]  # as above
 
 
 def test_a_gpu_on_which_no_engine_computes_is_off() -> None:

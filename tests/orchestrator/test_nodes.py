@@ -15,13 +15,16 @@ from orchestrator.nodes import (
     unmatched_devices,
     why_not_served,
 )
-from orchestrator.plan import Cell, Limits, Plan
+from orchestrator.plan import Limits, Plan
 from profiles.probe.engines import matched_anew
 from profiles.types import Device, EngineDevice, FoundEngine, NodeProfile
 from quants.artifact import Artifact, ModelFile
 from quants.fit import VerdictKind
+from quants.models import FileModel
 from runners.chat import Sampling
-from runners.engines.base import EngineSettings
+from runners.engines import settings_type
+from runners.engines.settings import LlamaServerSettings
+from runners.work import Cell
 
 GB = 10**9
 CPU = Device(id="cpu", vendor="cpu", name="A CPU", kind="cpu", memory_total_bytes=64 * GB, memory_free_bytes=60 * GB)
@@ -54,9 +57,10 @@ def profile(*devices: Device, engines: tuple[FoundEngine, ...] = (CUDA_SERVER,))
 
 
 def cell(file_gb: float = 8, **engine: object) -> Cell:
-    settings = EngineSettings(**{"kind": "llama-server", "context": 4096, **engine})  # type: ignore[arg-type]  # a test's shorthand
+    kind = str(engine.pop("kind", "llama-server"))
+    settings = settings_type(kind)(**{"context": 4096, **engine})  # type: ignore[arg-type]  # a test's shorthand
     artifact = Artifact("Q4_K_M", (ModelFile("m.gguf", int(file_gb * GB), "0" * 64),), root="/models")
-    return Cell("c1", "m", "", artifact, settings, Sampling(temperature=0.8))
+    return Cell("c1", FileModel("m", artifact), "", settings, Sampling(temperature=0.8))
 
 
 def plan(one: Cell, overlap: str = "auto") -> Plan:
@@ -95,7 +99,11 @@ def test_a_program_that_the_spec_names_is_the_one_that_counts() -> None:
     assert named_binaries([one, cell()]) == ("/mine/llama-server",)
     assert serving_devices(one, here) == {"nvidia-0": "CUDA0", "nvidia-1": "CUDA1"}
     order = to_cell_order(plan(one), one, ev.StartLease("L1", "c1", "n1", "nvidia-0"), run_id="r", profile=here)
-    assert (order.engine.binary, order.engine_device, order.backend) == ("/mine/llama-server", "CUDA0", "cuda")
+    assert (order.cell.engine.program, order.place.engine_device, order.place.backend) == (
+        "/mine/llama-server",
+        "CUDA0",
+        "cuda",
+    )
     absent = replace(named, problem="engine.binary names /mine/llama-server, which does not exist on this node")
     assert why_not_served(one, profile(CPU, FIRST, engines=(CUDA_SERVER, absent))) == absent.problem
     assert why_not_served(one, profile(CPU, FIRST)) == "llama-server is not on box"
@@ -110,7 +118,7 @@ def test_a_card_that_the_engine_does_not_know_is_said_in_the_plan_and_in_the_row
     ]
     order = to_cell_order(plan(cell()), cell(), ev.StartLease("L1", "c1", "n1", "nvidia-0"), run_id="r", profile=here)
     assert (
-        order.unmatched
+        order.place.unmatched
         == tuple(unmatched_devices(cell(), here))
         == ("nvidia-1 (GeForce RTX 5060 Ti): it does not list it",)
     )
@@ -128,7 +136,11 @@ def test_a_server_on_the_cpu_is_kept_from_the_cards() -> None:
     one = cell(gpu_layers=0)
     lease = ev.StartLease("L1", "c1", "n1", "cpu")
     order = to_cell_order(plan(one), one, lease, run_id="r", profile=profile(CPU, FIRST))
-    assert (order.engine_device, order.backend, order.visible) == ("CPU", "cpu", ("CUDA_VISIBLE_DEVICES=-1",))
+    assert (order.place.engine_device, order.place.backend, order.place.visible) == (
+        "CPU",
+        "cpu",
+        ("CUDA_VISIBLE_DEVICES=-1",),
+    )
 
 
 def test_a_device_that_must_be_left_alone_or_is_unknown_gets_nothing() -> None:
@@ -157,8 +169,8 @@ def test_grading_overlaps_on_cards_only_unless_asked() -> None:
 def test_a_lease_is_told_everything_its_rows_need() -> None:
     lease = ev.StartLease("L1", "c1", "n1", "nvidia-1")
     order = to_cell_order(plan(cell()), cell(), lease, run_id="r", profile=profile(CPU, FIRST, SECOND))
-    assert (order.engine_device, order.device_id, order.overlap_grading) == ("CUDA1", "nvidia-1", True)
-    assert order.engine.binary == "/opt/llama-server"
-    assert order.hardware_class.startswith("geforce-rtx-5060-ti")
-    gone = to_cell_order(plan(cell()), cell(), lease, run_id="r", profile=None)
-    assert (gone.engine_device, gone.hardware_class) == (None, "unknown")
+    place = order.place
+    assert (place.engine_device, place.device_id, order.overlap_grading) == ("CUDA1", "nvidia-1", True)
+    assert isinstance(order.cell.engine, LlamaServerSettings)
+    assert order.cell.engine.binary == "/opt/llama-server"
+    assert place.hardware_class.startswith("geforce-rtx-5060-ti")

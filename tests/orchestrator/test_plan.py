@@ -9,8 +9,11 @@ import pytest
 
 from orchestrator.errors import SpecError
 from orchestrator.expand import expand
-from orchestrator.plan import Plan, cell_identity, differences, make_job_id, spec_digest
+from orchestrator.plan import Plan, differences, make_job_id, spec_digest
 from orchestrator.spec import parse_spec
+from runners.engines.settings import LlamaCppSettings
+from runners.work import Cell, cell_identity
+from tests.runners.models import file_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +35,11 @@ name = "small"
 source = "builtin:stand-in"
 quants = ["Q8_0", "Q2_K"]
 """
+
+
+def llama(cell: Cell) -> LlamaCppSettings:
+    assert isinstance(cell.engine, LlamaCppSettings)
+    return cell.engine
 
 
 def plan_of(text: str, folder: Path) -> Plan:
@@ -58,7 +66,7 @@ def test_cells_times_seeds(tmp_path: Path) -> None:
 
 def test_every_file_is_pinned(tmp_path: Path) -> None:
     for cell in plan_of(SPEC, tmp_path).cells:
-        assert all(len(file.sha256) == 64 and file.size_bytes > 0 for file in cell.artifact.files)
+        assert all(len(file.sha256) == 64 and file.size_bytes > 0 for file in file_of(cell).artifact.files)
 
 
 def test_a_plan_survives_being_written_down(tmp_path: Path) -> None:
@@ -90,14 +98,14 @@ def test_what_changes_answers_changes_the_id(tmp_path: Path, old: str, new: str)
 
 def test_seed_exam_and_version_are_part_of_the_id(tmp_path: Path) -> None:
     cell = plan_of(SPEC, tmp_path).cells[0]
-    identity = cell_identity(cell.artifact, cell.engine, cell.sampling)
-    base = {"exam": "todo", "exam_version": "1", "seed": 1}
+    identity = cell_identity(cell.model, cell.engine, cell.sampling)
+    base = {"exam": "todo", "prompt_version": "1", "seed": 1}
     ids = {
         make_job_id(identity, **{**base, **change})  # type: ignore[arg-type]  # a test's shorthand
-        for change in ({}, {"exam": "go-v1"}, {"exam_version": "2"}, {"seed": 2})
+        for change in ({}, {"exam": "go-v1"}, {"prompt_version": "2"}, {"seed": 2})
     }
     assert len(ids) == 4
-    assert cell_identity(cell.artifact, replace(cell.engine, load_timeout_s=1.0), cell.sampling) == identity
+    assert cell_identity(cell.model, replace(cell.engine, load_timeout_s=1.0), cell.sampling) == identity
 
 
 @pytest.mark.parametrize(
@@ -142,7 +150,7 @@ def test_variants_override_models_and_the_sweep(tmp_path: Path) -> None:
         'engine = { cache_type_k = "q8_0" }\nsampling = { max_tokens = 500 }\n'
     )
     plan = plan_of(text, tmp_path)
-    assert [(c.variant, c.engine.context, c.engine.cache_type_k, c.sampling.max_tokens) for c in plan.cells] == [
+    assert [(c.variant, c.engine.context, llama(c).cache_type_k, c.sampling.max_tokens) for c in plan.cells] == [
         ("plain", 1500, "f16", 1000),
         ("plain", 1500, "f16", 1000),
         ("kv8", 1500, "q8_0", 500),
@@ -167,8 +175,8 @@ def test_a_model_that_does_not_fit_is_refused_with_the_nearest_that_does(
     """The machine is told to be smaller than the largest quant's needs, and larger than the smallest's."""
     import profiles.probe
 
-    whole = {cell.artifact.quant: cell for cell in plan_of(SPEC, tmp_path).cells}
-    needs = {quant: cell.footprints["cpu"].host.safe_bytes for quant, cell in whole.items()}
+    whole = {cell.model.quant: cell for cell in plan_of(SPEC, tmp_path).cells}
+    needs = {quant: file_of(cell).footprints["cpu"].host.safe_bytes for quant, cell in whole.items()}
     assert needs["Q8_0"] > needs["Q2_K"]
     room = (needs["Q8_0"] + needs["Q2_K"]) // 2
     real = profiles.probe.probe_node()

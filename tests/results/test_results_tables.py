@@ -218,7 +218,7 @@ class TestText:
             ),
             "1 answer cut off by a limit (standin Q4_K_M: 1): scored as far as that goes, and in the means;",
             "1 earlier attempt on record, not in the figures.",
-            "More than one exam version or scoring in standin Q4_K_M: these means are not of one thing.",
+            "More than one version of prompt or grader, or more than one scoring, in standin Q4_K_M: means of several",
             "Timings come from different hardware (cpu-x, gpu-y)",
             "1 damaged file left out (torn-1.parquet); their jobs run again when the sweep is started.",
         ):

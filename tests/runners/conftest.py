@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from runners.engines import get_engine
-from runners.engines.base import EngineSettings
+from runners.engines import get_engine, settings_type
 from tests.runners import llama_server_program
 from tests.runners.tiny_gguf import THINKING, write_tiny_llama
 
@@ -56,7 +55,7 @@ def serve(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     started: list[Served] = []
 
     def start(model: Path, **settings: Any) -> Served:
-        chosen = EngineSettings(**{"kind": engine.kind, "context": 1024, "threads": 1, **settings})
+        chosen = settings_type(engine.kind)(**{"context": 1024, "threads": 1, **settings})
         log_path = tmp_path_factory.mktemp("log") / "server.log"
         started.append(engine.load(model, chosen, log_path=log_path))
         return started[-1]

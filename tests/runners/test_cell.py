@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from quants.models import FileModel
 from quants.source import resolve, select
 from results.schema import validate_row
 from runners import stall
 from runners.cell import CellRun
 from runners.chat import Sampling
 from runners.devicelock import take
-from runners.engines.base import EngineSettings
-from runners.orders import CellEnded, CellOrder, JobOrder, ModelLoaded, NodeFacts, PhaseChanged, RowReady
+from runners.engines.settings import EmbeddedSettings
+from runners.orders import CellEnded, CellOrder, JobOrder, ModelLoaded, NodeFacts, PhaseChanged, Place, RowReady
 from runners.spool import Spool
+from runners.work import Cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,28 +32,22 @@ if TYPE_CHECKING:
 
     from runners.orders import CellEvent
 
-JOB = JobOrder(job_id="v1-a", attempt=1, exam="todo", exam_version="1", seed=1, number=1, total=2)
+JOB = JobOrder(job_id="v1-a", attempt=1, exam="todo", prompt_version="1", seed=1, number=1, total=2)
 
 
-def order_for(model: Path, *, max_tokens: int = 40, **more: Any) -> CellOrder:
+def order_for(model: Path, *, max_tokens: int = 40, context: int = 1024, **more: Any) -> CellOrder:
     artifact = select(resolve(str(model), base_dir=model.parent), "all")[0]
-    settings = EngineSettings(context=1024, threads=1)
+    settings = EmbeddedSettings(context=context, threads=1)
+    sampling = Sampling(temperature=0.8, max_tokens=max_tokens)
     return CellOrder(
         **{
             "run_id": "run",
             "sweep": "test",
             "lease_id": "L1",
-            "cell_id": "c1",
-            "model": "tiny",
-            "variant": "",
-            "artifact": artifact,
-            "engine": settings,
-            "sampling": Sampling(temperature=0.8, max_tokens=max_tokens),
+            "cell": Cell("c1", FileModel("tiny", artifact), "", settings, sampling),
+            "place": Place(device_id="cpu", engine_device="CPU", hardware_class="test"),
             "scoring": {"todo": "strict"},
             "generation_timeout_s": 60.0,
-            "device_id": "cpu",
-            "engine_device": "CPU",
-            "hardware_class": "test",
             **more,
         }
     )
@@ -181,8 +177,7 @@ def test_time_that_runs_out_is_scored_zero_and_marked(tiny_model: Path, leases: 
 
 
 def test_a_context_that_fills_up_is_the_budgets(tiny_model: Path, leases: list[Lease]) -> None:
-    order = order_for(tiny_model, max_tokens=900)
-    lease = Lease(dataclasses.replace(order, engine=dataclasses.replace(order.engine, context=512)))
+    lease = Lease(order_for(tiny_model, max_tokens=900, context=512))
     leases.append(lease)
     lease.cell.assign(JOB)
     row = row_of(lease.wait_for(RowReady))
@@ -212,13 +207,13 @@ def test_a_model_that_does_not_load_ends_the_lease_with_the_reason(
 ) -> None:
     copy = tmp_path / "odd-F32.gguf"
     copy.write_bytes(tiny_model.read_bytes().replace(b"general.architecture", b"general.architectvre"))
-    artifact = order_for(tiny_model).artifact
+    order = order_for(tiny_model)
+    artifact = order.cell.artifact
     import hashlib
 
     file = dataclasses.replace(artifact.files[0], path=copy.name, sha256=hashlib.sha256(copy.read_bytes()).hexdigest())
-    order = order_for(tiny_model)
-    order = dataclasses.replace(order, artifact=dataclasses.replace(artifact, files=(file,), root=str(tmp_path)))
-    lease = Lease(order)
+    model = FileModel("odd", dataclasses.replace(artifact, files=(file,), root=str(tmp_path)))
+    lease = Lease(dataclasses.replace(order, cell=dataclasses.replace(order.cell, model=model)))
     leases.append(lease)
     ended = lease.finish()
     assert (ended.how, ended.outcome) == ("failed", "server_start")
@@ -271,7 +266,8 @@ def test_what_grading_overlaps_is_in_the_row(tiny_model: Path, leases: list[Leas
 
 
 def test_measured_and_predicted_memory_stand_side_by_side(tiny_model: Path, leases: list[Lease]) -> None:
-    lease = Lease(order_for(tiny_model, predicted_bytes=123))
+    place = Place(device_id="cpu", engine_device="CPU", hardware_class="test", predicted_bytes=123)
+    lease = Lease(order_for(tiny_model, place=place))
     leases.append(lease)
     lease.cell.assign(JOB)
     row = row_of(lease.wait_for(RowReady))
@@ -376,8 +372,7 @@ def test_a_reload_takes_no_other_file_than_the_one_that_was_pinned(
 
 def test_deaths_count_in_a_row_and_an_answer_forgives_them(tiny_model: Path, leases: list[Lease]) -> None:
     """Nine crashes in a long cell lost all its untried jobs; now only those that were running when it died."""
-    order = order_for(tiny_model, max_tokens=600, reloads=1)
-    lease = Lease(dataclasses.replace(order, engine=dataclasses.replace(order.engine, context=4096)))
+    lease = Lease(order_for(tiny_model, max_tokens=600, context=4096, reloads=1))
     leases.append(lease)
     lease.wait_for(ModelLoaded)
     for number in range(4):

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from runners.engines.base import Served
     from runners.orders import CellEvent
 
-JOB = JobOrder(job_id="v1-a", attempt=1, exam="todo", exam_version="1", seed=1, number=1, total=2)
+JOB = JobOrder(job_id="v1-a", attempt=1, exam="todo", prompt_version="1", seed=1, number=1, total=2)
 RESULT = ChatResult(
     text="an answer",
     reasoning="",

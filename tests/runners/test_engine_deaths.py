@@ -25,14 +25,14 @@ OWNER = """
     import sys, threading, time
     from pathlib import Path
     from runners.chat import ChatRequest, Message, Sampling
-    from runners.engines import get_engine
-    from runners.engines.base import EngineSettings
+    from runners.engines import get_engine, settings_type
 
     kind, binary, model, log = sys.argv[1:]
     loaded = []
 
     def load():
-        settings = EngineSettings(kind=kind, context=8192, threads=1, binary=binary or None)
+        given = {"binary": binary} if binary else {}
+        settings = settings_type(kind)(context=8192, threads=1, **given)
         loaded.append(get_engine(kind).load(Path(model), settings, log_path=Path(log)))
 
     thread = threading.Thread(target=load)

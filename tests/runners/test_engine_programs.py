@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import stat
@@ -10,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from profiles.probe import probe_node
-from runners.engines import engine_kinds, get_engine
+from runners.chat import ChatRequest, Message, Sampling
+from runners.engines import engine_kinds, get_engine, settings_from_json
 from runners.engines import llama_server as llama_server_module
 from runners.engines.base import (
     EngineInfo,
-    EngineSettings,
     EngineUnavailable,
     EngineUnavailableError,
     LoadError,
@@ -22,6 +23,7 @@ from runners.engines.base import (
 from runners.engines.embedded import _visible_devices
 from runners.engines.llama_flags import command_line
 from runners.engines.llama_program import Program, parse_build, parse_flags
+from runners.engines.settings import EmbeddedSettings, EngineSettings, LlamaServerSettings, TextFile
 from runners.errors import RunnersError
 
 # Excerpts of `--help`, in the layout of each time. 2024: a switch for flash attention, no level in --verbosity.
@@ -75,8 +77,10 @@ OLD, NEW = program(OLD_HELP), program(NEW_HELP)
 
 
 def flags(build: Program, *, device: str | None = None, **settings: object) -> list[str]:
-    chosen = EngineSettings(context=4096, **settings)  # type: ignore[arg-type]  # each test knows its types
-    return command_line(build, Path("/models/m.gguf"), chosen, port=8123, alias="me", device=device)
+    chosen = LlamaServerSettings(context=4096, **settings)  # type: ignore[arg-type]  # each test knows its types
+    return command_line(
+        build, Path("/models/m.gguf"), chosen, port=8123, alias="me", device=device, texts=Path("/texts")
+    )
 
 
 def value(argv: list[str], flag: str) -> str:
@@ -133,9 +137,7 @@ class TestFlags:
         assert value(flags(OLD, device="CPU"), "--gpu-layers") == "0"
 
     def test_arguments_of_the_spec_come_last(self) -> None:
-        assert flags(NEW, extra_args=("--ctx-size", "1"))[-2:] == ["--ctx-size", "1"]
-        with pytest.raises(LoadError, match="extra_args may not hold --port"):
-            flags(NEW, extra_args=("--mlock", "--port", "1"))
+        assert flags(NEW, extra_args=("--keep", "1"))[-2:] == ["--keep", "1"]
 
     @pytest.mark.parametrize(
         ("settings", "flag"),
@@ -218,7 +220,7 @@ class TestFinding:
         assert isinstance(there, EngineUnavailable)
         assert str(tmp_path) in there.reason
         with pytest.raises(EngineUnavailableError, match=r"engine\.binary"):
-            engine.load(tiny_model, EngineSettings(context=256), log_path=tmp_path / "log")
+            engine.load(tiny_model, LlamaServerSettings(context=256), log_path=tmp_path / "log")
 
 
 class TestBrokenPrograms:
@@ -292,7 +294,7 @@ class TestPorts:
             offered = iter([stranger.getsockname()[1], stranger.getsockname()[1], free_port])
             monkeypatch.setattr(llama_server_module, "_free_port", lambda: next(offered))
             engine = get_engine("llama-server", binary=str(llama_server))
-            served = engine.load(tiny_model, EngineSettings(context=256, threads=1), log_path=tmp_path / "log")
+            served = engine.load(tiny_model, LlamaServerSettings(context=256, threads=1), log_path=tmp_path / "log")
             try:
                 assert served.base_url == f"http://127.0.0.1:{free_port}"
                 assert served.is_alive()
@@ -303,7 +305,7 @@ class TestPorts:
         self, llama_server: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         engine = get_engine("llama-server", binary=str(llama_server))
-        settings = EngineSettings(context=256, threads=1)
+        settings = LlamaServerSettings(context=256, threads=1)
         first = engine.load(tiny_model, settings, log_path=tmp_path / "first")
         try:
             assert first.base_url is not None
@@ -323,7 +325,7 @@ def test_a_build_that_asks_for_no_key_is_not_used(llama_server: Path, tiny_model
     program.chmod(0o755)
     engine = get_engine("llama-server", binary=str(program))
     with pytest.raises(LoadError, match="answers every user of this machine") as caught:
-        engine.load(tiny_model, EngineSettings(context=256, threads=1), log_path=tmp_path / "log")
+        engine.load(tiny_model, LlamaServerSettings(context=256, threads=1), log_path=tmp_path / "log")
     assert "newer build" in caught.value.hint
     assert not list(tmp_path.glob("*.server.json"))
 
@@ -344,19 +346,17 @@ class TestRegistry:
     def test_the_embedded_engine_has_no_program_and_takes_no_arguments(self, tiny_model: Path, tmp_path: Path) -> None:
         with pytest.raises(EngineUnavailableError, match="no program of its own"):
             get_engine("embedded", binary="/usr/bin/llama-server")
-        settings = EngineSettings(context=256, extra_args=("--mlock",))
-        with pytest.raises(LoadError, match="extra_args") as caught:
-            get_engine("embedded").load(tiny_model, settings, log_path=tmp_path / "log")
-        assert caught.value.reason == "bad_settings"
+        with pytest.raises(TypeError, match="embedded was given settings of llama-server"):
+            get_engine("embedded").load(tiny_model, LlamaServerSettings(context=256), log_path=tmp_path / "log")
 
     def test_the_embedded_engine_says_that_it_cannot_name_a_file(self, tmp_path: Path) -> None:
         model = tmp_path / os.fsdecode(b"model\xff.gguf")
         with pytest.raises(LoadError, match="not UTF-8") as caught:
-            get_engine("embedded").load(model, EngineSettings(context=256), log_path=tmp_path / "log")
+            get_engine("embedded").load(model, EmbeddedSettings(context=256), log_path=tmp_path / "log")
         assert "rename it" in caught.value.hint
 
     def test_a_cache_type_that_does_not_exist(self, tiny_model: Path, tmp_path: Path) -> None:
-        settings = EngineSettings(context=256, cache_type_k="q9_9")
+        settings = EmbeddedSettings(context=256, cache_type_k="q9_9")
         with pytest.raises(LoadError, match="q9_9") as caught:
             get_engine("embedded").load(tiny_model, settings, log_path=tmp_path / "log")
         assert caught.value.reason == "bad_settings"
@@ -364,13 +364,33 @@ class TestRegistry:
 
 class TestSettings:
     def test_what_makes_results_comparable(self) -> None:
-        settings = EngineSettings(context=4096, binary="/here", load_timeout_s=1.0, extra_args=("--a",))
-        again = EngineSettings(context=4096, binary="/there", load_timeout_s=2.0, extra_args=("--a",))
+        settings = LlamaServerSettings(context=4096, binary="/here", load_timeout_s=1.0, extra_args=("--a",))
+        again = LlamaServerSettings(context=4096, binary="/there", load_timeout_s=2.0, extra_args=("--a",))
         assert settings.comparable() == again.comparable()
-        assert settings.comparable() != EngineSettings(context=4097, extra_args=("--a",)).comparable()
+        assert settings.comparable() != LlamaServerSettings(context=4097, extra_args=("--a",)).comparable()
         assert settings.comparable()["extra_args"] == ["--a"]
         assert None not in settings.comparable().values()
         assert {"binary", "load_timeout_s", "threads"}.isdisjoint(settings.comparable())
+
+    def test_only_the_settings_of_its_kind_are_there(self) -> None:
+        assert {"extra_args", "binary", "chat_template"}.isdisjoint(EmbeddedSettings(context=1).comparable())
+        assert EmbeddedSettings(context=1).comparable() != LlamaServerSettings(context=1).comparable()
+
+    def test_a_text_counts_by_what_is_in_it_and_not_by_where_it_lay(self) -> None:
+        here, there, other = TextFile("/a", "x"), TextFile("/b", "x"), TextFile("/a", "y")
+        of = {text: LlamaServerSettings(context=1, chat_template=text).comparable() for text in (here, there, other)}
+        assert of[here] == of[there] != of[other]
+        assert "/a" not in str(of[here])
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            EmbeddedSettings(context=1, threads=3),
+            LlamaServerSettings(context=1, extra_args=("--no-host",), grammar=TextFile("/g", "root ::= .*")),
+        ],
+    )
+    def test_they_survive_being_written_down(self, settings: EngineSettings) -> None:
+        assert settings_from_json(json.loads(json.dumps(settings.to_json()))) == settings
 
 
 @pytest.mark.parametrize(
@@ -392,3 +412,29 @@ def test_devices_of_the_embedded_engine(
     if there is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", there)
     assert _visible_devices(device) == variables
+
+
+@pytest.mark.skipif("LLAMA_SERVER" not in os.environ, reason="LLAMA_SERVER names no program")
+def test_texts_that_settings_point_to_are_followed(tiny_model: Path, tmp_path: Path) -> None:
+    """A grammar that allows one answer, and a template that shows in the length of the prompt."""
+    request = ChatRequest(
+        messages=(Message(role="user", content="hi"),), sampling=Sampling(temperature=0.0, max_tokens=16), seed=1
+    )
+    told: dict[int, int] = {}
+    for words in (1, 9):
+        settings = LlamaServerSettings(
+            context=256,
+            threads=1,
+            grammar=TextFile("yes.gbnf", 'root ::= "yes"'),
+            chat_template=TextFile("t.jinja", "{% for m in messages %}" + "{{ m.content }}" * words + "{% endfor %}"),
+        )
+        served = get_engine("llama-server").load(tiny_model, settings, log_path=tmp_path / "log", device="CPU")
+        try:
+            result = served.chat(request)
+        finally:
+            served.stop()
+        assert result.text == "yes"
+        assert result.usage is not None
+        assert result.usage.prompt_tokens is not None
+        told[words] = result.usage.prompt_tokens
+    assert told[9] - told[1] >= 8

@@ -24,11 +24,12 @@ from runners.chat import (
     Sampling,
     ServerCrashError,
 )
-from runners.engines.base import EngineInfo, EngineSettings, LoadError, Served
+from runners.engines.base import EngineInfo, LoadError, Served
 from runners.engines.llama_cpp import new_key
 from runners.engines.wire import get_json
 from runners.outcomes import Outcome
 from runners.timing import measure
+from tests.runners.models import settings_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -264,7 +265,7 @@ def test_settings_reach_the_engine(serve: Serve, tiny_model: Path) -> None:
 
 
 def test_the_cpu_as_a_device(engine: Engine, tiny_model: Path, tmp_path: Path) -> None:
-    settings = EngineSettings(kind=engine.kind, context=256, threads=1)
+    settings = settings_for(engine, context=256, threads=1)
     served = engine.load(tiny_model, settings, log_path=tmp_path / "log", device="CPU")
     try:
         assert served.chat(ask()).finish_reason == "length"
@@ -278,9 +279,7 @@ def test_variables_of_the_user_do_not_change_a_sweep(
     monkeypatch.setenv("LLAMA_ARG_CTX_SIZE", "333")
     monkeypatch.setenv("LLAMA_ARG_NO_MMAP", "1")
     monkeypatch.setenv("LLAMA_API_KEY", "secret")
-    served = engine.load(
-        tiny_model, EngineSettings(kind=engine.kind, context=256, threads=1), log_path=tmp_path / "log"
-    )
+    served = engine.load(tiny_model, settings_for(engine, context=256, threads=1), log_path=tmp_path / "log")
     try:
         assert served.context == 256
         assert served.chat(ask()).finish_reason == "length"
@@ -325,7 +324,7 @@ def test_a_server_that_dies_while_it_answers(serve: Serve, tiny_model: Path) -> 
 
 class TestModelsThatDoNotLoad:
     def refused(self, engine: Engine, model: Path, tmp_path: Path, **settings: Any) -> LoadError:
-        chosen = EngineSettings(**{"kind": engine.kind, "context": 256, "threads": 1, **settings})
+        chosen = settings_for(engine, **{"context": 256, "threads": 1, **settings})
         with pytest.raises(LoadError) as caught:
             engine.load(model, chosen, log_path=tmp_path / "server.log")
         assert [path.name for path in tmp_path.glob("server.log*")] == ["server.log"]
@@ -378,7 +377,7 @@ class TestModelsThatDoNotLoad:
     def test_cancelled(self, engine: Engine, tiny_model: Path, tmp_path: Path) -> None:
         cancelled = threading.Event()
         cancelled.set()
-        settings = EngineSettings(kind=engine.kind, context=256)
+        settings = settings_for(engine, context=256)
         with pytest.raises(LoadError) as caught:
             engine.load(tiny_model, settings, log_path=tmp_path / "server.log", cancelled=cancelled)
         assert caught.value.reason == "cancelled"

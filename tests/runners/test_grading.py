@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from runners.exams.base import Exam
 
-JOB = JobOrder(job_id="v1-a", attempt=1, exam="todo", exam_version="1", seed=7, number=1, total=1)
+JOB = JobOrder(job_id="v1-a", attempt=1, exam="todo", prompt_version="1", seed=7, number=1, total=1)
 FULL = Grade({"strict": 100.0}, 100.0, Outcome.PASSED, (Item("a", 100.0, 100.0, passed=True),), "log", "fence", "box")
 
 

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
-from pathlib import Path
+import os
+import subprocess
 
 import pytest
 
 from orchestrator.errors import SpecError
 from orchestrator.spec import parse_spec
-from runners.engines.base import EngineSettings, LoadError
-from runners.engines.llama_flags import command_line
-from runners.engines.llama_program import Program
-from runners.engines.secret_args import SecretArgumentError
+from runners.engines import own_args
+from runners.engines.llama_program import parse_flags
+from runners.engines.own_args import OwnArgumentError
+from runners.engines.secret_args import SecretArgumentError, refuse_secrets
+from runners.engines.settings import LlamaServerSettings
 
 SECRET = "s3cr3t-of-ours"
 SECRETS = [
@@ -54,7 +56,7 @@ source = "builtin:stand-in"
 def test_no_settings_exist_with_a_secret(arguments: list[str], flag: str) -> None:
     """Settings are written into plan.json and every row: there is none that could be."""
     with pytest.raises(SecretArgumentError) as caught:
-        EngineSettings(context=256, extra_args=tuple(arguments))
+        LlamaServerSettings(context=256, extra_args=tuple(arguments))
     assert caught.value.message.startswith(f"{flag} holds a secret")
     assert caught.value.hint.startswith("take it out: ")
     assert SECRET not in str(caught.value)
@@ -63,7 +65,7 @@ def test_no_settings_exist_with_a_secret(arguments: list[str], flag: str) -> Non
 
 @pytest.mark.parametrize("arguments", HARMLESS)
 def test_what_holds_none_is_passed_on(arguments: list[str]) -> None:
-    assert EngineSettings(context=256, extra_args=tuple(arguments)).extra_args == tuple(arguments)
+    refuse_secrets(arguments)
 
 
 @pytest.mark.parametrize(("arguments", "flag"), SECRETS)
@@ -91,13 +93,40 @@ def test_the_hint_says_what_to_do_instead() -> None:
         "--x-secret": "pass_on in machine.toml",
     }.items():
         with pytest.raises(SecretArgumentError) as caught:
-            EngineSettings(context=256, extra_args=(flag, SECRET))
+            LlamaServerSettings(context=256, extra_args=(flag, SECRET))
         assert words in caught.value.hint
 
 
-@pytest.mark.parametrize("flag", ["--host", "--port=1", "--api-key-file", "--api_key_file", "--api_prefix"])
-def test_what_the_server_is_started_with_stays_ours(flag: str) -> None:
-    program = Program(Path("/bin/llama-server"), "b1", "", frozenset(), ())
-    settings = EngineSettings(context=256, extra_args=(flag, "x"))
-    with pytest.raises(LoadError, match="extra_args may not hold"):
-        command_line(program, Path("m.gguf"), settings, port=1, alias="me", device=None)
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        *(
+            (flag, "quantsweep chooses that")
+            for flag in ("--host", "--port=1", "--api_prefix", "-sm", "--tools", "-fit")
+        ),
+        *((flag, "engine.context") for flag in ("-c", "--ctx-size=4096", "--ctx_size")),
+        ("-ctk", "engine.cache_type_k"),
+        ("-ngl", "engine.gpu_layers"),
+        ("--temp", "sampling.temperature"),
+        ("-hf", "models.source"),
+        *((flag, "by its path") for flag in ("-md", "--lora", "--mmproj", "--spec-draft-model", "-jf")),
+    ],
+)
+def test_what_a_key_of_the_spec_sets_may_not_be_set_behind_its_back(flag: str, said: str) -> None:
+    with pytest.raises(OwnArgumentError, match=said) as caught:
+        LlamaServerSettings(context=256, extra_args=("--no-host", flag, "x"))
+    assert flag.partition("=")[0].replace("_", "-") in caught.value.message
+    with pytest.raises(SpecError) as refused:
+        parse_spec(SPEC.format(arguments=["--no-host", flag, "x"]), "demo.toml")
+    assert str(refused.value).startswith("demo.toml:6: engine.extra_args: ")
+
+
+def test_the_program_that_is_here_knows_every_flag_that_is_ours() -> None:
+    """A list of flags that no build has would refuse nothing."""
+    program = os.environ.get("LLAMA_SERVER")
+    if program is None:
+        pytest.skip("LLAMA_SERVER names no program")
+    said = subprocess.run([program, "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
+    known = parse_flags(said)
+    for key, flags in (own_args._SETTINGS | own_args._SAMPLING).items():
+        assert known.intersection(flags.split()), key

@@ -15,7 +15,7 @@ import pytest
 
 from runners import stall
 from runners.chat import ChatRequest, GenerationTimeoutError, Message, Sampling, ServerStalledError
-from runners.engines.base import EngineSettings, LoadError
+from runners.engines.base import LoadError
 from runners.engines.wire import stream_chat
 from runners.lookout import Lookout
 from runners.outcomes import Outcome, OutcomeClass, outcome_class
@@ -23,6 +23,7 @@ from runners.process import ServerProcess
 from runners.stall import OwnTime, Signs, StallWatch
 from runners.timing import measure
 from runners.vitals import read_vitals
+from tests.runners.models import settings_for
 from tests.runners.test_chat_wire import DONE, HEAD, USAGE, Server, chunk, delta, server
 
 if TYPE_CHECKING:
@@ -405,7 +406,7 @@ def test_an_engine_that_is_stopped_while_it_loads(engine: Engine, tiny_model: Pa
         os.kill(pid, signal.SIGSTOP)
         pids.append(pid)
 
-    settings = EngineSettings(kind=engine.kind, context=1024, threads=1)
+    settings = settings_for(engine, context=1024, threads=1)
     with pytest.raises(LoadError, match="is stopped") as caught:
         engine.load(tiny_model, settings, log_path=tmp_path / "log", on_spawn=stop)
     assert caught.value.reason == "timeout"
@@ -420,7 +421,7 @@ def test_load_timeout_is_applied(engine: Engine, tiny_model: Path, tmp_path: Pat
         os.kill(pid, signal.SIGSTOP)
         pids.append(pid)
 
-    settings = EngineSettings(kind=engine.kind, context=1024, threads=1, load_timeout_s=1.0)
+    settings = settings_for(engine, context=1024, threads=1, load_timeout_s=1.0)
     with pytest.raises(LoadError, match="was not ready after 1 s"):
         engine.load(tiny_model, settings, log_path=tmp_path / "log", on_spawn=stop)
     assert not psutil.pid_exists(pids[0])

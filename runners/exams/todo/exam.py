@@ -45,7 +45,8 @@ class TodoExam:
     """
 
     name: str = "todo"
-    version: str = "2"  # 2: a reply is read up to REPLY_CHARS and within the limits of runners.textwork
+    prompt_version: str = "1"
+    grader_version: str = "2"  # 2: a reply is read up to REPLY_CHARS and within the limits of runners.textwork
     score_max: float = SYNTAX_POINTS + 10 * FEATURE_POINTS + FUNCTIONAL_POINTS
     scorings: tuple[str, ...] = ("published", "strict")
     language: str = "python"

@@ -24,7 +24,8 @@ def test_every_exam_keeps_its_promises() -> None:
     for name in exam_names():
         exam = get_exam(name)
         assert exam.name == name
-        assert exam.version
+        assert exam.prompt_version
+        assert exam.grader_version
         assert exam.scorings
         assert exam.messages()[-1]["role"] == "user"
         kinds = {specimen.kind for specimen in exam.specimens()}
@@ -64,7 +65,8 @@ class Generous:
     """A grader with every fault: it gives full marks to anything."""
 
     name = "generous"
-    version = "1"
+    prompt_version = "1"
+    grader_version = "1"
     score_max = 10.0
     scorings: tuple[str, ...] = ("only",)
     language = "python"

@@ -1,0 +1,114 @@
+"""The settings of an engine out of the tables of a spec: which kind it is, and which of the keys are that kind's.
+
+A key that stands above the choice of another kind is meant for the other models, and passed over; one that stands
+where the kind is chosen, or below, is a mistake if that kind does not have it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from orchestrator.spec import EngineSpec
+from runners.engines import engine_kinds, settings_type
+from runners.engines.settings import LlamaCppSettings, TextFile
+from runners.errors import RunnersError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+KeyPath: TypeAlias = tuple[str | int, ...]
+Layer: TypeAlias = tuple[KeyPath, EngineSpec]
+"""A table of the spec and where it stands; the later of two wins."""
+
+DEFAULT_CONTEXT = 16384
+MOST_TEXT_BYTES = 1 << 20
+_TEXT_KEYS = ("chat_template", "grammar")
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of the tables. `kind_path` is where the kind was chosen, `problems` are sentences with their keys."""
+
+    settings: LlamaCppSettings | None
+    kind_path: KeyPath
+    problems: list[tuple[str, KeyPath]]
+
+
+def given_values(table: BaseModel) -> dict[str, Any]:
+    """The keys of a table of the spec that are set."""
+    return {key: item for key, item in table.model_dump().items() if item is not None}
+
+
+def program_path(base_dir: Path, given: str) -> str:
+    """An engine's program as every node is told it: relative to the spec, and absolute from there on."""
+    return str((base_dir / Path(given).expanduser()).absolute())
+
+
+def settle(layers: list[Layer], *, base_dir: Path, load_timeout_s: float) -> Settled:
+    """The settings that `layers` come to; paths count from `base_dir`."""
+    kind, chosen, kind_path = engine_kinds()[0], 0, (*layers[0][0], "kind")
+    for number, (path, table) in enumerate(layers):
+        if table.kind is not None:
+            kind, chosen, kind_path = table.kind, number, (*path, "kind")
+    try:
+        own = settings_type(kind)
+    except RunnersError as error:
+        return Settled(None, kind_path, [(_sentence(error), kind_path)])
+    known = {each.name for each in fields(own)}
+    problems: list[tuple[str, KeyPath]] = []
+    values: dict[str, Any] = {"context": DEFAULT_CONTEXT, "load_timeout_s": load_timeout_s}
+    where: dict[str, KeyPath] = {}
+    for number, (path, table) in enumerate(layers):
+        for key, value in given_values(table).items():
+            if key in known:
+                values[key], where[key] = value, (*path, key)
+            elif key != "kind" and number >= chosen:
+                others = [name for name in engine_kinds() if key in {each.name for each in fields(settings_type(name))}]
+                message = f"the engine {kind!r} has no such setting; it is one of: {', '.join(others)}"
+                problems.append((message, (*path, key)))
+    if values.get("binary"):
+        values["binary"] = program_path(base_dir, values["binary"])
+    for key in _TEXT_KEYS:
+        if key in values:
+            try:
+                values[key] = _read_text(base_dir / Path(values[key]).expanduser())
+            except ValueError as error:
+                problems.append((str(error), where[key]))
+                del values[key]
+    if "extra_args" in values:
+        values["extra_args"] = tuple(values["extra_args"])
+    try:
+        settings = cast("LlamaCppSettings", own(**values))
+    except RunnersError as error:
+        return Settled(None, kind_path, [*problems, (_sentence(error), where.get("extra_args", kind_path))])
+    if settings.cache_type_v not in {"f32", "f16", "bf16"} and settings.flash_attention == "off":
+        path = where.get("flash_attention", ("engine", "flash_attention"))
+        problems.append(("a quantized V cache needs flash attention, which is off", path))
+    return Settled(settings, kind_path, problems)
+
+
+def _read_text(path: Path) -> TextFile:
+    """The text that a setting points to; `ValueError` with a sentence if it cannot be had."""
+    if path.exists() and not path.is_file():  # a pipe would hold us up for ever
+        msg = f"{path} is not a file"
+        raise ValueError(msg)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_TEXT_BYTES + 1)
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror or error}"
+        raise ValueError(msg) from None
+    if len(content) > MOST_TEXT_BYTES:
+        msg = f"{path} is larger than {MOST_TEXT_BYTES:,} bytes"
+        raise ValueError(msg)
+    try:
+        return TextFile(str(path), content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        msg = f"{path} is not a text file (byte {error.start} is not UTF-8)"
+        raise ValueError(msg) from None
+
+
+def _sentence(error: RunnersError) -> str:
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())

@@ -1,0 +1,187 @@
+"""How a model is served: the settings of each kind of engine, and which of them make results comparable."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
+
+from runners.engines.own_args import refuse_own
+from runners.engines.secret_args import refuse_secrets
+
+JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
+OnOffAuto: TypeAlias = Literal["on", "off", "auto"]
+
+# Where a server runs or how long we wait for it says nothing about what it answers.
+_APART = {"comparable": False}
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """A text that a setting points to. The text goes with the plan to every node; the path only says where it was."""
+
+    path: str
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """Of the text, 64 hex digits."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """What the settings of every engine have. A kind of engine has a subclass, and only its fields are identity.
+
+    A field that is added later defaults to None, or it changes the identity of every earlier result.
+    """
+
+    kind: ClassVar[str] = ""
+    """Which engine: one of `runners.engines.engine_kinds()`."""
+    context: int
+    """Tokens of context for each slot (prompt and reply together)."""
+    load_timeout_s: float = field(default=900.0, metadata=_APART)
+    """How long a load may take before it is given up."""
+
+    def comparable(self) -> dict[str, JSON]:
+        """The settings that make results comparable, as JSON: texts by their sha256, without those that are None."""
+        values: dict[str, JSON] = {"kind": self.kind}
+        for each in fields(self):
+            value: Any = getattr(self, each.name)
+            if not each.metadata.get("comparable", True) or value is None:
+                continue
+            if isinstance(value, TextFile):
+                value = {"sha256": value.sha256}
+            values[each.name] = list(value) if isinstance(value, tuple) else value
+        return values
+
+    @property
+    def program(self) -> str | None:
+        """Path of the program that is to serve, where a spec names one."""
+        return None
+
+    def with_program(self, _path: str) -> Self:
+        """The settings with the program that a node found; of an engine that has none, as they are."""
+        return self
+
+    @property
+    def asks_for_cpu(self) -> bool:
+        """Whether the model is to be computed on the CPU, also where there is a GPU."""
+        return False
+
+    def not_counted(self) -> tuple[str, ...]:
+        """Settings whose memory the footprint of a model does not know, as a person knows them."""
+        return ()
+
+    def to_json(self) -> dict[str, Any]:
+        """All settings as a JSON object; `runners.engines.settings_from_json` reads it back."""
+        values: dict[str, Any] = {"kind": self.kind}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, TextFile):
+                value = {"path": value.path, "text": value.text}
+            values[each.name] = list(value) if isinstance(value, tuple) else value
+        return values
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Self:
+        """The settings of this kind out of what `to_json` wrote; `TypeError` if they are damaged."""
+        values = {name: value for name, value in raw.items() if name != "kind"}
+        for name, value in values.items():
+            if isinstance(value, dict):
+                values[name] = TextFile(**value)
+            elif isinstance(value, list):
+                values[name] = tuple(value)
+        return cls(**values)
+
+
+Own = TypeVar("Own", bound=EngineSettings)
+
+
+def of_kind(settings: EngineSettings, own: type[Own]) -> Own:
+    """The settings as those of the engine that they are given to; `TypeError` if they are another's."""
+    if not isinstance(settings, own):
+        msg = f"{own.kind} was given settings of {settings.kind}"
+        raise TypeError(msg)
+    return settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaCppSettings(EngineSettings):
+    """What llama.cpp's server takes, however it is started."""
+
+    slots: int = 1
+    """Requests served at once; each has a context of its own."""
+    gpu_layers: int | None = None
+    """Layers placed on the GPU; None: all of them. Where there is no GPU it has no effect."""
+    cpu_moe_layers: int | None = None
+    """Layers, counted from the first, whose mixture-of-experts weights stay in host memory; None: none of them."""
+    threads: int | None = None
+    """CPU threads for decoding and prefill; None: the engine's choice (physical cores)."""
+    cache_type_k: str = "f16"
+    """Type of the K cache: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl."""
+    cache_type_v: str = "f16"
+    """Type of the V cache; a quantized one needs flash attention."""
+    flash_attention: OnOffAuto = "auto"
+    """Flash attention; auto lets the engine decide for the device."""
+    batch: int = 2048
+    """Prompt tokens handed over at once (logical batch)."""
+    ubatch: int = 512
+    """Prompt tokens computed at once (physical batch); sizes the compute buffer."""
+    mmap: bool = True
+    """Map the file instead of reading it: loads faster, and its pages count as file pages."""
+    swa_full: bool = False
+    """Keep a full-size cache for layers with a sliding window."""
+    reasoning: OnOffAuto = "auto"
+    """Whether a model that can think does so; auto leaves it to the chat template."""
+    reasoning_budget: int | None = None
+    """Most tokens of reasoning before the engine ends it; None: no limit."""
+
+    @property
+    def asks_for_cpu(self) -> bool:
+        """Whether no layer is to be on a GPU."""
+        return self.gpu_layers == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedSettings(LlamaCppSettings):
+    """The server inside the xllamacpp wheel, which comes with quantsweep."""
+
+    kind = "embedded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaServerSettings(LlamaCppSettings):
+    """The program llama-server of the node.
+
+    Made with a secret among `extra_args` they raise `runners.engines.secret_args.SecretArgumentError`, and with one
+    that repeats a setting of ours `runners.engines.own_args.OwnArgumentError`.
+    """
+
+    kind = "llama-server"
+    binary: str | None = field(default=None, metadata=_APART)
+    """Path of the program on the node; None: found on the node."""
+    chat_template: TextFile | None = None
+    """A Jinja template in place of the model's own."""
+    grammar: TextFile | None = None
+    """A GBNF grammar that every answer has to follow."""
+    extra_args: tuple[str, ...] = ()
+    """Arguments passed on to the program as they are, after ours."""
+
+    def __post_init__(self) -> None:
+        """Refuse what may not be there: these settings are written into every row, and are all that identifies it."""
+        refuse_secrets(self.extra_args)
+        refuse_own(self.extra_args)
+
+    @property
+    def program(self) -> str | None:
+        """`binary`."""
+        return self.binary
+
+    def with_program(self, path: str) -> Self:
+        """The settings with the program that a node found."""
+        return replace(self, binary=path)
+
+    def not_counted(self) -> tuple[str, ...]:
+        """The extra arguments: what they cost in memory is not known."""
+        return self.extra_args
