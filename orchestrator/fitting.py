@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from profiles.backends import backend_of_name
 from quants.fit import DeviceSet, Memory, Verdict, VerdictKind, verdict, weights_verdict
 from quants.footprint import Backend
 
@@ -17,25 +18,16 @@ if TYPE_CHECKING:
     from quants.models import Footprints
     from runners.engines.settings import EngineSettings
 
-_BACKEND_OF_NAME = {
-    "cuda": Backend.CUDA,
-    "rocm": Backend.ROCM,
-    "hip": Backend.ROCM,
-    "vulkan": Backend.VULKAN,
-    "metal": Backend.METAL,
-    "mtl": Backend.METAL,
-}
-
 
 def backend_of(engine_device: str | None) -> Backend:
     """The backend behind the engine's name of a device: `CUDA0`, `Vulkan1`, `CPU`.
 
     One that is not known counts as CUDA, whose driver takes the most: an estimate may refuse, not promise.
     """
-    if engine_device is None or engine_device == "CPU":
+    if engine_device is None:
         return Backend.CPU
-    prefix = engine_device.rstrip("0123456789").lower()
-    return _BACKEND_OF_NAME.get(prefix, Backend.CUDA)
+    name = backend_of_name(engine_device)
+    return Backend(name) if name in set(Backend) else Backend.CUDA
 
 
 def footprints_of(header: Header, engine: EngineSettings) -> Footprints:
@@ -46,7 +38,7 @@ def footprints_of(header: Header, engine: EngineSettings) -> Footprints:
     if not isinstance(engine, LlamaCppSettings):
         return {}
     backends = [Backend.CPU]
-    if engine.kind != "embedded" and engine.gpu_layers != 0:
+    if engine.gpu_layers != 0:
         backends += [Backend.CUDA, Backend.ROCM, Backend.VULKAN, Backend.METAL]
     found = {}
     for backend in backends:

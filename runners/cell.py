@@ -23,6 +23,7 @@ from runners.chat import (
     RefusedError,
     ServerCrashError,
 )
+from runners.devicecheck import gpu_buffer_bytes
 from runners.devicelock import device_key, take
 from runners.engines.base import EngineError, Served
 from runners.errors import RunnersError
@@ -328,7 +329,9 @@ class CellRun:
         self._judge(served, job, failure, time.monotonic() - started_s)
         samples = self._hosted.window("idle")
         reasons: dict[str, str] = {}
-        columns |= row.sample_columns(self._hosted.load_samples, samples, reasons)
+        columns |= row.sample_columns(
+            self._hosted.load_samples, samples, reasons, on_gpu_bytes=gpu_buffer_bytes(served.buffers)
+        )
         if result is not None:
             columns |= row.timing_columns(measure(result), reasons) | row.reply_columns(result)
         columns["shared_with"] = row.compact_json(sorted(shared | set(self._neighbours())))

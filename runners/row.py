@@ -158,8 +158,14 @@ def reply_columns(result: ChatResult) -> dict[str, Any]:
     }
 
 
-def sample_columns(load: Samples | None, job: Samples | None, reasons: dict[str, str]) -> dict[str, Any]:
-    """Memory as the peak since the server was started, load included; energy and state over the request alone."""
+def sample_columns(
+    load: Samples | None, job: Samples | None, reasons: dict[str, str], *, on_gpu_bytes: int | None = None
+) -> dict[str, Any]:
+    """Memory as the peak since the server was started, load included; energy and state over the request alone.
+
+    A peak on the GPU below `on_gpu_bytes`, what the engine's log says it allocated there, is of another card or of a
+    counter that leaves something out: it is no measurement.
+    """
     windows = [samples for samples in (load, job) if samples is not None]
     columns: dict[str, Any] = {}
     for column, name in _PEAKS.items():
@@ -169,6 +175,11 @@ def sample_columns(load: Samples | None, job: Samples | None, reasons: dict[str,
             columns[column.replace("_bytes", "_source")] = known[-1].sources.get(name) if known else None
         if not known and windows and name in windows[-1].reasons:
             reasons[column] = windows[-1].reasons[name]
+    peak = columns["peak_vram_bytes"]
+    if peak is not None and on_gpu_bytes is not None and peak + (columns["peak_gtt_bytes"] or 0) < on_gpu_bytes:
+        source = columns["peak_vram_source"]
+        reasons["peak_vram_bytes"] = f"{peak:,} bytes by {source}, less than the {on_gpu_bytes:,} in the engine's log"
+        columns |= {"peak_vram_bytes": None, "peak_vram_source": None}
     if job is None:
         return columns
     clock_hz = job.clock_core_hz

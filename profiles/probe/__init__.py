@@ -19,6 +19,7 @@ from profiles.override import Override, apply_override, load_override
 from profiles.probe import host
 from profiles.probe.bandwidth import measure_read_bandwidth
 from profiles.probe.engines import Wanted, fill_from_engines, find_engines, matched_anew
+from profiles.probe.reach import within_reach
 from profiles.probe.system import Found, System
 from profiles.probe.tools import find_tools
 from profiles.probe.unlisted import devices_of_engines, unmatched_notices
@@ -108,7 +109,9 @@ def probe_node(
         notices.extend(found.notices)
     no_engines: tuple[FoundEngine, ...] = ()
     no_tools: tuple[FoundTool, ...] = ()
-    here = left_alone(devices, os.environ if system.is_ours else {})
+    reached = within_reach(system, devices)
+    notices.extend(reached.notices)
+    here = left_alone(reached.devices, os.environ if system.is_ours else {})
     wanted = Wanted(override.llama_server, tuple(binaries))
     found_engines = attempt(
         "engines", lambda: find_engines(system, wanted, devices=here, ask=engines), no_engines, ENGINES_S

@@ -85,6 +85,7 @@ def _device(system: System, card: DrmCard, device_id: str, ram: Memory) -> Found
                 driver=_driver(system, card),
                 compute_capability=_gfx(system, card),
                 pci_id=card.pci_id,
+                uuid=_uuid(system, card),
                 index=card.index,
                 power_limit_w=_power_limit_w(system, card),
                 vram_total_bytes=vram_total,
@@ -126,6 +127,12 @@ def _driver(system: System, card: DrmCard) -> str | None:
     version = system.text(f"/sys/module/{card.driver}/version")  # AMD's own package; the kernel's has none
     kernel = system.text("/proc/sys/kernel/osrelease")
     return f"{card.driver} {version or f'(kernel {kernel})'}"
+
+
+def _uuid(system: System, card: DrmCard) -> str | None:
+    """What ROCm knows the card by (``GPU-`` and sixteen hexadecimal digits); None where the driver has no number."""
+    number = (system.text(card.folder / "unique_id") or "").lower()
+    return f"GPU-{number}" if re.fullmatch(r"[0-9a-f]{16}", number) and number.strip("0") else None
 
 
 def _gfx(system: System, card: DrmCard) -> str | None:

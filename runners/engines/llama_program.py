@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from profiles.probe.engines import listed_devices
 from runners.engines.base import EngineUnavailable
 from runners.engines.llama_cpp import server_environment
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 _ASK_TIMEOUT_S = 60.0
 # "version: 6327 (4d74393b)" until 2026, "version: 0.5.0-dev (build 1, commit 0c1e570)" since.
 _VERSION = re.compile(r"(?<!\S)version:\s*+(?:\S++ \(build (\d+), commit (\w+)\)|(\d+) \((\w+)\))")
-_DEVICE = re.compile(r"^[ \t]+([A-Za-z]+\d*): ", re.MULTILINE)
 _FLAG_LINE = re.compile(r"^(-[^\s,]+(?:,\s+-[^\s,]+)*)", re.MULTILINE)
 
 
@@ -89,7 +89,7 @@ def _examine(path: Path, kind: str) -> Program | EngineUnavailable:
     except subprocess.TimeoutExpired:
         reason = f"{path} did not answer --version or --help within {_ASK_TIMEOUT_S:g} s"
         return EngineUnavailable(kind=kind, reason=reason, hint="run it by hand; a GPU driver may hang")
-    devices = tuple(_DEVICE.findall(listed.partition("Available devices:")[2]))
+    devices = tuple(device.name for device in listed_devices(listed))
     return Program(path, f"llama.cpp {build}", help_text, parse_flags(help_text), devices)
 
 

@@ -9,6 +9,7 @@ from profiles.drm import DrmClients
 from profiles.probe.amd import probe_amd
 from profiles.probe.host import Memory
 from profiles.probe.intel import probe_intel
+from profiles.probe.reach import within_reach
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +75,37 @@ def test_a_card_with_memory_of_its_own(machine: Machine) -> None:
     assert device.power_limit_w == 339.0
     assert device.sysfs_path == str(folder)
     assert device.processes == ()
+
+
+@pytest.mark.parametrize(
+    ("number", "uuid"),
+    [("5ee3ab1b59d2a9c4", "GPU-5ee3ab1b59d2a9c4"), ("0000000000000000", None), ("", None), ("../../x", None)],
+)
+def test_rocm_knows_a_card_by_its_number(machine: Machine, number: str, uuid: str | None) -> None:
+    amd_card(machine, unique_id=number)
+    (device,) = probe_amd(machine.system, RAM).devices
+    assert device.uuid == uuid
+
+
+def test_a_card_that_was_not_passed_into_the_container_is_left_alone(machine: Machine) -> None:
+    amd_card(machine)
+    devices = probe_amd(machine.system, RAM).devices
+    assert within_reach(machine.system, devices).devices == devices, "a machine without /dev is not judged"
+    machine.write({"dev/null": ""})
+    (device,) = within_reach(machine.system, devices).devices
+    assert "renderD128 is not here" in (device.excluded or "")
+    machine.write({"dev/dri/renderD128": ""})
+    assert within_reach(machine.system, devices).devices == devices
+
+
+def test_a_card_that_may_not_be_opened_is_said_with_the_command(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    amd_card(machine)
+    machine.write({"dev/dri/renderD128": ""})
+    monkeypatch.setattr("os.access", lambda *_: False)
+    (notice,) = within_reach(machine.system, probe_amd(machine.system, RAM).devices).notices
+    assert "usermod" in notice.message
 
 
 def test_the_processes_on_a_card_are_listed_with_what_they_hold(machine: Machine) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from profiles.samples import Samples
 from profiles.types import Device
 from runners.devicecheck import UsedDevice, gpu_buffer_bytes, misplaced, used_devices
 from runners.engines.base import BufferSizes
+from runners.row import sample_columns
 
 CARD = Device("nvidia-0", "nvidia", "NVIDIA GeForce RTX 5060 Ti", "discrete", pci_id="0000:01:00.0")
 USING = (
@@ -31,6 +35,19 @@ def test_what_lies_on_gpus() -> None:
     assert gpu_buffer_bytes(ON_CARD) == 15
     assert gpu_buffer_bytes(ON_HOST) == 0
     assert gpu_buffer_bytes(None) is None
+
+
+def test_a_peak_below_what_was_allocated_is_no_measurement() -> None:
+    """With the wrong card sampled it was 0 bytes, "device minus baseline"."""
+    window = Samples(1.0, 9, peak_vram_bytes=8, sources={"peak_vram_bytes": "nvml"})
+    reasons: dict[str, str] = {}
+    columns = sample_columns(None, window, reasons, on_gpu_bytes=gpu_buffer_bytes(ON_CARD))
+    assert (columns["peak_vram_bytes"], columns["peak_vram_source"]) == (None, None)
+    assert reasons["peak_vram_bytes"] == "8 bytes by nvml, less than the 15 in the engine's log"
+    enough = sample_columns(None, replace(window, peak_vram_bytes=15), {}, on_gpu_bytes=15)
+    assert enough["peak_vram_bytes"] == 15
+    mapped = sample_columns(None, replace(window, peak_gtt_bytes=7), {}, on_gpu_bytes=15)
+    assert (mapped["peak_vram_bytes"], mapped["peak_gtt_bytes"]) == (8, 7)
 
 
 @pytest.mark.parametrize(
