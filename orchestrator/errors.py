@@ -11,6 +11,7 @@ Rooms below this one raise their own (`quants.errors.QuantsError`, `runners.erro
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -91,3 +92,27 @@ def lines_of(error: Exception) -> list[str]:
         return [str(error)]
     hint = getattr(error, "hint", None)
     return [message, *getattr(error, "details", ()), *([hint] if hint else [])]
+
+
+_CURES = {
+    errno.ENOSPC: "Make room there, or name another folder.",
+    errno.EDQUOT: "Your quota there is used up: make room, or name another folder.",
+    errno.EFBIG: "Files may not grow that large here: see `ulimit -f`.",
+    errno.EMFILE: "This process may open no more files: see `ulimit -n`.",
+    errno.ENFILE: "The machine has no more open files to give.",
+    errno.EACCES: "Look at who may do that there.",
+    errno.EPERM: "Look at who may do that there, and whether the file is marked immutable (lsattr).",
+    errno.EROFS: "It is mounted read-only: name another folder.",
+    errno.EAGAIN: "The machine starts no more processes or threads: see `ulimit -u`.",
+    errno.ENOMEM: "The machine has no memory left for this: see `free`, and `ulimit -v`.",
+}
+
+
+def machine_trouble(error: OSError | MemoryError) -> list[str]:
+    """What a person reads when the machine refused something of which nobody was to expect it."""
+    if isinstance(error, MemoryError):
+        return ["this machine has no memory left for this", _CURES[errno.ENOMEM]]
+    what = error.strerror or str(error) or type(error).__name__
+    where = f"{error.filename}: " if error.filename is not None else ""
+    cure = _CURES.get(error.errno or 0)
+    return [f"{where}{what}", *([cure] if cure else [])]

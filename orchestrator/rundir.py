@@ -117,7 +117,9 @@ class RunDir:
             raise RunFolderError(
                 f"{self.root}: cannot be used as a run folder: {error.strerror}", hint="Give another one: --out DIR."
             ) from None
-        others = [name for name in names if name != self.lock_file.name and not name.startswith(".")]
+        # What `begin` leaves when it is killed, or has no room, before it comes to run.json: it is begun again.
+        ours = {path.name for path in (self.lock_file, self.spec, self.plan, self.logs)}
+        others = [name for name in names if name not in ours and not name.startswith(".")]
         if others and not self.exists():
             raise RunFolderError(
                 f"{self.root}: this folder is no run of quantsweep and not empty ({', '.join(sorted(others)[:3])})",
@@ -129,7 +131,6 @@ class RunDir:
         run_id = uuid.uuid4().hex
         write_durably(self.spec, spec_text.encode())
         write_durably(self.plan, plan_json.encode())
-        self.logs.mkdir(exist_ok=True)
         identity: dict[str, Any] = {"run_id": run_id, "spec_digest": spec_digest, "quantsweep_version": version}
         identity["jobs"] = len(json.loads(plan_json).get("jobs", ()))
         write_durably(self.identity, (json.dumps(identity, indent=2) + "\n").encode())
@@ -172,8 +173,9 @@ class RunDir:
                     f"{self.root}: a run of this folder is alive ({holder})",
                     hint="Wait for it, or stop it with Ctrl-C there; `quantsweep show` reads the folder meanwhile.",
                 ) from None
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            with contextlib.suppress(OSError):  # a full disk: the lock holds all the same, only its holder has no name
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             yield
         finally:
             os.close(fd)

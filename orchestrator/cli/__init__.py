@@ -52,7 +52,7 @@ def _stopped() -> int:
 def _run() -> int:
     from orchestrator import terminal
     from orchestrator.cli.app import app
-    from orchestrator.errors import EXIT_DONE, EXIT_STOPPED, lines_of, user_errors
+    from orchestrator.errors import EXIT_DONE, EXIT_STOPPED, lines_of, machine_trouble, user_errors
 
     try:
         code = app(prog_name="quantsweep", standalone_mode=False)
@@ -63,6 +63,8 @@ def _run() -> int:
             _explain(error)
         elif isinstance(error, user_errors()):
             terminal.stderr().complain(*lines_of(error))
+        elif isinstance(error, OSError | MemoryError):
+            terminal.stderr().complain(*machine_trouble(error))
         else:
             raise
         return EXIT_STOPPED

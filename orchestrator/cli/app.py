@@ -63,9 +63,13 @@ def run(
 
     source = open_spec(spec)
     folder = out or Path("runs") / source.spec.name
-    result = run_sweep(source, out_dir=folder, address=address, retry_failed=retry_failed)
     err = terminal.stderr()
     again = command("run", spec, *(["--out", str(out)] if out else []), *(["--address", address] if address else []))
+    try:
+        result = run_sweep(source, out_dir=folder, address=address, retry_failed=retry_failed)
+    except KeyboardInterrupt:  # before the driver takes signals, or after it
+        err.say("", "stopped", f"What is done is kept. To go on: {again}")
+        raise typer.Exit(EXIT_STOPPED) from None
     for label, reasons in result.unplaced.items():
         err.say(f"not run: {label}: no node can serve it: {'; '.join(reasons) or 'there is no node with its engine'}")
     if result.trouble or result.interrupted:

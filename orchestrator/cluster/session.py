@@ -62,15 +62,22 @@ def session_folder() -> Iterator[Path]:
 def _janitor(folder: Path, lock: int) -> Iterator[None]:
     """A process that cleans up if this one is killed. It holds the lock too, so that nobody does so meanwhile."""
     command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("janitor.py")), str(folder)]
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(lock,),
-        start_new_session=True,
-        env={},
-    )
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(lock,),
+            start_new_session=True,
+            env={},
+        )
+    except OSError as error:
+        _remove(folder)
+        raise ClusterError(
+            f"the process that cleans up after Ray could not be started: {sys.executable}: {error.strerror}",
+            hint="Look at the machine: memory, limits on processes, and who may run that Python.",
+        ) from None
     try:
         yield
     finally:

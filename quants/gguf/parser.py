@@ -211,6 +211,9 @@ class HeaderParser:
         alignment = self._metadata.get("general.alignment", DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or not 0 < alignment <= 2**30 or alignment & (alignment - 1):
             raise self._values.error(f"general.alignment is {str(alignment)[:40]}, no power of two")
+        architecture = self._metadata.get("general.architecture", "")
+        if not isinstance(architecture, str):
+            raise self._values.error(f"general.architecture is {str(architecture)[:40]} where a text belongs")
         data_offset = -(-self._pos // alignment) * alignment
         misplaced = next((tensor for tensor in self._tensors if tensor.offset % alignment), None)
         if misplaced is not None:

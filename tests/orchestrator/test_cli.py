@@ -91,6 +91,7 @@ def test_bad_specs_are_refused_before_anything_runs(tmp_path: Path, change: tupl
     spec.write_text(SPEC.replace(*change))
     said = refused("run", spec, cwd=tmp_path)
     assert expected in said
+    said = said.removeprefix("looking up models and pinning their files ...\n")  # on a machine that takes long
     assert said.startswith("error: ")  # and nothing before it
     assert not list(tmp_path.glob("runs/*/run.json"))
 
@@ -184,3 +185,50 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "\nstopped\n")
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ('mount -t tmpfs -o size=12k none "$0" && dd if=/dev/zero of="$0/x" bs=1k count=99; "$@"', "No space left"),
+        ('mount -t tmpfs -o nr_inodes=3 none "$0" && "$@"', "No space left"),
+        ('mount -t tmpfs -o ro none "$0" && "$@"', "Read-only file system"),
+        ('ulimit -f 0; "$@"', "File too large"),
+    ],
+    ids=["full", "no inodes", "read-only", "no file may grow"],
+)
+def test_a_run_that_cannot_be_begun_says_why(tmp_path: Path, script: str, said: str) -> None:
+    """In a mount namespace of its own, which an ordinary user may make."""
+    folder, spec = tmp_path / "disk", tmp_path / "demo.toml"
+    folder.mkdir()
+    spec.write_text(SPEC)
+    command = [sys.executable, "-m", "orchestrator", "run", str(spec), "--out", str(folder / "run")]
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(folder), *command],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ('"$@" --help > /dev/full', "No space left on device"),
+        ('ulimit -f 0; "$@" exams check todo', "emporary"),
+    ],
+    ids=["full output", "no temporary folder"],
+)
+def test_what_a_machine_refuses_is_a_sentence(tmp_path: Path, script: str, said: str) -> None:
+    command = [sys.executable, "-m", "orchestrator"]
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *command], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

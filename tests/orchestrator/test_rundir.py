@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -90,3 +91,24 @@ def test_a_plan_or_an_identity_that_is_nested_without_end_is_damage(tmp_path: Pa
     assert folder.jobs_planned() is None
     with pytest.raises(RunFolderError, match="cannot be read"):
         folder.read_identity()
+
+
+@pytest.mark.parametrize("there", [("spec.toml",), ("spec.toml", "plan.json"), ("spec.toml", "plan.json", "logs")])
+def test_what_a_killed_beginning_left_is_begun_again(tmp_path: Path, there: tuple[str, ...]) -> None:
+    for name in there:
+        (tmp_path / name).mkdir() if name == "logs" else (tmp_path / name).write_text("half")
+    folder = RunDir(tmp_path)
+    folder.create()
+    with folder.locked():
+        run_id = folder.begin(spec_text="s", spec_digest="d", plan_json='{"jobs": []}', version="1")
+    assert folder.read_identity()["run_id"] == run_id
+    assert folder.spec.read_text() == "s"
+
+
+def test_a_lock_that_cannot_name_its_holder_holds_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", no_room)
+    with RunDir(tmp_path).locked(), pytest.raises(RunFolderError, match="is alive"), RunDir(tmp_path).locked():
+        pass

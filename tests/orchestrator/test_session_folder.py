@@ -168,6 +168,15 @@ def test_without_any_place_it_is_said(base: Path, monkeypatch: pytest.MonkeyPatc
     assert "TMPDIR" in (caught.value.hint or "")
 
 
+def test_a_janitor_that_cannot_be_started_is_said_and_leaves_nothing(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(ClusterError, match="/no/such/python: No such file or directory"), session_folder():
+        pass
+    assert left(base) == []
+
+
 def test_a_folder_that_was_taken_while_it_was_made_is_not_used(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another driver may take the new folder, not locked yet, for a dead one's and remove it."""
     really = tempfile.mkdtemp

@@ -296,6 +296,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     ),
     "alignment": (GGUF([("general.alignment", gb.UINT32, 48)]).header(), "alignment is 48, no power of two"),
     "alignment type": (GGUF([("general.alignment", gb.STRING, "x")]).header(), "alignment is x, no power of two"),
+    "architecture": (GGUF([("general.architecture", gb.UINT32, 7)]).header(), "architecture is 7 where a text belongs"),
     "dims": (GGUF([], [Tensor("t", (1, 1, 1, 1, 1), 0, 4)]).header(), "5 dimensions"),
     "elements": (GGUF([], [Tensor("t", (2**40, 2**40), 0, 0)]).header(), "more elements than can be counted"),
     "rows": (GGUF([], [Tensor("t", (33,), 8, 0)]).header(), r"rows of 33 elements, no whole number of Q8_0 blocks"),
