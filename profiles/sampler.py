@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from profiles.counters.cputime import read_cpu
 from profiles.counters.gpu import GpuCounters, open_counters
 from profiles.counters.ram import ram_source
 from profiles.types import Device
@@ -200,6 +201,8 @@ class Sampler:
         self._window.ram(ram)
         self._window.share_refused(self._ram.share_refused)
         pids = self._ram.pids()
+        if everything:
+            self._window.cpu_times(read_cpu(pids) if pids else None)
         for device_id, counters in self._counters.items():
             memory_pace, state_pace = self._memory_pace[device_id], self._state_pace[device_id]
             if everything or now >= memory_pace.due_s:

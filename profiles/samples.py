@@ -26,6 +26,8 @@ class Samples(Record):
     own peaks, so their sum may exceed ``peak_ram_bytes``; ``peak_rss_bytes`` counts shared pages in full.
     ``peak_vram_bytes``: sum over the devices of each device's peak.
     ``idle_power_w``: what the devices drew before the server was launched; energy is not reduced by it.
+    ``foreign_cpu_share``: of the CPU time that the machine had, all its CPUs together, what others than the server's
+    tree and this process took, 0 to 1.
     ``clock_*_hz``: means; ``temperature_c``: the hottest reading; ``throttle_reasons``: every cause seen, ``()`` for
     none.
     """
@@ -45,6 +47,7 @@ class Samples(Record):
     clock_memory_hz: float | None = None
     temperature_c: float | None = None
     throttle_reasons: tuple[str, ...] | None = None
+    foreign_cpu_share: float | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     # Seconds of CPU that the sampler itself spent in this window.

@@ -6,17 +6,22 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from profiles.counters.cputime import foreign_share
 from profiles.samples import Samples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from profiles.counters.cputime import CpuReading
     from profiles.counters.gpu import GpuMemory, GpuState
     from profiles.counters.ram import ExactReading, RamReading
     from profiles.types import Device
 
 MIN_ENERGY_S = 0.5
 """Energy counters tick every 20 to 100 ms, so that over less than this a difference is mostly noise."""
+
+MIN_CPU_S = 0.2
+"""CPU time is counted in ticks of 10 ms, so that over less than this a share of it is mostly noise."""
 
 STATE_FIGURES = ("clock_core_hz", "clock_memory_hz", "temperature_c", "throttle_reasons")
 ENERGY_FIGURES = ("energy_j", "mean_power_w", "idle_power_w")
@@ -139,6 +144,7 @@ class Window:
         self._spike_bytes = 0
         self._readings = 0
         self._cpu_s = 0.0
+        self._cpu_times: list[CpuReading | None] = []
 
     def successor(self, began_s: float) -> Window:
         """The window that begins where this one ends; the last proportional share still holds there."""
@@ -152,6 +158,10 @@ class Window:
         """One round of readings that cost ``cpu_s`` seconds of CPU."""
         self._readings += 1
         self._cpu_s += cpu_s
+
+    def cpu_times(self, reading: CpuReading | None) -> None:
+        """The machine's CPU time, at the window's edges; None where it could not be read."""
+        self._cpu_times = [*self._cpu_times[:1], reading]
 
     def ram(self, reading: RamReading | None) -> None:
         """A cheap reading of the tree; None when the tree is gone."""
@@ -188,6 +198,7 @@ class Window:
         self._put_ram(figures)
         self._put_device_memory(figures)
         self._put_energy(figures)
+        self._put_foreign_cpu(figures, now_s - self._began_s)
         for name in STATE_FIGURES:
             self._put_state(figures, name)
         return Samples(
@@ -248,6 +259,18 @@ class Window:
             return
         spans = [each.states[-1][0] - each.states[0][0] for each in self._devices.values()]
         figures.put("mean_power_w", joules / max(spans), f"energy / time: {figures.sources['energy_j']}")
+
+    def _put_foreign_cpu(self, figures: Figures, duration_s: float) -> None:
+        name = "foreign_cpu_share"
+        if duration_s < MIN_CPU_S:
+            figures.lack(name, f"the window was shorter than {MIN_CPU_S} s, too little for the ticks of CPU time")
+            return
+        readings = [reading for reading in self._cpu_times if reading is not None]
+        share = foreign_share(readings[0], readings[1]) if len(readings) == 2 else None
+        if share is None:
+            figures.lack(name, "the machine's CPU time, or that of the server, could not be read")
+        else:
+            figures.put(name, share, "CPU time of the machine less that of the server and its agent")
 
     def _put_state(self, figures: Figures, name: str) -> None:
         states = [state for each in self._devices.values() for _, state in each.states]

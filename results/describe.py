@@ -38,8 +38,9 @@ _RULES: Final = """\
 - `WHERE final` gives each job once. Without it you also count attempts that were retried.
 - Means leave infrastructure failures out, because their score is null; `count(score) / count(*)` is the coverage.
 - What could not be measured is null, never 0; `null_reasons` may say why.
-- Compare timings within one `hardware_class`, over rows that are not `cold`, have no `cached_tokens` and
-  `shared_with = '[]'` (it is JSON text). After a load a warm-up request comes first, so rows are seldom `cold`.
+- Compare timings within one `hardware_class`, over rows that are not `cold`, have no `cached_tokens`,
+  `shared_with = '[]'` (it is JSON text), and a `foreign_cpu_share` of at most 0.15 (or null, where a request was
+  too short to tell). After a load a warm-up request comes first, so rows are seldom `cold`.
 - Columns in bold are never null. JSON columns hold text: `json_extract(scores, '$.strict')` in DuckDB.
 - Texts are most of a run's bytes: read the columns you need (`columns=` in pandas; DuckDB and `scan_parquet` see it).
 - Runs of different versions together: `read_parquet([...], union_by_name = true)` in DuckDB,

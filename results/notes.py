@@ -24,6 +24,8 @@ def notes(summaries: Sequence[QuantSummary], torn: Sequence[Torn] = ()) -> tuple
         _retried(summaries),
         _mixed_exams(summaries),
         _mixed_hardware(summaries),
+        _busy(summaries),
+        _threads(summaries),
         _disturbed(summaries),
         _suspect(summaries),
         _torn(torn),
@@ -87,8 +89,36 @@ def _mixed_hardware(summaries: Sequence[QuantSummary]) -> str:
     return f"Timings come from different hardware ({', '.join(classes)}): compare them within one kind only."
 
 
+def _busy(summaries: Sequence[QuantSummary]) -> str:
+    """Other work on the machine: such requests are left out of the timings where there are others."""
+    busy = [summary for summary in summaries if summary.timings.busy]
+    if not busy:
+        return ""
+    number = sum(summary.timings.busy for summary in busy)
+    most = max(summary.timings.busiest or 0.0 for summary in busy)
+    text = f"{count(number, 'request')} ran while other work took up to {most:.0%} of the machine's CPU time"
+    if not any(not summary.timings.clean for summary in busy):
+        return f"{text}: their timings are left out."
+    whose = "" if all(not summary.timings.clean for summary in busy) else ", and left out elsewhere"
+    return f"{text}: their timings are marked * where there are no others{whose}. Measure on a machine at rest."
+
+
+def _threads(summaries: Sequence[QuantSummary]) -> str:
+    """A server with a thread a core waits, for every token, for the one that has to share its core."""
+    if not any(summary.timings.busy and summary.timings.unset_threads for summary in summaries):
+        return ""
+    return (
+        "The CPU served with as many threads as the engine chose, about one a core, while other programs used it: "
+        "each token waits for the slowest of them. Fewer `threads` under [engine] can be much faster."
+    )
+
+
 def _disturbed(summaries: Sequence[QuantSummary]) -> str:
-    marked = [_name(summary) for summary in summaries if summary.timings.requests and not summary.timings.clean]
+    marked = [
+        _name(summary)
+        for summary in summaries
+        if summary.timings.requests and not summary.timings.clean and not summary.timings.busy
+    ]
     if not marked:
         return ""
     return (

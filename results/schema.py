@@ -196,6 +196,9 @@ temperature_c        float         celsius    Highest temperature of the device 
 clock_mhz            float         MHz        Mean clock of the device during the request.
 shared_with          json          -          List of what else ran on the node during the request, grading included;
                                               an empty list where nothing did.
+foreign_cpu_share    float         fraction   Share of the node's CPU time, all CPUs together, that others than the
+                                              server and its agent took during the request, 0 to 1. Above 0.15 its
+                                              timings are marked; null where it was too short to tell.
 
 # Texts
 reply                string        -          The answer, as the engine gave it.

@@ -33,6 +33,7 @@ _FIGURES: Final = (
         "score_max",
     ),
     *("file_bytes", "node", "load_s", "peak_ram_bytes", "peak_vram_bytes", "hardware_class"),
+    *("device", "engine_settings", "foreign_cpu_share"),
     *("cold", "cached_tokens", "shared_with", "ttft_any_s", "ttft_answer_s", "prefill_tps"),
     *("decode_tps", "decode_tps_client", "decode_ceiling_tps"),
 )
@@ -45,14 +46,25 @@ _DISAGREEMENT: Final = 0.05
 
 _CEILING_SLACK: Final = 1.05
 
+BUSY_SHARE: Final = 0.15
+"""Where others take more than this of a machine's CPU time during a request, its timings are not clean.
+
+Ray and the driver take some 0.2 of a core themselves, which is a tenth of the smallest machines."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:
     """Medians over a quant's requests.
 
-    `clean` says that they are over warm, uncached requests with nothing else on the node; where there was none such,
-    they are over all of them and `clean` is false. `requests` is how many they are over, and `decode_tps_low` and
-    `decode_tps_high` are the slowest and the fastest of them.
+    Attributes:
+        requests: How many they are over.
+        clean: Whether those are warm, uncached requests with nothing else on the node; where there was none such, they
+            are all of them.
+        suspect: Those of them whose rates contradict each other.
+        decode_tps_low, decode_tps_high: The slowest and the fastest of them.
+        busy: Requests, among all, during which others took more than BUSY_SHARE of the machine's CPU time.
+        busiest: The highest such share; None where it was never measured.
+        unset_threads: Whether a CPU served with as many threads as the engine chose.
     """
 
     requests: int
@@ -65,6 +77,9 @@ class Timings:
     suspect: int
     decode_tps_low: float | None = None
     decode_tps_high: float | None = None
+    busy: int = 0
+    busiest: float | None = None
+    unset_threads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +237,26 @@ def _timings(finals: Sequence[Row]) -> Timings:
         decode_tps_high=_fold(max, rows, "decode_tps"),
         hardware_classes=_texts(rows, "hardware_class"),
         suspect=sum(_is_suspect(row) for row in rows),
+        busy=sum(_is_busy(row) for row in timed),
+        busiest=_fold(max, timed, "foreign_cpu_share"),
+        unset_threads=any(
+            _leaves_threads(text) for text in {r["engine_settings"] for r in timed if r["device"] == "cpu"}
+        ),
     )
 
 
 def _is_clean(row: Row) -> bool:
-    return not row["cold"] and not row["cached_tokens"] and not json.loads(row["shared_with"] or "[]")
+    alone = not json.loads(row["shared_with"] or "[]") and not _is_busy(row)
+    return alone and not row["cold"] and not row["cached_tokens"]
+
+
+def _is_busy(row: Row) -> bool:
+    return (row["foreign_cpu_share"] or 0.0) > BUSY_SHARE
+
+
+def _leaves_threads(engine_settings: str | None) -> bool:
+    settings = json.loads(engine_settings or "{}")
+    return isinstance(settings, dict) and settings.get("threads") is None and bool(settings)
 
 
 def _is_suspect(row: Row) -> bool:

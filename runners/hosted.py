@@ -31,7 +31,7 @@ ENGINE_STOP_S = 30.0
 FILES_CLOSE_S = 5.0
 SAMPLER_S = 30.0
 """A reading takes milliseconds, and half a second of a large model's pages: beyond this a driver hangs."""
-_MISPLACED_HINT = "see what the engine's --list-devices says, and whether its build suits the GPU's driver"
+_MISPLACED_HINT = "`quantsweep doctor` tries each device of this machine and says what is off"
 UNLOAD_S = 3 * ENGINE_STOP_S + SAMPLER_S + FILES_CLOSE_S
 """How long `unload` takes at most."""
 

@@ -188,6 +188,7 @@ def sample_columns(
         "mean_power_w": job.mean_power_w,
         "temperature_c": job.temperature_c,
         "clock_mhz": clock_hz / 1e6 if clock_hz is not None else None,
+        "foreign_cpu_share": job.foreign_cpu_share,
         "throttle_reasons": None if job.throttle_reasons is None else compact_json(list(job.throttle_reasons)),
     }
     given = {"clock_mhz": "clock_core_hz"}

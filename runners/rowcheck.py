@@ -37,7 +37,7 @@ _COLUMNS: dict[Kind, str] = {
         buffer_kv_bytes buffer_compute_bytes buffer_output_bytes buffer_state_bytes predicted_bytes""",
     "figure": """load_s ttft_any_s ttft_answer_s prefill_tps decode_tps decode_tps_client decode_ceiling_tps itl_p50_s
         itl_p95_s itl_p99_s e2e_s draft_accept_rate energy_j mean_power_w score score_max grade_s temperature_c
-        clock_mhz""",
+        clock_mhz foreign_cpu_share""",
     "flag": "cold",
     "time": "started_at ended_at",
     "texts": "file_paths",

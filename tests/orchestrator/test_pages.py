@@ -14,6 +14,7 @@ import typer
 from orchestrator.cli.app import app
 from orchestrator.spec import SweepSpec, parse_spec
 from quants.catalogue import find_model
+from results.describe import READERS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,6 +30,11 @@ COMMANDS = [
 def test_lines_are_short_enough_to_read(text: str) -> None:
     code = {line for line in text.splitlines() if line.startswith("import ")}  # one line each, on purpose
     assert [line for line in text.splitlines() if len(line) > 120 and line not in code] == []
+
+
+def test_the_lines_that_read_a_run_are_those_that_are_tested() -> None:
+    for name, line in READERS.items():
+        assert f"<!-- read: {name} -->\n```python\n{line}\n```" in README
 
 
 def test_the_spec_in_the_readme_is_one() -> None:
@@ -77,4 +83,4 @@ def test_every_key_of_a_spec_is_on_its_page() -> None:
 
     named = set(re.findall(r"`\[{0,2}([a-z_.]+)\]{0,2}`", SPEC)) | {"variants"}
     assert "[[models.variants]]" in SPEC
-    assert keys(SweepSpec.model_json_schema()) - named - {"description"} == set()
+    assert keys(SweepSpec.model_json_schema()) - named == set()

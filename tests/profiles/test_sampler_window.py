@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from profiles.counters.cputime import CpuReading, foreign_share, read_cpu
 from profiles.counters.gpu import GpuMemory, GpuState
 from profiles.counters.ram import ExactReading, RamReading
 from profiles.types import Device
@@ -139,3 +140,67 @@ def test_every_figure_has_a_value_and_a_source_or_none_and_a_reason(
         assert has_value == (name in samples.sources), name
         assert has_value != (name in samples.reasons), name
     assert samples.peak_vram_bytes is None or 0 <= samples.peak_vram_bytes <= 2000
+
+
+def test_what_others_took_of_the_cpu_is_what_the_server_did_not() -> None:
+    watched = window(CPU)
+    watched.cpu_times(CpuReading(busy_s=100.0, total_s=1000.0, own_s=10.0))
+    watched.cpu_times(CpuReading(busy_s=101.0, total_s=1004.0, own_s=10.9))  # a peek does not move the edges
+    watched.cpu_times(CpuReading(busy_s=106.0, total_s=1008.0, own_s=12.0))
+    samples = watched.samples(4.0)
+    assert samples.foreign_cpu_share == pytest.approx((6 - 2) / 8)
+    assert "less that of the server" in samples.sources["foreign_cpu_share"]
+
+
+@pytest.mark.parametrize(
+    ("readings", "seconds", "reason"),
+    [
+        ([], 2.0, "could not be read"),
+        ([CpuReading(1, 1, 0)], 2.0, "could not be read"),
+        ([None, CpuReading(1, 1, 0)], 2.0, "could not be read"),
+        ([CpuReading(1, 1, 0), None], 2.0, "could not be read"),
+        ([CpuReading(1, 1, 0), CpuReading(1, 1, 0)], 2.0, "could not be read"),
+        ([CpuReading(1, 1, 0), CpuReading(2, 2, 0)], 0.1, "shorter than 0.2 s"),
+    ],
+)
+def test_a_cpu_time_that_cannot_be_had_is_none_with_its_reason(
+    readings: list[CpuReading | None], seconds: float, reason: str
+) -> None:
+    watched = window(CPU)
+    for reading in readings:
+        watched.cpu_times(reading)
+    samples = watched.samples(seconds)
+    assert samples.foreign_cpu_share is None
+    assert reason in samples.reasons["foreign_cpu_share"]
+
+
+@given(st.floats(0, 1e9), st.floats(0, 1e9), st.floats(0, 1e9))
+def test_a_share_stays_a_share_whatever_the_kernel_counts(busy: float, total: float, own: float) -> None:
+    share = foreign_share(CpuReading(0, 0, 0), CpuReading(busy, total, own))
+    assert share is None or 0 <= share <= 1
+
+
+def test_the_machine_s_own_cpu_time_is_read() -> None:
+    """A loop in another process is foreign, one in this process is not."""
+    import subprocess
+    import sys
+    import time
+
+    first = read_cpu([])
+    began = time.process_time()
+    while time.process_time() - began < 0.3:
+        pass
+    last = read_cpu([])
+    assert first is not None
+    assert last is not None
+    assert last.own_s - first.own_s >= 0.3
+    assert last.total_s > first.total_s
+    with subprocess.Popen([sys.executable, "-c", "import time\nwhile time.process_time() < 5: pass"]) as other:
+        try:
+            before, deadline = read_cpu([other.pid]), time.monotonic() + 30
+            while (after := read_cpu([other.pid])) and before and after.own_s - before.own_s < 0.2:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        finally:
+            other.kill()
+    assert read_cpu([other.pid]) is None  # gone, and reaped

@@ -103,6 +103,48 @@ class TestSummary:
         assert (found.timings.clean, found.timings.decode_tps) == (False, 50.0)
         assert "50.0*" in render(store.table())
 
+    def test_timings_of_a_busy_machine_are_left_out_where_there_are_others(self, tmp_path: Path, row: MakeRow) -> None:
+        store = RunStore(tmp_path)
+        for seed, (share, rate) in enumerate([(0.02, 100.0), (None, 104.0), (0.15, 90.0), (0.62, 20.0)], 1):
+            store.commit(
+                row(job_id=f"j{seed}", seed=seed, foreign_cpu_share=share, decode_tps=rate, decode_tps_client=rate)
+            )
+        (found,) = summarise(store.table())
+        timings = found.timings
+        assert (timings.requests, timings.clean, timings.decode_tps, timings.decode_tps_low) == (3, True, 100.0, 90.0)
+        assert (timings.busy, timings.busiest) == (1, 0.62)
+        text = " ".join(show(tmp_path, width=100, colour=False).split())
+        assert "100.0 90.0-104.0" in text
+        assert "1 request ran while other work took up to 62% of the machine's CPU time: their timings are left" in text
+
+    def test_timings_of_a_machine_that_was_always_busy_are_marked(self, tmp_path: Path, row: MakeRow) -> None:
+        store = RunStore(tmp_path)
+        store.commit(row(job_id="a", quant="Q8_0", foreign_cpu_share=0.4, decode_tps=50.0, decode_tps_client=50.0))
+        store.commit(row(job_id="b", quant="Q4_0", foreign_cpu_share=0.0, decode_tps=70.0, decode_tps_client=70.0))
+        text = " ".join(show(tmp_path, width=100, colour=False).split())
+        assert "50.0*" in text
+        assert "70.0*" not in text
+        assert "up to 40% of the machine's CPU time: their timings are marked * where there are no others" in text
+        assert "something shared the node" not in text
+
+    @pytest.mark.parametrize(
+        ("device", "engine_settings", "share", "said"),
+        [
+            ("cpu", '{"context": 2048, "threads": null}', 0.5, True),
+            ("cpu", '{"context": 2048}', 0.5, True),
+            ("cpu", '{"context": 2048, "threads": 2}', 0.5, False),
+            ("cpu", '{"context": 2048, "threads": null}', 0.05, False),
+            ("cpu", None, 0.5, False),
+            ("nvidia-0", '{"context": 2048, "threads": null}', 0.5, False),
+        ],
+    )
+    def test_threads_that_were_left_to_the_engine_on_a_busy_cpu_are_said(
+        self, tmp_path: Path, row: MakeRow, device: str, engine_settings: str | None, share: float, said: bool
+    ) -> None:
+        store = RunStore(tmp_path)
+        store.commit(row(device=device, engine_settings=engine_settings, foreign_cpu_share=share))
+        assert ("Fewer `threads` under [engine]" in show(tmp_path, width=200, colour=False)) == said
+
     def test_a_rate_above_what_the_bus_allows_is_suspect(self, tmp_path: Path, row: MakeRow) -> None:
         store = RunStore(tmp_path)
         store.commit(row(decode_tps=1510.0, decode_tps_client=1510.0, decode_ceiling_tps=300.0))

@@ -127,6 +127,8 @@ def test_jobs_of_a_cell_share_one_load_and_leave_nothing(tiny_model: Path, lease
     assert first["outcome_class"] == "budget"
     assert first["answer_tokens"] == 40
     assert first["peak_ram_bytes"] > 5_000_000
+    told = first["foreign_cpu_share"] is not None or "foreign_cpu_share" in json.loads(first["null_reasons"])
+    assert told  # a request of a few tokens may be too short for it
     assert first["buffer_model_bytes"] > 0
     assert first["ttft_any_s"] <= first["e2e_s"]
     assert json.loads(first["scores"]).keys() == {"published", "strict"}
