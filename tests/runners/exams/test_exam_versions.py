@@ -1,0 +1,162 @@
+"""An exam's versions are pinned to what they stand for, so that neither a prompt nor a grader changes unnoticed."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from runners.exams import exam_names, get_exam
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[3]
+
+PROMPTS = {("todo", "1"): "56c132ce2e46b433"}
+"""Exam and prompt version to the fingerprint of the messages. A version that was released never gets another one."""
+GRADERS = {("todo", "2"): "0f3088e82c60cb25"}
+"""Exam and grader version to the fingerprint of the grader: its package, and what that imports."""
+
+NOT_SCORING = ("runners.sandbox", "runners.errors", "runners.exams.base", "runners.exams.todo.specimens")
+"""What a grader imports and no score of a sound machine depends on: isolation, errors, types, the grader's proof."""
+NOT_READ = ("todo/prompt.txt", "todo/programs/")
+"""Files of exams that no grader reads: prompts have a version of their own, and specimens prove the grader."""
+
+
+def module_file(name: str) -> Path | None:
+    """The file of a module of ours."""
+    path = ROOT.joinpath(*name.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def is_scoring(name: str) -> bool:
+    return not any(name == left_out or name.startswith(f"{left_out}.") for left_out in NOT_SCORING)
+
+
+def imports_of(tree: ast.AST) -> Iterator[str]:
+    """The modules of `runners` that are imported anywhere in `tree`."""
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        yield from (name for name in names if name.startswith("runners.") and module_file(name) is not None)
+
+
+def modules_of(exam: str) -> list[str]:
+    """The modules that decide a score: those of the exam's package, and what they import, again and again."""
+    package = ROOT / "runners" / "exams" / exam
+    found: set[str] = set()
+    open_names = [f"runners.exams.{exam}"]
+    open_names += [f"runners.exams.{exam}.{path.stem}" for path in package.glob("*.py") if path.stem != "__init__"]
+    while open_names:
+        name = open_names.pop()
+        file = module_file(name)
+        if name in found or file is None or not is_scoring(name):
+            continue
+        found.add(name)
+        open_names += imports_of(ast.parse(file.read_text(encoding="utf-8")))
+    return sorted(found)
+
+
+def meaning(node: object) -> object:
+    """A syntax tree without what cannot change a result: places, comments, docstrings, annotations."""
+    if isinstance(node, list):
+        return [meaning(item) for item in node if not _is_text_alone(item)]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    left_out = {"annotation", "returns", "type_comment", "type_params", "kind"}
+    fields = [(name, meaning(value)) for name, value in ast.iter_fields(node) if name not in left_out]
+    return [type(node).__name__, *((name, value) for name, value in fields if value not in ([], "None"))]
+
+
+def _is_text_alone(node: object) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def fingerprint(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def of_source(text: str) -> str:
+    return fingerprint(meaning(ast.parse(text)))
+
+
+def grader_fingerprint(exam: str) -> str:
+    files = [(name, module_file(name)) for name in modules_of(exam)]
+    version = f"grader_version: str = {get_exam(exam).grader_version!r}"
+    texts = [(name, file.read_text(encoding="utf-8")) for name, file in files if file is not None]
+    # The version itself is no part of what it stands for.
+    sources = [(name, of_source(text.replace(version, "grader_version: str"))) for name, text in texts]
+    return fingerprint([*sources, *((name, digest) for name, digest in data_of(exam))])
+
+
+def data_of(exam: str) -> list[tuple[str, str]]:
+    """The files of an exam's package that its grader may read, with their digests."""
+    exams = ROOT / "runners" / "exams"
+    files = [
+        path for path in sorted((exams / exam).rglob("*")) if path.is_file() and path.suffix not in {".py", ".pyc"}
+    ]
+    named = [(path.relative_to(exams).as_posix(), path) for path in files]
+    return [(name, hashlib.sha256(p.read_bytes()).hexdigest()) for name, p in named if not name.startswith(NOT_READ)]
+
+
+@pytest.mark.parametrize("name", exam_names())
+def test_a_prompt_changes_only_with_its_version(name: str) -> None:
+    exam = get_exam(name)
+    found = fingerprint(exam.messages())
+    assert PROMPTS.get((name, exam.prompt_version)) == found, (
+        f"what exam {name!r} asks is not what prompt_version {exam.prompt_version!r} stands for. Answers to another "
+        f"question are other jobs: raise `prompt_version`, and add ({name!r}, <new version>): {found!r} to PROMPTS."
+    )
+
+
+@pytest.mark.parametrize("name", exam_names())
+def test_a_grader_changes_only_with_its_version(name: str) -> None:
+    exam = get_exam(name)
+    found = grader_fingerprint(name)
+    assert GRADERS.get((name, exam.grader_version)) == found, (
+        f"the grader of exam {name!r} is not the one that grader_version {exam.grader_version!r} stands for (it is "
+        f"made of {', '.join(modules_of(name))}). If a score can come out differently, raise `grader_version` and add "
+        f"({name!r}, <new version>): {found!r} to GRADERS; old runs are then graded anew by `quantsweep regrade`. If "
+        f"no score can change (a name, a message), put {found!r} beside the version that it has."
+    )
+
+
+def test_the_fingerprint_is_over_what_decides_a_score() -> None:
+    found = modules_of("todo")
+    assert {"runners.extract", "runners.textwork", "runners.exams.todo.functional"} <= set(found)
+    assert not [name for name in found if name.startswith("runners.sandbox") or name.endswith("specimens")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ("x = 1", "x = 2", False),
+        ("x = 1  # one", "x = (\n    1\n)", True),
+        ('def f(a: int) -> int:\n    "Said."\n    return a', "def f(a):\n    return a", True),
+        ("def f(a):\n    return a", "def f(a):\n    return -a", False),
+        ("x = f'{a}'", "x = f'{a!r}'", False),
+        ("LIMIT = 10.0", "LIMIT = 10", False),
+    ],
+)
+def test_comments_and_docstrings_change_no_fingerprint_and_code_does(before: str, after: str, same: bool) -> None:
+    assert (of_source(before) == of_source(after)) is same
+
+
+def test_a_change_of_a_rule_changes_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = grader_fingerprint("todo")
+    read = Path.read_text
+
+    def changed(path: Path, *arguments: str, **options: str) -> str:
+        text = read(path, *arguments, **options)
+        return text.replace("FEATURE_POINTS = 4.0", "FEATURE_POINTS = 5.0") if path.name == "exam.py" else text
+
+    monkeypatch.setattr(Path, "read_text", changed)
+    assert grader_fingerprint("todo") != before
