@@ -63,7 +63,7 @@ def render_plan(plan: Plan, reports: Sequence[dict[str, Any]], warnings: Sequenc
         *(Text(each) for each in lines),
         "",
         *plan_table(reports),
-        *([f"not counted in what a model needs: extra_args {' '.join(not_counted)}"] if not_counted else []),
+        *([Text(f"not counted in what a model needs: extra_args {' '.join(not_counted)}")] if not_counted else []),
         *(Text(f"warning: {warning}") for warning in (*plan.warnings, *warnings)),
     ]
 

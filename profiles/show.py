@@ -9,11 +9,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.text import Text
 
     from profiles.catalogue import Card
     from profiles.types import Device, FoundEngine, NodeProfile
 
 UNKNOWN = "?"
+
+_DEVICE_COLUMNS: Final = ("  device", "name", "kind", "free", "total", "bandwidth", "notes")
+_GIVE_WAY: Final = (1, 6)
+"""Of these, name and notes take a second line where that helps, down to _NAME_CHARS characters each."""
+_NAME_CHARS: Final = 12
 
 _CARD_COLUMNS: Final = ("card", "memory", "bandwidth", "kind", "name")
 _CARD_ALWAYS: Final = 3
@@ -103,60 +109,90 @@ def _node(profile: NodeProfile) -> list[RenderableType]:
     if profile.cores_logical is not None and profile.cores_usable != profile.cores_logical:
         cores += f" of {profile.cores_logical}"
     lines = [
-        f"  {profile.cpu_model or 'CPU unknown'}, {cores} cores",
-        f"  RAM {size(profile.ram_free_bytes)} free of {size(profile.ram_total_bytes)}"
+        f"{profile.cpu_model or 'CPU unknown'}, {cores} cores",
+        f"RAM {size(profile.ram_free_bytes)} free of {size(profile.ram_total_bytes)}"
         + (f" (limit: {profile.ram_limit})" if profile.ram_limit else "")
         + f", swap {size(profile.swap_total_bytes)}"
         + f", disk {size(profile.disk_free_bytes)} free in {profile.models_dir}",
-        f"  governor {profile.governor or UNKNOWN}, platform profile {profile.platform_profile or UNKNOWN}",
+        f"governor {profile.governor or UNKNOWN}, platform profile {profile.platform_profile or UNKNOWN}",
     ]
-    blocks: list[RenderableType] = [header, *(Text(line) for line in lines), _devices(profile)]
+    blocks: list[RenderableType] = [header, *(_set_in(Text(line)) for line in lines), _Devices(profile.devices)]
     for engine in profile.engines:
-        blocks += [Text(line) for line in _engine(engine)]
+        first, *more = _engine(engine)
+        blocks += [_set_in(Text(first)), *(_set_in(Text(line), 4) for line in more)]
     tools = ", ".join(tool.name + (f" ({tool.version})" if tool.version else "") for tool in profile.tools)
-    blocks.append(Text(f"  tools {tools or 'none'}"))
-    blocks += [Text.assemble(("  warning ", "yellow"), notice.message) for notice in profile.warnings]
+    blocks.append(_set_in(Text(f"tools {tools or 'none'}")))
+    blocks += [_set_in(Text.assemble(("warning ", "yellow"), notice.message)) for notice in profile.warnings]
     return blocks
+
+
+def _set_in(paragraph: Text, by: int = 2) -> RenderableType:
+    """The paragraph below its machine: its further lines are set in as its first one is."""
+    from rich.padding import Padding
+
+    return Padding(paragraph, (0, 0, 0, by))
 
 
 def _engine(engine: FoundEngine) -> list[str]:
     """The engine, and a line for each GPU: what the engine calls it and how that is known, or why it has no name."""
     origin = f"({engine.origin})" if engine.origin else ""
     words = [engine.kind, engine.build or "", engine.path or "", origin]
-    lines = [f"  engine {' '.join(word for word in words if word)}"]
+    lines = [f"engine {' '.join(word for word in words if word)}"]
     if engine.problem is not None:
-        return [*lines, f"    cannot be used: {engine.problem}"]
+        return [*lines, f"cannot be used: {engine.problem}"]
     for match in engine.matches:
         if match.name is not None:
-            lines.append(f"    {match.device_id} = {match.listed_as}, {match.backend}, {match.how}")
+            lines.append(f"{match.device_id} = {match.listed_as}, {match.backend}, {match.how}")
         else:
-            lines.append(f"    {match.device_id}: no match, {match.how}")
+            lines.append(f"{match.device_id}: no match, {match.how}")
     taken = {match.listed_as for match in engine.matches}
     others = [f"{each.name} ({each.description})" for each in engine.devices if each.name not in taken]
-    return [*lines, f"    also lists {', '.join(others)}"] if others else lines
+    return [*lines, f"also lists {', '.join(others)}"] if others else lines
 
 
-def _devices(profile: NodeProfile) -> RenderableType:
-    from rich.table import Table
+@dataclass(frozen=True, slots=True)
+class _Devices:
+    """A line a device, or a paragraph a device where the terminal is too narrow for a table."""
 
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("  device", no_wrap=True)
-    table.add_column("name", min_width=12)
-    table.add_column("kind", no_wrap=True)
-    for column in ("free", "total", "bandwidth"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("notes")
-    for device in profile.devices:
-        table.add_row(
-            f"  {device.id}",
-            device.name,
-            device.kind,
-            size(device.memory_free_bytes),
-            size(device.memory_total_bytes),
-            bandwidth(device.bandwidth_bytes_per_s),
-            _notes(device),
-        )
-    return table
+    devices: Sequence[Device]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.table import Table
+        from rich.text import Text
+
+        rows = [_device_cells(device) for device in self.devices]
+        columns = list(zip(_DEVICE_COLUMNS, *rows, strict=True))
+        widths = [max(map(len, column)) for column in columns]
+        least = [min(width, _NAME_CHARS) if place in _GIVE_WAY else width for place, width in enumerate(widths)]
+        if _width(least) > options.max_width:
+            for name, product, kind, free, total, speed, notes in rows:
+                rest = "".join(f"; {each}" for each in (speed, notes) if each not in {"", UNKNOWN})
+                yield _set_in(Text(f"{name.strip()}: {product}, {kind}, {free} free of {total}{rest}"))
+            return
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        for place, heading in enumerate(_DEVICE_COLUMNS):
+            figure = heading in {"free", "total", "bandwidth"}
+            table.add_column(
+                heading,
+                justify="right" if figure else "left",
+                no_wrap=place not in _GIVE_WAY,
+                min_width=least[place],
+            )
+        for cells in rows:
+            table.add_row(*cells)
+        yield table
+
+
+def _device_cells(device: Device) -> tuple[str, ...]:
+    return (
+        f"  {device.id}",
+        device.name,
+        device.kind,
+        size(device.memory_free_bytes),
+        size(device.memory_total_bytes),
+        bandwidth(device.bandwidth_bytes_per_s),
+        _notes(device),
+    )
 
 
 def _notes(device: Device) -> str:

@@ -63,7 +63,7 @@ NODE = NodeProfile(
 def text(renderable: RenderableType, width: int = 160) -> str:
     out = io.StringIO()
     Console(file=out, width=width, no_color=True).print(renderable)
-    return out.getvalue()
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
 def test_a_machine_at_a_glance() -> None:
@@ -125,3 +125,14 @@ def test_of_a_few_cards_it_is_said_where_the_figures_come_from() -> None:
         render_cards(search_cards("rtx-5090"))
     )
     assert "Figures" not in text(render_cards(load_catalogue()))
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 120])
+def test_a_machine_fits_any_terminal_with_all_its_figures(width: int) -> None:
+    lines = text(render_nodes([NODE]), width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert all(line.startswith("  ") for line in lines[1:])  # nothing of a machine passes for another machine
+    assert "\u2026" not in "".join(lines)
+    whole = " ".join(" ".join(lines).split())
+    for said in ("nvidia-0", "31.0 GiB", "32.0 GiB", "1792 GB/s", "intel-0", "nvidia-1", "/opt/llama-server"):
+        assert said in whole
