@@ -86,7 +86,9 @@ def choose_targets(vram_gb: Sequence[float], cards: Sequence[str], *, here: bool
     if here or not targets:
         from profiles.probe import probe_node
 
-        targets += of_machine(probe_node(engines=False))
+        profile = probe_node(engines=False)
+        # An engine says what drives a GPU, and of some how much memory they have; starting one takes a second or two.
+        targets += of_machine(probe_node() if profile.gpus else profile)
     return unique(targets)
 
 

@@ -127,20 +127,17 @@ def of_device(device: Device, profile: NodeProfile) -> Target:
     memory = _memory(device)
     size = "memory unknown" if memory.total_bytes is None else f"{memory.total_bytes / GIB:.1f} GiB"
     title = f"{device.name}, {size}"
-    backend = _BACKENDS.get(device.vendor, Backend.VULKAN)
     if not device.is_gpu:
         return Target(
             name=device.id, title=title, backend=Backend.CPU, devices=DeviceSet(host=memory), asks_engine=True
         )
     unified = device.kind == "unified"
-    if unified and device.vendor == "amd":
-        backend = Backend.VULKAN
     # Memory that a driver carves out of RAM is not part of what the machine reports as RAM.
     shares_ram = unified and not device.vram_total_bytes
     return Target(
         name=device.id,
         title=title,
-        backend=backend,
+        backend=_backend_here(device, profile),
         devices=DeviceSet(host=host, gpus=(memory,), unified=shares_ram),
         asks_engine=len(profile.gpus) == 1,
     )
@@ -160,10 +157,21 @@ def _together(devices: Sequence[Device], profile: NodeProfile) -> Target:
     return Target(
         name=f"{len(devices)} x {devices[0].vendor}",
         title=f"{len(devices)} GPUs together, {total / GIB:.1f} GiB",
-        backend=_BACKENDS.get(devices[0].vendor, Backend.VULKAN),
+        backend=_backend_here(devices[0], profile),
         devices=DeviceSet(host=_host(profile), gpus=memories),
         asks_engine=len(devices) == len(profile.gpus),
     )
+
+
+def _backend_here(device: Device, profile: NodeProfile) -> Backend:
+    """What the machine's llama-server drives the GPU with; without an answer, what such GPUs are mostly driven with."""
+    engine = profile.engine("llama-server")
+    match = engine.match(device.id) if engine is not None else None
+    if match is not None and match.backend in set(Backend):
+        return Backend(match.backend)
+    if device.kind == "unified" and device.vendor == "amd":
+        return Backend.VULKAN
+    return _BACKENDS.get(device.vendor, Backend.VULKAN)
 
 
 def _memory(device: Device) -> Memory:

@@ -27,6 +27,7 @@ from runners.process import ProcessStartError, ServerProcess
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Sequence
 
     from runners.engines.base import OnSpawn
     from runners.engines.settings import EngineSettings
@@ -108,7 +109,7 @@ class EmbeddedEngine:
             json.dumps(_child_settings(model, of_kind(settings, EmbeddedSettings), alias, device)),
         ]
         key = new_key()
-        environment = server_environment(key, **(_visible_devices(device) | variables(visible)))
+        environment = server_environment(key, **(_visible_devices(device, there.devices) | variables(visible)))
         try:
             process = ServerProcess.start(argv, log_path=log_path, environment=environment, held=held)
         except ProcessStartError as error:
@@ -157,8 +158,12 @@ def _child_settings(model: Path, settings: EmbeddedSettings, alias: str, device:
     }
 
 
-def _visible_devices(device: str | None) -> dict[str, str]:
-    """The variable that leaves llama.cpp only `device` (names like CUDA0, joined by commas)."""
+def _visible_devices(device: str | None, listed: Sequence[str]) -> dict[str, str]:
+    """The variable that leaves llama.cpp only `device` (names like CUDA0, joined by commas) of those that it lists.
+
+    Vulkan's numbers its devices before llama.cpp leaves some out (a CPU's driver, a card that is there twice): set for
+    a backend's only device it could hide that one.
+    """
     if device is None or device == "CPU":
         return {}
     variables: dict[str, list[str]] = {}
@@ -166,6 +171,8 @@ def _visible_devices(device: str | None) -> dict[str, str]:
         found = re.fullmatch(r"([A-Za-z]+)(\d+)", name.strip())
         if found is None or found[1] not in _VISIBLE:
             continue  # a backend with a single device, as Metal
+        if found[1] == "Vulkan" and sum(each.startswith("Vulkan") for each in listed) == 1:
+            continue
         variable = _VISIBLE[found[1]]
         # A list that is set already renumbers the devices: ours are places in it.
         there = [part for part in os.environ.get(variable, "").split(",") if part]

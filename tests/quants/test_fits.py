@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiles.catalogue import find_card
-from profiles.types import Device, NodeProfile
+from profiles.types import Device, DeviceMatch, FoundEngine, NodeProfile
 from quants.errors import QuantsError, SourceError
 from quants.fit import GIB, VerdictKind, largest_context, report
 from quants.fits import FitRow, FitsSettings, FitTable, Quant, fits
@@ -382,6 +382,15 @@ def test_a_card_by_name_has_its_makers_backend_and_its_own_kind_of_memory() -> N
     assert apple.devices.gpus[0].total_bytes == 96 * GIB
     with pytest.raises(QuantsError, match=r"a part of the machine's\. Say how much it may take with --vram"):
         by_card(find_card("radeon-890m"))
+
+
+def test_a_gpu_of_this_machine_is_driven_by_what_its_own_engine_has() -> None:
+    """An AMD card behind a build with Vulkan was judged with ROCm's overhead, and plan with Vulkan's."""
+    card = device("amd-0", vendor="amd", total=24, free=24)
+    assert of_machine(machine(card))[0].backend is Backend.ROCM
+    match = DeviceMatch("amd-0", "Vulkan0", "vulkan", "by its name", listed_as="Vulkan0")
+    engine = FoundEngine("llama-server", "/x", "b1", matches=(match,))
+    assert of_machine(replace(machine(card), engines=(engine,)))[0].backend is Backend.VULKAN
 
 
 def test_a_machine_offers_its_usable_devices_and_equal_gpus_together() -> None:

@@ -402,6 +402,7 @@ class TestSettings:
         ("CUDA0,CUDA2", None, {"CUDA_VISIBLE_DEVICES": "0,2"}),
         ("CUDA1", "GPU-aa,GPU-bb", {"CUDA_VISIBLE_DEVICES": "GPU-bb"}),
         ("Vulkan1", None, {"GGML_VK_VISIBLE_DEVICES": "1"}),
+        ("Vulkan2", None, {}),
         ("MTL0", None, {}),
     ],
 )
@@ -411,7 +412,8 @@ def test_devices_of_the_embedded_engine(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if there is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", there)
-    assert _visible_devices(device) == variables
+    listed = ("Vulkan2",) if device == "Vulkan2" else ("CUDA0", "CUDA1", "Vulkan0", "Vulkan1")
+    assert _visible_devices(device, listed) == variables
 
 
 @pytest.mark.skipif("LLAMA_SERVER" not in os.environ, reason="LLAMA_SERVER names no program")
