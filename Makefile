@@ -8,11 +8,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := orchestrator profiles quants results runners tests tools
 RUN ?= runs/quickstart
 
-.PHONY: help quickstart test check format system-deps llama-cpp stand-in fit-truth bench attacks chaos wheel lock clean
+.PHONY: help quickstart test test-long check format system-deps llama-cpp stand-in fit-truth bench attacks chaos wheel lock clean
 
 help:
 	@echo "make quickstart    run a real sweep on this machine: quants x seeds of the stand-in model, graded"
 	@echo "make test          run the tests"
+	@echo "make test-long     the tests that take minutes: sweeps over clusters that lose nodes, disks and agents"
 	@echo "make check         ruff, mypy"
 	@echo "make system-deps   install the system packages that some tests need (Debian, Ubuntu; asks for root)"
 	@echo "make llama-cpp     build a real llama-server outside the tree, once"
@@ -27,8 +28,12 @@ help:
 quickstart: $(VENV)/runtime
 	$(BIN)/quantsweep run quickstart --out $(RUN)
 
+# Each worker takes whole files; more than a few would get into each other's way where time is measured.
 test: $(VENV)/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+test-long: $(VENV)/dev
+	$(BIN)/python -m pytest -m long
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check $(SOURCES)

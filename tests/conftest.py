@@ -24,12 +24,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that take long are left out, not skipped, unless QUANTSWEEP_SLOW is set."""
+    """Tests that take long are left out, not skipped, unless QUANTSWEEP_SLOW is set, or `-m long` asks for some."""
     if os.environ.get("QUANTSWEEP_SLOW"):
         return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    config.hook.pytest_deselected(items=slow)
-    items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    left_out = ("slow",) if config.option.markexpr == "long" else ("slow", "long")
+    found = [item for item in items if any(map(item.get_closest_marker, left_out))]
+    config.hook.pytest_deselected(items=found)
+    items[:] = [item for item in items if item not in found]
 
 
 def _children() -> dict[int, str]:

@@ -46,6 +46,7 @@ def sweep(folder: Path, repo: str, out: str, **env: str) -> subprocess.Completed
     )
 
 
+@pytest.mark.long
 def test_a_model_of_the_hub_is_pinned_fetched_once_and_usable_offline(tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "store").mkdir()
     with LocalHub(tmp_path / "store") as hub:

@@ -83,6 +83,7 @@ def test_two_nodes_share_the_cells(tmp_path: Path, tiny_model: Path, ray_cluster
 
 
 @pytest.mark.fault
+@pytest.mark.long
 def test_a_node_that_dies_costs_no_job(
     tmp_path: Path, tiny_model: Path, ray_cluster: Callable[[int], RealCluster]
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_node_that_dies_costs_no_job(
     assert [event["node_id"] for event in events(tmp_path, "node_lost")] == [worker]
 
 
+@pytest.mark.long
 def test_a_node_that_joins_late_is_used(
     tmp_path: Path, tiny_model: Path, ray_cluster: Callable[[int], RealCluster]
 ) -> None:
@@ -107,6 +109,7 @@ def test_a_node_that_joins_late_is_used(
 
 
 @pytest.mark.fault
+@pytest.mark.long
 def test_an_agent_that_dies_is_replaced(
     tmp_path: Path, tiny_model: Path, ray_cluster: Callable[[int], RealCluster]
 ) -> None:
@@ -126,6 +129,7 @@ def test_an_agent_that_dies_is_replaced(
     assert len(events(tmp_path, "node_joined")) == 2
 
 
+@pytest.mark.long
 def test_every_node_of_a_cluster_says_what_it_has(ray_cluster: Callable[[int], RealCluster]) -> None:
     cluster = ray_cluster(2)
     done = subprocess.run(

@@ -94,6 +94,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path, tiny_mo
     assert "seeds: was" in other.stderr
 
 
+@pytest.mark.long
 def test_a_full_disk_stops_the_sweep_and_loses_nothing(tmp_path: Path, tiny_model: Path) -> None:
     """The run folder is a tmpfs of 160 kB in a mount namespace of the sweep's own, which an ordinary user may make."""
     arguments = command(tmp_path, tiny_model, 30)
@@ -136,6 +137,7 @@ def test_a_full_disk_stops_the_sweep_and_loses_nothing(tmp_path: Path, tiny_mode
     assert sorted(row["seed"] for row in table if row["final"]) == list(range(1, 31))
 
 
+@pytest.mark.long
 def test_a_run_folder_that_is_deleted_meanwhile_ends_the_sweep_and_nothing_is_said_to_be_kept(
     tmp_path: Path, tiny_model: Path
 ) -> None:
@@ -153,6 +155,7 @@ def test_a_run_folder_that_is_deleted_meanwhile_ends_the_sweep_and_nothing_is_sa
     assert not engines()
 
 
+@pytest.mark.long
 def test_a_machine_without_a_sandbox_runs_nothing_and_says_what_mends_it(tmp_path: Path, tiny_model: Path) -> None:
     """User namespaces are forbidden inside one of our own, which is what a hardened machine looks like from inside."""
     script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
