@@ -47,7 +47,11 @@ class _Cells:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         rows = [(_place(report), *_figures(report)) for report in self.reports]
-        widths = [max(map(len, column)) for column in zip(("model", *_HEADINGS), *rows, strict=True)]
+        # As they will be drawn: names are foreign, and may hold characters of no width or of two.
+        widths = [
+            max(console.render_str(cell).cell_len for cell in column)
+            for column in zip(("model", *_HEADINGS), *rows, strict=True)
+        ]
         if sum(widths) + _GAP * (len(widths) - 1) <= options.max_width:
             yield _table(("model", *_HEADINGS), rows, widths)
             return

@@ -58,7 +58,8 @@ class Layout:
     styles: Sequence[str]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        named = max(len(self.name), *map(len, self.names))
+        # As they will be drawn: they are foreign, and may hold characters of no width or of two.
+        named = max(len(self.name), *(console.render_str(name).cell_len for name in self.names))
         width = options.max_width
         apart = named > width // 3 and _needed(self.columns) + named > width
         for number, columns in enumerate(parts(self.columns, width - (_INDENT if apart else named))):
@@ -67,14 +68,14 @@ class Layout:
             if apart:
                 yield from self._apart(columns, console)
             else:
-                yield self._beside(columns)
+                yield self._beside(columns, named)
 
-    def _beside(self, columns: Sequence[Column]) -> Table:
+    def _beside(self, columns: Sequence[Column], named: int) -> Table:
         from rich import box
         from rich.table import Table
 
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
-        table.add_column(self.name, no_wrap=True, min_width=max(map(len, self.names)))
+        table.add_column(self.name, no_wrap=True, min_width=named)
         for column in columns:
             table.add_column(column.heading, justify="right", no_wrap=True, min_width=column.width)
         for line, (name, style) in enumerate(zip(self.names, self.styles, strict=True)):

@@ -10,7 +10,9 @@ import typer
 def fits(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="A file, a folder, hf:owner/name, or a name such as qwen3.5-35b."),
+        typer.Argument(
+            metavar="SOURCE...", help="A file, a folder, hf:owner/name, or a name that `quantsweep models` lists."
+        ),
     ],
     *,
     vram: Annotated[

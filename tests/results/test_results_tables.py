@@ -4,6 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from rich.cells import cell_len
 
 from orchestrator.terminal import Json, Printer
 from results import figures
@@ -199,6 +200,19 @@ class TestText:
             assert len(places) == 2
             assert lines[places[0] + 1].split() == ["12", "GB", "14.5", "14-15", "0/2", "2"]
             assert lines[places[1] + 1].split()[-2:] == ["2,000", "2,000-2,000"]
+
+    @pytest.mark.parametrize(
+        "quant", ["量子化-Q4_K_M", "Q4\u200b\u200b\u200b\u202e_K_M", "Q4\u0301\u0301\u0301\u0301_K"]
+    )
+    def test_names_of_any_width_push_no_figure_out(self, tmp_path: Path, row: MakeRow, quant: str) -> None:
+        with RunStore(tmp_path) as store:
+            for seed, score in enumerate((14.0, 100.0), 1):
+                store.commit(row(job_id=f"j{seed}", seed=seed, score=score, quant=quant))
+        for width in (50, 51, 52, 53, 60, 99, 100, 101):
+            text = show(tmp_path, width=width, colour=False)
+            assert "\u2026" not in text
+            assert max(map(cell_len, text.splitlines())) <= width
+            assert {"2,000-2,000", "14-100", "1/2", "980", "91"} <= set(text.split())
 
     def test_the_spread_of_rates_stands_beside_their_median(self, tmp_path: Path, row: MakeRow) -> None:
         store = RunStore(tmp_path)
