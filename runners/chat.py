@@ -15,8 +15,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from runners.errors import RunnersError
@@ -122,6 +122,8 @@ class ChatResult:
     `finish_reason` is stop, length or tool_calls as the server said, None if the stream ended before it said so
     (only in the `partial` of a `ChatError`). `started_s` is taken before the connection is opened, `ended_s` after
     the last byte. `context_full`: the reply was cut off because the context was full, not by `max_tokens`.
+    `cut_short`: the server says it was cut off by its length although neither was reached; a sentence, else empty.
+    `unsound`: what the server said where a number should be, as sentences under the names it said them under.
     `missed_s`: how long this process did not run meanwhile (stopped, asleep), so that its clock readings are worthless.
     """
 
@@ -136,8 +138,10 @@ class ChatResult:
     timings: ServerTimings | None = None
     model: str | None = None
     context_full: bool = False
+    cut_short: str = ""
     missed_s: float = 0.0
     warnings: tuple[str, ...] = ()
+    unsound: Mapping[str, str] = field(default_factory=dict)
 
 
 OnEvent: TypeAlias = Callable[[Event], None]

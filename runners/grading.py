@@ -191,6 +191,8 @@ class Grader:
         if result.context_full and columns["outcome"] == Outcome.MAX_TOKENS:
             error = f"the answer filled the context of {answer.columns['context']} tokens"
             columns |= row.outcome_columns(Outcome.CONTEXT_OVERFLOW, error)
+        elif result.cut_short and columns["outcome"] == Outcome.MAX_TOKENS:
+            columns["error"] = result.cut_short
         return columns
 
     def _score(self, answer: Answer, result: ChatResult) -> dict[str, Any]:

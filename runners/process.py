@@ -185,8 +185,12 @@ class ServerProcess:
     @property
     def exit_code(self) -> int | None:
         """Its exit code, or minus the signal that ended it; None while it runs or if that is not known."""
-        code = self.told("exit")
-        return None if code is None else int(code)
+        return self.ended(0.0)
+
+    def ended(self, wait_s: float) -> int | None:
+        """The same; waits up to `wait_s` for it: the kernel shows a death before the supervisor has told of it."""
+        code = self.told("exit", timeout_s=wait_s)
+        return code if isinstance(code, int) and not isinstance(code, bool) else None
 
     def tail(self, lines: int = 20) -> str:
         """The last lines of its log."""

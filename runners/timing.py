@@ -11,13 +11,13 @@ event of the first token to the end of the reply, which the last token (often th
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from runners.chat import ChatResult, Event
 
 TOKEN_KINDS = frozenset({"reasoning", "text", "tool"})
@@ -77,6 +77,26 @@ def percentile(ordered: Sequence[float], fraction: float) -> float:
     below = int(place)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+class _Runs(Sequence[float]):
+    """Sorted values that are each there several times; as a list of all of them one event could fill the memory."""
+
+    def __init__(self, runs: Sequence[tuple[float, int]]) -> None:
+        self._values = [value for value, _ in runs]
+        self._ends = list(accumulate(count for _, count in runs))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, place: int) -> float: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[float]: ...
+    def __getitem__(self, place: int | slice) -> float | Sequence[float]:
+        if isinstance(place, slice):
+            raise TypeError("runs are not sliced")
+        return self._values[bisect_right(self._ends, place)]
 
 
 def measure(result: ChatResult) -> Timing:
@@ -143,10 +163,18 @@ def _counts(
             completion = timings.predicted_n
     if completion is None and tokens and all(event.tokens is not None for event in tokens):
         completion = sum(event.tokens or 0 for event in tokens)
-    for name, value in (("prompt_tokens", prompt), ("cached_tokens", cached), ("completion_tokens", completion)):
-        if value is None:
-            reasons[name] = "the server did not say"
+    if prompt is None:
+        reasons["prompt_tokens"] = _unsaid(result, "the server did not say", "prompt_tokens", "prompt_n", "cache_n")
+    if cached is None:
+        reasons["cached_tokens"] = _unsaid(result, "the server did not say", "cached_tokens", "cache_n")
+    if completion is None:
+        reasons["completion_tokens"] = _unsaid(result, "the server did not say", "completion_tokens", "predicted_n")
     return prompt, cached, completion
+
+
+def _unsaid(result: ChatResult, otherwise: str, *names: str) -> str:
+    """Why there is no figure that would be made of `names`: what the server said instead of one, or `otherwise`."""
+    return next((result.unsound[name] for name in names if name in result.unsound), otherwise)
 
 
 def _split(
@@ -176,7 +204,7 @@ def _split(
 def _prefill_tps(result: ChatResult, reasons: dict[str, str]) -> float | None:
     timings = result.timings
     if timings is None or timings.prompt_n is None or not timings.prompt_ms:
-        reasons["prefill_tps"] = "the server gave no prompt timings"
+        reasons["prefill_tps"] = _unsaid(result, "the server gave no prompt timings", "prompt_n", "prompt_ms")
     elif timings.prompt_n == 0:
         reasons["prefill_tps"] = "the whole prompt came from the cache"
     else:
@@ -187,7 +215,7 @@ def _prefill_tps(result: ChatResult, reasons: dict[str, str]) -> float | None:
 def _server_decode_tps(result: ChatResult, reasons: dict[str, str]) -> float | None:
     timings = result.timings
     if timings is None or timings.predicted_n is None or not timings.predicted_ms:
-        reasons["decode_tps"] = "the server gave no decode timings"
+        reasons["decode_tps"] = _unsaid(result, "the server gave no decode timings", "predicted_n", "predicted_ms")
     elif timings.predicted_n < 2:
         reasons["decode_tps"] = "a single token has no decode rate"
     else:
@@ -216,21 +244,20 @@ def _client_decode_tps(
 def _latencies(
     tokens: Sequence[Event], reasons: dict[str, str]
 ) -> tuple[float, float, float] | tuple[None, None, None]:
-    gaps: list[float] = []
-    for before, event in pairwise(tokens):
-        count = event.tokens or 1
-        gaps += [(event.at_s - before.at_s) / count] * count
-    if not gaps:
+    runs = sorted(
+        ((event.at_s - before.at_s) / (event.tokens or 1), event.tokens or 1) for before, event in pairwise(tokens)
+    )
+    if not runs:
         for name in ("itl_p50_s", "itl_p95_s", "itl_p99_s"):
             reasons[name] = "fewer than two tokens arrived apart"
         return None, None, None
-    gaps.sort()
+    gaps = _Runs(runs)
     return percentile(gaps, 0.50), percentile(gaps, 0.95), percentile(gaps, 0.99)
 
 
 def _draft_accept_rate(result: ChatResult, reasons: dict[str, str]) -> float | None:
     timings = result.timings
     if timings is None or not timings.draft_n or timings.draft_n_accepted is None:
-        reasons["draft_accept_rate"] = "no tokens were drafted"
+        reasons["draft_accept_rate"] = _unsaid(result, "no tokens were drafted", "draft_n", "draft_n_accepted")
         return None
     return timings.draft_n_accepted / timings.draft_n

@@ -30,6 +30,7 @@ from runners.chat import (
     ServerStalledError,
     TransportError,
 )
+from runners.engines.figures import count
 from runners.engines.llama_log import diagnose
 from runners.engines.wire import get_json, stream_chat
 from runners.lookout import Lookout
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 _DEATH_NOTICE_S = 2.0
 TAIL_LINES = 20
 _ASK_S = 3.0
+_NEAR_TOKENS = 16
 _STALL_HINT = "look at the machine: its GPU's driver, its memory, who stops processes there"
 KEY_VARIABLE = "LLAMA_API_KEY"
 
@@ -184,19 +186,14 @@ class LlamaCppServed:
         cached = max((usage.cached_tokens or 0) if usage else 0, (result.timings and result.timings.cache_n) or 0)
         if cached:
             warnings.append(f"{cached} tokens of the prompt came from the server's cache although it is switched off")
-        generated = usage.completion_tokens if usage else None
-        below_cap = generated is not None and (sampling.max_tokens is None or generated < sampling.max_tokens)
-        return dataclasses.replace(
-            result,
-            context_full=result.finish_reason == "length" and below_cap,
-            warnings=tuple(warnings),
-        )
+        full, cut_short = _cut(result, sampling.max_tokens, self.context)
+        return dataclasses.replace(result, context_full=full, cut_short=cut_short, warnings=tuple(warnings))
 
     def _gone(self, partial: ChatResult | None) -> ChatError:
         if self._stopping:
             return CancelledError(f"{self._kind} was stopped", partial=partial)
         tail = self._process.tail(TAIL_LINES)
-        why = diagnose(tail, self._process.exit_code)
+        why = diagnose(tail, self._process.ended(_DEATH_NOTICE_S))
         return ServerCrashError(f"{self._kind} died: {why.sentence}", hint=why.hint, partial=partial, log_tail=tail)
 
     def is_alive(self) -> bool:
@@ -213,12 +210,36 @@ class LlamaCppServed:
         self._process.stop()
 
 
+def _cut(result: ChatResult, cap: int | None, context: int) -> tuple[bool, str]:
+    """Whether a reply that was cut off by its length filled the context; a sentence if it reached no limit we know."""
+    usage, timings = result.usage, result.timings
+    generated = usage.completion_tokens if usage else None
+    if result.finish_reason != "length" or generated is None or (cap is not None and generated >= cap):
+        return False, ""
+    prompt = usage.prompt_tokens if usage else None
+    if prompt is None and timings is not None and timings.prompt_n is not None:
+        prompt = timings.prompt_n + (timings.cache_n or 0)
+    # The server ends a reply when the next step, of several tokens if some were drafted, would not fit.
+    spare = max(_NEAR_TOKENS, context // 64)
+    if prompt is not None and prompt + generated >= context - spare:
+        return True, ""
+    limit = "" if cap is None else f", below max_tokens ({cap})"
+    used = "an unknown number" if prompt is None else f"{prompt + generated}"
+    return False, (
+        f"the server claimed that the reply was cut off by its length after {generated} tokens{limit}, "
+        f"with {used} of the {context} tokens of context used"
+    )
+
+
 def _steps(slots: Any) -> int | None:
     """Tokens of the prompt that are processed and tokens generated, over all slots; None for a build that says less."""
     try:
-        return sum(
-            int(slot["n_prompt_tokens_processed"]) + sum(int(token["n_decoded"]) for token in slot["next_token"])
+        counts = [
+            count(said)
             for slot in slots
-        )
-    except (KeyError, TypeError, ValueError):
+            for said in (slot["n_prompt_tokens_processed"], *(token["n_decoded"] for token in slot["next_token"]))
+        ]
+    except (KeyError, TypeError):
         return None
+    known = [each for each in counts if each is not None]
+    return sum(known) if len(known) == len(counts) else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from runners import stall
 from runners.chat import CancelledError, ChatError, ChatRequest, Message, Sampling, ServerCrashError
 from runners.engines.base import LoadError, WarmUp
+from runners.engines.figures import count
 from runners.engines.llama_cpp import KEY_VARIABLE, TAIL_LINES, LlamaCppServed
 from runners.engines.llama_log import diagnose, parse_buffers, read_log
 from runners.engines.wire import get_json
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _WARM_UP_PROMPT = "Count from one to fifty in words, with a comma after each. " * 4
 _WARM_UP_TOKENS = 8
 _WARM_UP_TIMEOUT_S = 300.0
+_EXIT_CODE_S = 2.0
 
 
 def bring_up(
@@ -67,7 +69,7 @@ def bring_up(
 def load_error(process: ServerProcess, kind: str) -> LoadError:
     """What to say of a server that ended while it loaded."""
     log = read_log(process.log_path)
-    why = diagnose(log, process.exit_code)
+    why = diagnose(log, process.ended(_EXIT_CODE_S))
     message = f"{kind} could not load the model: {why.sentence}"
     return LoadError(message, hint=why.hint, reason=why.reason, log_tail=process.tail(TAIL_LINES))
 
@@ -154,8 +156,8 @@ def _context(base_url: str, key: str) -> int | None:
     """Tokens of context for each slot, as the server says."""
     try:
         _, properties = get_json(base_url, "/props", key=key)
-        return int(properties["default_generation_settings"]["n_ctx"])
-    except (OSError, KeyError, TypeError, ValueError):
+        return count(properties["default_generation_settings"]["n_ctx"])
+    except (OSError, KeyError, TypeError):
         return None
 
 

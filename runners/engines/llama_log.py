@@ -135,7 +135,7 @@ def port_was_taken(log: str) -> bool:
 
 
 def diagnose(log: str, exit_code: int | None) -> LoadDiagnosis:
-    """Why the engine ended (`exit_code`: minus the signal's number) while loading."""
+    """Why the engine ended (`exit_code`: minus the signal's number, None if nobody could tell) while loading."""
     lines = [line for line in log.splitlines() if not _INFORMATION.match(line)]
     for pattern, reason, hint in _SIGNS:
         for line in lines:
@@ -151,6 +151,8 @@ def diagnose(log: str, exit_code: int | None) -> LoadDiagnosis:
     error = next((line for line in lines if _ERROR.match(line)), None)
     if error is not None:
         return LoadDiagnosis("exited", _STAMP.sub("", error.strip()), _LOG_HINT)
-    if exit_code is not None and exit_code < 0:
+    if exit_code is None:
+        return LoadDiagnosis("exited", "it ended, and what watched over it was not there to say how", _LOG_HINT)
+    if exit_code < 0:
         return LoadDiagnosis("exited", f"it ended by signal {-exit_code}", _LOG_HINT)
     return LoadDiagnosis("exited", f"it ended with exit code {exit_code}", _LOG_HINT)

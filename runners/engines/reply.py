@@ -8,15 +8,17 @@ from chunk to chunk is the number of tokens an event stands for.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runners.chat import ChatResult, Event, EventKind, OnEvent, ServerTimings, ToolCall, Usage
+from runners.engines.figures import count, milliseconds, shown
 from runners.errors import RunnersError
 from runners.stream import DONE, StreamError
 from runners.timing import TOKEN_KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 # llama.cpp and DeepSeek say reasoning_content, others reasoning.
 _REASONING_FIELDS = ("reasoning_content", "reasoning")
@@ -39,16 +41,6 @@ class ReplyTooLargeError(StreamError):
     """A server gone wild: no context holds a reply of this size."""
 
 
-def _count(mapping: Mapping[str, Any], key: str) -> int | None:
-    value = mapping.get(key)
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _milliseconds(mapping: Mapping[str, Any], key: str) -> float | None:
-    value = mapping.get(key)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
-
-
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -59,11 +51,15 @@ class ReplyBuilder:
     Attributes:
         finished: the server said that this is all.
         generating: a token has come.
+        signs: how often something came that only an engine that moves on can send: a token, more of the prompt
+            processed, a count that grew, the end. Empty chunks, roles and comments are none: a loop that hangs, or the
+            threads beside it, may send them for ever.
     """
 
     def __init__(self, *, started_s: float, on_event: OnEvent | None = None) -> None:
         self.finished = False
         self.generating = False
+        self.signs = 0
         self._started_s = started_s
         self._on_event = on_event
         self._events: list[Event] = []
@@ -71,9 +67,9 @@ class ReplyBuilder:
         self._reasoning: list[str] = []
         self._tools: dict[int, dict[str, str]] = {}
         self._finish_reason: str | None = None
-        self._usage: Usage | None = None
+        self._usage: Mapping[str, Any] | None = None
         self._timings: Mapping[str, Any] = {}
-        self._tokens_so_far = 0
+        self._highest: dict[str, int] = {}
         self._model: str | None = None
         self._warnings: list[str] = []
         self._bytes = 0
@@ -82,6 +78,7 @@ class ReplyBuilder:
         """Take one payload that arrived at `at_s`. Raises `ServerSaidError` for an error object."""
         if payload == DONE:
             self.finished = True
+            self.signs += 1
             return
         try:
             chunk = json.loads(payload)
@@ -97,6 +94,7 @@ class ReplyBuilder:
         if self._model is None and isinstance(chunk.get("model"), str):
             self._model = chunk["model"]
         tokens = self._tokens_of(chunk)
+        self._grown("processed", _mapping(chunk.get("prompt_progress")).get("processed"))
         choices = chunk.get("choices")
         if isinstance(choices, list) and choices:
             self._take_choice(_mapping(choices[0]), at_s, tokens, is_progress="prompt_progress" in chunk)
@@ -109,11 +107,22 @@ class ReplyBuilder:
         if not isinstance(timings, dict):
             return None
         self._timings = timings
-        total = _count(timings, "predicted_n")
+        self._grown("prompt_n", timings.get("prompt_n"))
+        return self._grown("predicted_n", timings.get("predicted_n"))
+
+    def _grown(self, name: str, value: object) -> int | None:
+        """By how much a count of the server's has outgrown all before; None if it said none.
+
+        Against the highest so far: one that goes up and down would add up to more tokens than there are.
+        """
+        total = count(value)
         if total is None:
             return None
-        tokens, self._tokens_so_far = total - self._tokens_so_far, total
-        return max(0, tokens)
+        grown = max(0, total - self._highest.get(name, 0))
+        if grown:
+            self._highest[name] = total
+            self.signs += 1
+        return grown
 
     def _take_choice(
         self, choice: Mapping[str, Any], at_s: float, tokens: int | None, *, is_progress: bool = False
@@ -141,12 +150,13 @@ class ReplyBuilder:
             self._emit(Event(at_s, kind, len(content.encode(errors="replace")), counted))
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
+            self.signs += self._finish_reason is None
             self._finish_reason = reason
             self._emit(Event(at_s, "finish", 0, None))
 
     def _take_call(self, call: Mapping[str, Any]) -> str:
         """Add one fragment of a tool call; the text it brought."""
-        known = self._tools.setdefault(_count(call, "index") or 0, {"id": "", "name": "", "arguments": ""})
+        known = self._tools.setdefault(count(call.get("index")) or 0, {"id": "", "name": "", "arguments": ""})
         function = _mapping(call.get("function"))
         if isinstance(call.get("id"), str):
             known["id"] = known["id"] or call["id"]
@@ -159,19 +169,18 @@ class ReplyBuilder:
         return brought
 
     def _take_usage(self, usage: Mapping[str, Any], at_s: float) -> None:
-        self._usage = Usage(
-            prompt_tokens=_count(usage, "prompt_tokens"),
-            completion_tokens=_count(usage, "completion_tokens"),
-            cached_tokens=_count(_mapping(usage.get("prompt_tokens_details")), "cached_tokens"),
-            reasoning_tokens=_count(_mapping(usage.get("completion_tokens_details")), "reasoning_tokens"),
-        )
+        self._usage = usage
+        for name in ("prompt_tokens", "completion_tokens"):
+            self._grown(name, usage.get(name))
         self._emit(Event(at_s, "usage", 0, None))
 
     def _emit(self, event: Event) -> None:
         self._bytes += event.size_bytes
         if self._bytes > REPLY_BYTES or len(self._events) >= REPLY_EVENTS:
             raise ReplyTooLargeError(f"the reply outgrew {REPLY_BYTES >> 20} MiB or {REPLY_EVENTS:,} events")
-        self.generating = self.generating or event.kind in TOKEN_KINDS
+        if event.kind in TOKEN_KINDS:
+            self.generating = True
+            self.signs += event.size_bytes > 0
         self._events.append(event)
         if self._on_event is not None:
             self._on_event(event)
@@ -187,7 +196,10 @@ class ReplyBuilder:
 
     def result(self, ended_s: float) -> ChatResult:
         """The reply as far as it has come."""
-        timings = self._timings
+        unsound: dict[str, str] = {}
+        usage, timings = self._usage, self._timings
+        counts = partial(_sound, unsound, count, "no count of tokens")
+        times = partial(_sound, unsound, milliseconds, "no time")
         return ChatResult(
             text="".join(self._text),
             reasoning="".join(self._reasoning),
@@ -196,18 +208,44 @@ class ReplyBuilder:
             started_s=self._started_s,
             ended_s=ended_s,
             tool_calls=tuple(ToolCall(**call) for _, call in sorted(self._tools.items())),
-            usage=self._usage,
+            usage=None
+            if usage is None
+            else Usage(
+                prompt_tokens=counts(usage, "prompt_tokens"),
+                completion_tokens=counts(usage, "completion_tokens"),
+                cached_tokens=counts(_mapping(usage.get("prompt_tokens_details")), "cached_tokens"),
+                reasoning_tokens=counts(_mapping(usage.get("completion_tokens_details")), "reasoning_tokens"),
+            ),
             timings=ServerTimings(
-                prompt_n=_count(timings, "prompt_n"),
-                prompt_ms=_milliseconds(timings, "prompt_ms"),
-                predicted_n=_count(timings, "predicted_n"),
-                predicted_ms=_milliseconds(timings, "predicted_ms"),
-                cache_n=_count(timings, "cache_n"),
-                draft_n=_count(timings, "draft_n"),
-                draft_n_accepted=_count(timings, "draft_n_accepted"),
+                prompt_n=counts(timings, "prompt_n"),
+                prompt_ms=times(timings, "prompt_ms"),
+                predicted_n=counts(timings, "predicted_n"),
+                predicted_ms=times(timings, "predicted_ms"),
+                cache_n=counts(timings, "cache_n"),
+                draft_n=counts(timings, "draft_n"),
+                draft_n_accepted=counts(timings, "draft_n_accepted"),
             )
             if timings
             else None,
             model=self._model,
-            warnings=tuple(self._warnings),
+            warnings=(*self._warnings, *(f"{name}: {why}" for name, why in unsound.items())),
+            unsound=unsound,
         )
+
+
+_Number = TypeVar("_Number", int, float)
+
+
+def _sound(
+    unsound: dict[str, str],
+    sound: Callable[[object], _Number | None],
+    no: str,
+    mapping: Mapping[str, Any],
+    name: str,
+) -> _Number | None:
+    """The number under `name`; what it was instead, if it is none, goes into `unsound`."""
+    value = mapping.get(name)
+    number = sound(value)
+    if number is None and value is not None:
+        unsound[name] = f"the server said {shown(value)}, which is {no}"
+    return number

@@ -94,7 +94,7 @@ class Desk:
     def _note(self) -> None:
         self.notes += 1
 
-    def submit(self, grade: Callable[[Path], Any] | FakeExam, job_id: str = "v1-a") -> None:
+    def submit(self, grade: Callable[[Path], Any] | FakeExam, job_id: str = "v1-a", **reply: Any) -> None:
         identity = {**IDENTITY, "job_id": job_id}
         result = ChatResult(
             text="text", reasoning="", finish_reason="stop", events=(), started_s=0.0, ended_s=1.0, warnings=()
@@ -105,7 +105,7 @@ class Desk:
             identity=identity,
             columns={**identity, "reply": "text", "context": 10},
             reasons={},
-            result=result,
+            result=replace(result, **reply),
             failure=None,
             started=datetime.now(UTC),
             started_s=time.monotonic(),
@@ -164,6 +164,23 @@ def test_a_grade_is_spooled_and_told(desk: Desk) -> None:
     desk.grader.drain()
     row = desk.only_row()
     assert (row["outcome"], row["score"], row["reply"]) == ("passed", 100.0, "text")
+
+
+@pytest.mark.parametrize(
+    ("how", "outcome", "error"),
+    [
+        ({"context_full": True}, "context_overflow", "the answer filled the context of 10 tokens"),
+        ({"cut_short": "the server claimed it"}, "max_tokens", "the server claimed it"),
+        ({}, "max_tokens", None),
+    ],
+)
+def test_a_reply_that_was_cut_off_says_by_what(
+    desk: Desk, how: dict[str, Any], outcome: str, error: str | None
+) -> None:
+    desk.submit(lambda _: replace(FULL, outcome=Outcome.MAX_TOKENS), finish_reason="length", **how)
+    desk.grader.drain()
+    row = desk.only_row()
+    assert (row["outcome"], row["outcome_class"], row["error"]) == (outcome, "budget", error)
 
 
 def test_a_temporary_folder_that_is_gone_is_the_machines_failure(
