@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.doctor.findings import Diagnosis, Finding
-from runners.errors import RunnersError
+from orchestrator.errors import lines_of, user_errors
+from profiles.programs import HOW_TO_GET_IT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,7 +93,8 @@ def _engine(engine: FoundEngine, profile: NodeProfile, say: Say) -> Iterator[Fin
 
     origin = f", from {engine.origin}" if engine.origin else ""
     if engine.problem is not None:
-        yield Finding("off", engine.kind, engine.problem)
+        cure = "" if HOW_TO_GET_IT in engine.problem else f"another build: {HOW_TO_GET_IT}"
+        yield Finding("off", engine.kind, engine.problem, cure)
         return
     listed = ", ".join(f"{each.name} ({each.description})" for each in engine.devices) or "the CPU alone"
     yield Finding("ok", engine.kind, f"{engine.build or 'build unknown'}{origin}; it computes on {listed}")
@@ -140,7 +142,8 @@ def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Fin
     """The findings of a check; whatever fails in it is a finding too."""
     try:
         yield from check()
-    except RunnersError as error:
-        yield Finding("off", about, error.message, error.hint)
+    except user_errors() as error:
+        said, *more = lines_of(error)
+        yield Finding("off", about, said, "; ".join(more))
     except Exception as error:  # a check must not keep the others from being made, whatever it met
         yield Finding("off", about, f"the check failed: {type(error).__name__}: {error}", "please report it")

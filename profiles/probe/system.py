@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import selectors
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
     from profiles.types import Device, Notice
 
 MAX_FILE_BYTES = 1 << 20
-"""No file of /proc or /sys that we read comes near this; a broken one must not fill our memory."""
+"""No file of /proc or /sys that we read comes near this, no answer of a program either; a broken one must not fill our
+memory."""
+CHUNK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +119,41 @@ class System:
             )
         except OSError as error:
             return Answer("", None, f"it cannot be run: {error.strerror or error}")
-        failure = None
         with process:
-            try:
-                out, err = process.communicate(timeout=timeout_s)
-            except subprocess.TimeoutExpired:
+            out, err, failure = _read(process, timeout_s)
+            if failure is not None:
                 _kill_group(process.pid)
-                out, err = process.communicate()
-                failure = f"it did not answer within {timeout_s:g} s"
         text = (out + err)[:MAX_FILE_BYTES].decode(errors="replace").strip()
-        if failure is not None:
-            return Answer(text, None, failure)
-        return Answer(text, process.returncode, None)
+        return Answer(text, process.returncode if failure is None else None, failure)
+
+
+def _read(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, bytes, str | None]:
+    """Standard output and error up to their ends; else what came until then, and why no more was waited for."""
+    pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]
+    texts = {pipe.fileno(): bytearray() for pipe in pipes}
+    failure = None
+    deadline_s = time.monotonic() + timeout_s
+    with selectors.DefaultSelector() as selector:
+        for descriptor in texts:
+            selector.register(descriptor, selectors.EVENT_READ)
+        while selector.get_map() and failure is None:
+            left_s = deadline_s - time.monotonic()
+            for key, _ in selector.select(max(0.0, left_s)):
+                chunk = os.read(key.fd, CHUNK_BYTES)
+                texts[key.fd] += chunk
+                if not chunk:
+                    selector.unregister(key.fd)
+                if len(texts[key.fd]) > MAX_FILE_BYTES:
+                    failure = "it prints without end"
+            if left_s <= 0 and selector.get_map():
+                failure = failure or f"it did not answer within {timeout_s:g} s"
+    if failure is None:
+        try:
+            process.wait(max(1.0, deadline_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            failure = f"it did not end within {timeout_s:g} s"
+    out, err = texts.values()
+    return bytes(out), bytes(err), failure
 
 
 def _kill_group(pid: int) -> None:

@@ -154,6 +154,16 @@ def test_a_check_that_fails_keeps_no_other_from_being_made(monkeypatch: pytest.M
     assert ("ok", "full marks") in {(each.state, each.said) for each in diagnosis.findings}
 
 
+def test_what_the_owner_wrote_wrongly_is_said_as_any_command_says_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "machine.toml").write_text("nonsense = 1")
+    monkeypatch.setenv("QUANTSWEEP_MACHINE", str(tmp_path / "machine.toml"))
+    monkeypatch.setattr(orchestrator.doctor.examine, "_exam", lambda _: iter(()))
+    (said,) = off(list(examine().findings))
+    assert said.startswith(f"{tmp_path / 'machine.toml'}: unknown key 'nonsense'")
+
+
 @pytest.mark.parametrize(("state", "code"), [("ok", 0), ("note", 0), ("off", 1)])
 def test_the_exit_code_says_whether_anything_is_off(monkeypatch: pytest.MonkeyPatch, state: Any, code: int) -> None:
     diagnosis = Diagnosis((Finding(state, "x", "said", "do this"),), profile(CPU))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from profiles.probe.engines import Wanted, find_engines
@@ -129,6 +130,20 @@ def test_a_card_that_the_build_cannot_use_is_found_out_by_asking_for_it(machine:
     (notice,) = unmatched_notices(CARDS, [server])
     assert (notice.code, notice.device_id) == ("device-unmatched", "nvidia-0")
     assert "nothing is placed on it" in notice.message
+
+
+def test_a_program_that_prints_without_end_takes_no_memory_and_no_time(machine: Machine) -> None:
+    machine.program("llama-server", "exec yes")
+    server = find_engines(machine.system)[0]
+    assert "it prints without end" in (server.problem or "")
+
+
+def test_what_a_program_leaves_running_ends_with_the_question(machine: Machine) -> None:
+    machine.program("slow", "echo first; sleep 77 & echo second; wait")
+    answer = machine.system.answer(["slow"], timeout_s=0.5)
+    assert (answer.text, answer.exit_code) == ("first\nsecond", None)
+    assert "did not answer within 0.5 s" in (answer.failure or "")
+    assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "77"]]
 
 
 def test_a_program_that_cannot_run_says_why(machine: Machine) -> None:
