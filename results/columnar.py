@@ -10,7 +10,7 @@ from results.schema import arrow_schema
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from results.index import Key
+    from results.index import Key, Mark
 
 _LONG: Final = ("reply", "reasoning")
 _TEXTS: Final = (*_LONG, "grader_log", "grade_items", "events")
@@ -37,15 +37,26 @@ def joined(before: Any, after: Any) -> Any:
 
 def without_mark(table: Any, keys: Collection[Key]) -> Any:
     """`table` with `final` false for these attempts."""
-    import pyarrow as pa
-
     if not keys:
         return table
     rows = zip(_keys_of(table), table["final"].to_pylist(), strict=True)
     final = [is_final and key not in keys for key, is_final in rows]
-    return table.set_column(
-        table.schema.get_field_index("final"), table.schema.field("final"), pa.array(final, pa.bool_())
-    )
+    return _with_column(table, "final", final)
+
+
+def with_marks(table: Any, marks: Mapping[Key, Mark]) -> Any:
+    """`table` with `final` and `taken_out` of these attempts as they are given."""
+    found = zip(table["final"].to_pylist(), table["taken_out"].to_pylist(), strict=True)
+    pairs = [marks.get(key, pair) for key, pair in zip(_keys_of(table), found, strict=True)]
+    table = _with_column(table, "final", [final for final, _ in pairs])
+    return _with_column(table, "taken_out", [taken_out for _, taken_out in pairs])
+
+
+def _with_column(table: Any, name: str, values: list[bool | None] | list[bool]) -> Any:
+    import pyarrow as pa
+
+    place = table.schema.get_field_index(name)
+    return table.set_column(place, table.schema.field(name), pa.array(values, pa.bool_()))
 
 
 def without(table: Any, keys: Collection[Key]) -> Any:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from dataclasses import dataclass, fields, replace
 from itertools import starmap
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
 Key = tuple[str, int]
 """job_id and attempt."""
+Mark = tuple[bool, bool | None]
+"""The columns final and taken_out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,43 @@ class Attempt:
     hardware_class: str | None
     node: str | None
     device: str | None
+    regrade_of: int | None = None
+    taken_out: bool | None = None
 
     @property
     def key(self) -> Key:
         """What tells it from all others."""
         return self.job_id, self.attempt
+
+    @property
+    def answer(self) -> int:
+        """The attempt whose answer was graded: this one, or the one that this is a regrade of."""
+        return self.attempt if self.regrade_of is None else self.regrade_of
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the infrastructure failed it, so that it has no score."""
+        return self.outcome_class == "infrastructure"
+
+    def gives_way(self, other: Attempt) -> bool:
+        """Whether this attempt, which is final, gives its mark up to `other` of the same job.
+
+        A failure does, to a later attempt or a scored one: a scored row with a lower number lay in the spool of a node
+        that was lost, and came when the node came back. A scored one does only to a new grade of its answer.
+        """
+        if self.has_failed:
+            return not other.has_failed or other.attempt > self.attempt
+        return other.regrade_of is not None and other.answer == self.answer and other.attempt > self.attempt
+
+
+def standing(attempts: Iterable[Attempt]) -> Attempt | None:
+    """Of the attempts of a job the one that is to be final where none is: the latest grade of its first answer.
+
+    None where none is scored: the job is to run again.
+    """
+    scored = sorted((each for each in attempts if not each.has_failed), key=lambda each: each.attempt)
+    of_first = [each for each in scored if each.answer == scored[0].answer]
+    return of_first[-1] if of_first else None
 
 
 INDEXED: Final = tuple(field.name for field in fields(Attempt))
@@ -94,7 +129,31 @@ class Index:
 
     def unmark(self, attempt: Attempt) -> None:
         """Remember that an attempt is not its job's final any more."""
-        self.put(replace(attempt, final=False), self.path_of(attempt))
+        self.mark(attempt.key, (False, attempt.taken_out))
+
+    def mark(self, key: Key, mark: Mark) -> None:
+        """Remember how an attempt is marked from now on."""
+        attempt, path = self._found[key]
+        final, taken_out = mark
+        self.put(replace(attempt, final=final, taken_out=taken_out), path)
+
+    def marks_for(self, jobs: Collection[str]) -> dict[Path, dict[Key, Mark]]:
+        """The marks that change, by file, where only `jobs` are to count: what is taken out, and what comes back.
+
+        A job that comes back, or has lost its final, has the one again that stands for it, if any of it is scored.
+        """
+        by_job: dict[str, list[Attempt]] = defaultdict(list)
+        for attempt in self:
+            by_job[attempt.job_id].append(attempt)
+        marks: dict[Path, dict[Key, Mark]] = defaultdict(dict)
+        for job_id, attempts in by_job.items():
+            stays = job_id in jobs
+            final = (self.final_of(job_id) or standing(attempts)) if stays else None
+            for attempt in attempts:
+                mark = (final is not None and attempt.key == final.key, None if stays else True)
+                if mark != (attempt.final, attempt.taken_out):
+                    marks[self.path_of(attempt)][attempt.key] = mark
+        return marks
 
     def forget(self, path: Path) -> int:
         """Forget what is in a file; how many attempts that were."""

@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from results.summary import QuantSummary
 
 
-def notes(summaries: Sequence[QuantSummary], torn: Sequence[Torn] = ()) -> tuple[str, ...]:
-    """Sentences in the order of their weight; none where there is nothing to say."""
+def notes(summaries: Sequence[QuantSummary], torn: Sequence[Torn] = (), *, taken_out: int = 0) -> tuple[str, ...]:
+    """Sentences in the order of their weight; none where there is nothing to say.
+
+    `taken_out` is how many jobs have attempts on record and are not in the sweep any more.
+    """
     found = (
         _unfinished(summaries),
         _infrastructure(summaries),
         _budget(summaries),
         _retried(summaries),
+        _regraded(summaries),
+        _taken_out(taken_out),
         _mixed_exams(summaries),
         _mixed_hardware(summaries),
         _busy(summaries),
@@ -68,6 +73,17 @@ def _budget(summaries: Sequence[QuantSummary]) -> str:
 def _retried(summaries: Sequence[QuantSummary]) -> str:
     number = sum(summary.retried for summary in summaries) - sum(summary.open_jobs for summary in summaries)
     return f"{count(number, 'earlier attempt')} on record, not in the figures." if number > 0 else ""
+
+
+def _regraded(summaries: Sequence[QuantSummary]) -> str:
+    number = sum(summary.regraded for summary in summaries)
+    if not number:
+        return ""
+    return f"{count(number, 'answer')} graded again; the earlier grades are on record (rows with `regrade_of`)."
+
+
+def _taken_out(number: int) -> str:
+    return f"{count(number, 'job')} taken out of the sweep: on record, not in the figures." if number else ""
 
 
 def _mixed_exams(summaries: Sequence[QuantSummary]) -> str:

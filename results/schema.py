@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Raised with every change of the columns: a file of this version has exactly these, or it is damaged."""
 
 LogicalType = Literal["string", "int", "float", "bool", "timestamp", "json", "list[string]"]
@@ -72,7 +72,15 @@ attempt              int!          -          1 for the job's first execution, 2
 final                bool!         -          True on the one attempt that stands for its job; at most one per job at
                                               any moment. Filter on it before you count or average. An infrastructure
                                               failure that ended a job gives its mark up to a later or a scored
-                                              attempt of that job; a scored attempt never does.
+                                              attempt of that job; a scored attempt to its regrade, or when its job is
+                                              taken out of the sweep.
+regrade_of           int           -          The attempt whose answer this row grades again (`quantsweep regrade`);
+                                              null where the answer is the row's own. All but the grade is that
+                                              attempt's.
+reused_from          string        -          The run that this row was taken from (`run --reuse`): its run id, or the
+                                              name of its folder; null for a row of this run's own.
+taken_out            bool          -          True where the spec names the job no more: it is on record, `final` is
+                                              false, and no table counts it. Null everywhere else.
 model                string!       -          The model's name in the spec.
 quant                string!       -          Name of the quant, as on the file (`Q4_K_M`, `UD-Q4_K_XL`, `MXFP4_MOE`);
                                               `none` where an endpoint does not say.

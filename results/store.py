@@ -12,8 +12,8 @@ every instant. A part that is full is closed, in the commit that fills it. So a 
 before, and 100,000 attempts are some 2,000 files. The ways not taken: a file for each attempt, joined later, would be
 in two places, or in none, between the two steps; a log beside the folder would keep the newest rows from other readers.
 
-A job has one final at most, at every instant and for every reader: an attempt that takes the mark from an earlier one
-comes into the part that holds that one, and one rename changes both.
+A job has one final at most, at every instant and for every reader: an attempt that takes the mark from an earlier one,
+a new grade of its answer too, comes into the part that holds that one, and one rename changes both.
 
 One process writes (`results.hold`). Where the file system knows no locks two might: their parts have different names,
 so neither clobbers the other, and the first of two rows of one attempt, by the names of their files, is the one.
@@ -28,17 +28,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from results import durable
-from results.columnar import as_table, joined, own_schema, parquet_options, without, without_mark
+from results.columnar import as_table, joined, own_schema, parquet_options, with_marks, without, without_mark
 from results.figures import count
 from results.hold import Hold
-from results.index import Attempt, Index, Key, attempts_of, to_attempt
+from results.index import Attempt, Index, Key, Mark, attempts_of, to_attempt
 from results.parts import MOST_ROWS
 from results.reading import (
     ATTEMPTS_FOLDER,
     Reading,
     StoreError,
     Torn,
+    conform,
     read_attempts,
+    read_file,
     read_files,
     read_run,
 )
@@ -47,7 +49,7 @@ from results.seal import TornFileError
 from results.shelf import Shelf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["Attempt", "Reading", "RunStore", "StoreError", "Torn", "read_attempts", "read_run"]
@@ -100,7 +102,8 @@ class RunStore:
         """Keep one attempt, durably: once this returns, a power cut does not lose it.
 
         A row that says it is final, for a job that has its final already, is kept with `final` false; only an
-        infrastructure failure gives the mark up, to the final of a later attempt or of a scored one.
+        infrastructure failure gives the mark up, to the final of a later attempt or of a scored one; and a scored one
+        to a regrade of it.
 
         Returns:
             True where this call committed it; False where that attempt was there already, which then stands as it is.
@@ -154,6 +157,46 @@ class RunStore:
         Those of class `infrastructure` have no score: run them again if whatever failed has been mended.
         """
         return {job_id: attempt.outcome_class for job_id, attempt in self._index.finals().items()}
+
+    def count_only(self, jobs: Collection[str]) -> tuple[int, int]:
+        """Take the attempts of all other jobs out of every table, durably, and bring those of `jobs` back.
+
+        What is taken out stays on record, without the mark. Killed at any moment, it has done a part: call it again.
+
+        Returns:
+            How many jobs were taken out, and how many came back.
+
+        Raises:
+            StoreError: No room, or no right, to write.
+        """
+        marks = self._index.marks_for(jobs)
+        changed = {job_id for of_path in marks.values() for job_id, _ in of_path}
+        try:
+            self._hold.check(len(self._index))
+            for path, of_path in marks.items():
+                self._remove_copy()
+                self._settle()
+                self._mark(path, of_path)
+        except OSError as error:
+            raise self._failure(f"cannot write to {self.attempts_folder}", error) from error
+        back = len(changed & set(jobs))
+        return len(changed) - back, back
+
+    def finals_by_file(self) -> Iterator[list[dict[str, Any]]]:
+        """The final attempts of each file as dicts, texts and all, a file at a time; damaged files are left out.
+
+        Raises:
+            StoreError: A file cannot be read.
+        """
+        for path in sorted({self._index.path_of(attempt) for attempt in self._index.finals().values()}):
+            try:
+                table = read_file(path)
+            except (TornFileError, FileNotFoundError):
+                continue
+            except OSError as error:
+                raise self._failure(f"cannot read {path}", error) from error
+            finals = ((row, self._index.final_of(row["job_id"])) for row in table.to_pylist() if row["final"])
+            yield [row for row, held in finals if held is not None and held.attempt == row["attempt"]]
 
     def check(self) -> tuple[Torn, ...]:
         """Look whether every file is still there as it was written, and forget the attempts of those that are not.
@@ -235,10 +278,10 @@ class RunStore:
             home, unmarked = None, []
             if row["final"] and row["job_id"] in taken:
                 held, home = taken[row["job_id"]]
-                row["final"] = _gives_way(held["outcome_class"], held["attempt"], row)
+                row["final"] = to_attempt(held).gives_way(to_attempt(row))
                 held["final"] = not row["final"]
             elif row["final"] and (holder := self._index.final_of(row["job_id"])) is not None:
-                row["final"] = _gives_way(holder.outcome_class, holder.attempt, row)
+                row["final"] = holder.gives_way(to_attempt(row))
                 if row["final"] and (home := self._home_of(holder)) is not None:
                     unmarked = [holder]
                     home = None if home == newest else home
@@ -253,10 +296,11 @@ class RunStore:
         """The part that `holder` is in, if it can take one more; else the mark is taken from it here and now.
 
         Killed before the new attempt is there, the job has no final then and runs again; no reader counts it twice.
+        A scored attempt is not worth that: its part takes the new one whatever it has grown to.
         """
         path = self._index.path_of(holder)
         part = self._shelf.part(path)
-        if part is not None and part.takes_rows:
+        if part is not None and (part.takes_rows or not holder.has_failed):
             return path
         try:
             self._shelf.change(path, partial(without_mark, keys={holder.key}))
@@ -268,14 +312,18 @@ class RunStore:
         return None
 
     def _write(self, write: _Write) -> None:
-        for first in range(0, len(write.added), MOST_ROWS):
-            added = write.added[first : first + MOST_ROWS]
+        # What loses the mark and what takes it are never in two renames.
+        step = len(write.added) if write.unmarked else MOST_ROWS
+        for first in range(0, len(write.added), step):
+            added = write.added[first : first + step]
             unmarked = [] if first else write.unmarked
             part = (self._shelf.part(write.home) if write.home else None) or self._shelf.current()
             table = as_table(added)
             full = part.closed or part.would_be_full(table)
             self._doubtful.add(part.path)
-            if unmarked or full:
+            if not part.takes_rows:
+                self._shelf.change(part.path, partial(_grown, keys={attempt.key for attempt in unmarked}, table=table))
+            elif unmarked or full:
                 before = without_mark(part.table(), {attempt.key for attempt in unmarked})
                 self._shelf.write(part, joined(before, table), closed=full)
             else:
@@ -285,6 +333,24 @@ class RunStore:
                 self._index.unmark(attempt)
             for row in added:
                 self._index.put(to_attempt(row), part.path)
+
+    def _mark(self, path: Path, marks: Mapping[Key, Mark]) -> None:
+        """Mark attempts in one file anew, with one rename."""
+        part = self._shelf.part(path)
+        try:
+            if part is not None and part.takes_rows:
+                self._doubtful.add(path)
+                self._shelf.write(part, with_marks(part.table(), marks), closed=part.closed)
+                self._doubtful.clear()
+            else:
+                self._shelf.change(path, lambda table: with_marks(conform(table), marks))
+        except FileNotFoundError:
+            self._index.forget(path)
+        except TornFileError as error:
+            self._shelf.set_aside(path, f"{error} ({count(self._index.forget(path), 'attempt')})")
+        else:
+            for key, mark in marks.items():
+                self._index.mark(key, mark)
 
     def _settle(self) -> None:
         """See what a commit that failed has left: its rows may be there, although it raised."""
@@ -319,8 +385,9 @@ class RunStore:
                 held = self._index.final_of(attempt.job_id) if attempt.final else None
                 self._index.put(attempt, path)
                 if held is not None:
-                    scored_later = held.outcome_class == "infrastructure" != attempt.outcome_class
-                    loser, winner = (held, attempt) if scored_later else (attempt, held)
+                    mended = held.has_failed and not attempt.has_failed
+                    regraded = not held.has_failed and held.gives_way(attempt)
+                    loser, winner = (held, attempt) if mended or regraded else (attempt, held)
                     demoted[self._index.path_of(loser)].add(loser.key)
                     self._index.unmark(loser)
                     self._index.put(winner, self._index.path_of(winner))
@@ -341,12 +408,9 @@ class RunStore:
         )
 
 
-def _gives_way(outcome_class: str, attempt: int, row: Mapping[str, Any]) -> bool:
-    """Whether a final attempt gives its mark up to `row`: a failure does, to a later attempt or a scored one.
-
-    A scored row with a lower number lay in the spool of a node that was lost, and came when the node came back.
-    """
-    return outcome_class == "infrastructure" and (row["outcome_class"] != "infrastructure" or row["attempt"] > attempt)
+def _grown(before: Any, keys: Collection[Key], table: Any) -> Any:
+    """What a part holds, with the columns of this version, these attempts without the mark, and `table` behind it."""
+    return joined(without_mark(conform(before), keys), table)
 
 
 def _free(folder: Path) -> str:

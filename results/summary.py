@@ -22,7 +22,10 @@ _GROUP: Final = ("model", "variant", "exam", "quant")
 _FIGURES: Final = (
     *(
         "job_id",
+        "attempt",
         "final",
+        "regrade_of",
+        "taken_out",
         "seed",
         "outcome",
         "outcome_class",
@@ -92,7 +95,8 @@ class QuantSummary:
         open_jobs: Jobs with attempts on record and none final yet.
         infrastructure: Jobs that ended without a score, and are in no mean but `strict_mean`.
         budget: Jobs whose answer was cut off by a limit; scored, and in the means.
-        retried: Attempts on record that are not final.
+        retried: Attempts on record whose answers are not the ones that count.
+        regraded: Jobs whose answer was graded again; their earlier grades are on record.
         scores: (seed, points) of the scored jobs, by seed.
         mean: Over the scored jobs, in points.
         strict_mean: The same with infrastructure failures as 0.
@@ -118,6 +122,7 @@ class QuantSummary:
     infrastructure: int
     budget: int
     retried: int
+    regraded: int
     scores: tuple[tuple[int, float], ...]
     mean: float | None
     strict_mean: float | None
@@ -138,15 +143,24 @@ class QuantSummary:
 def summarise(table: Any) -> list[QuantSummary]:
     """One summary per model, quant, variant and exam, in the order in which they first ran, largest file first.
 
+    Attempts of jobs that were taken out of the sweep are in none.
+
     Args:
         table: A `pyarrow.Table` of attempts (results.store), of a finished or a running sweep.
     """
     order: dict[tuple[str, str, str], int] = {}
     summaries = []
-    for key, rows in _groups(table):
+    for key, rows in _groups(_counted(table)):
         order.setdefault(key[:3], len(order))
         summaries.append(_summary(key, rows))
     return sorted(summaries, key=lambda s: (order[s.model, s.variant, s.exam], -(s.file_bytes or 0), s.quant))
+
+
+def _counted(table: Any) -> Any:
+    """`table` without what was taken out of the sweep."""
+    import pyarrow.compute as pc
+
+    return table.filter(pc.invert(pc.fill_null(table["taken_out"], fill_value=False)))
 
 
 def _groups(table: Any) -> Iterator[tuple[_Key, list[Row]]]:
@@ -183,7 +197,10 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
     finals = finals_of(rows)
     scored = sorted((row for row in finals if row["score"] is not None), key=lambda row: int(row["seed"]))
     points = [float(row["score"]) for row in scored]
-    score_max = max((row["score_max"] for row in rows if row["score_max"] is not None), default=None)
+    shown = finals or rows
+    standing = {(row["job_id"], row["regrade_of"] or row["attempt"]) for row in finals}
+    answers = {(row["job_id"], row["attempt"]) for row in rows if row["regrade_of"] is None}
+    score_max = max((row["score_max"] for row in shown if row["score_max"] is not None), default=None)
     full = sum(row["score"] >= row["score_max"] for row in scored)
     interval = mean_interval(points)
     if interval is not None and score_max is not None:
@@ -194,16 +211,17 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
         quant=quant,
         variant=variant,
         exam=exam,
-        prompt_versions=_texts(rows, "prompt_version"),
-        grader_versions=_texts(rows, "grader_version"),
-        scorings=_texts(rows, "scoring"),
+        prompt_versions=_texts(shown, "prompt_version"),
+        grader_versions=_texts(shown, "grader_version"),
+        scorings=_texts(shown, "scoring"),
         score_max=score_max,
         file_bytes=_most(rows, "file_bytes"),
         jobs=len(finals),
         open_jobs=len({row["job_id"] for row in rows}) - len(finals),
         infrastructure=sum(row["outcome_class"] == "infrastructure" for row in finals),
         budget=sum(row["outcome_class"] == "budget" for row in finals),
-        retried=sum(not row["final"] for row in rows),
+        retried=len(answers - standing),
+        regraded=sum(row["regrade_of"] is not None for row in finals),
         scores=tuple((row["seed"], float(row["score"])) for row in scored),
         mean=fmean(points) if points else None,
         strict_mean=sum(points) / len(finals) if finals else None,

@@ -98,9 +98,14 @@ def report_of(table: Any, *, torn: Sequence[Torn] = (), where: str = "this run")
         sweeps=sorted(table["sweep"].unique().to_pylist()),
         summaries=summaries,
         answers=answers(summaries),
-        remarks=notes(summaries, torn),
+        remarks=notes(summaries, torn, taken_out=_jobs_taken_out(table)),
         where=where,
     )
+
+
+def _jobs_taken_out(table: Any) -> int:
+    marks = zip(table["job_id"].to_pylist(), table["taken_out"].to_pylist(), strict=True)
+    return len({job_id for job_id, taken_out in marks if taken_out})
 
 
 def _grouped(

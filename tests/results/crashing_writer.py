@@ -19,6 +19,9 @@ STEPS = ("open", "write", "lseek", "fsync", "link", "unlink", "rename", "close")
 ROWS_OF_A_PART = 6
 """So few, that parts are closed all the time."""
 ROWS_BEFORE = {"first": 0, "add": 3, "close": ROWS_OF_A_PART - 1, "mark": ROWS_OF_A_PART + 2}
+ROWS_BEFORE |= {"regrade": ROWS_OF_A_PART + 2, "outgrown": ROWS_OF_A_PART + 2}
+MARKING = ("mark", "regrade", "outgrown")
+"""What takes the mark from a row in a closed part: a failure's, a score's, a score's in a part that has grown large."""
 
 
 def die_at_step(number: int, before: bool) -> None:
@@ -128,8 +131,8 @@ def prepare() -> None:
 def commits(folder: str, row_text: str) -> None:
     """For each line it reads, `kind step`, has a child die before that step of a commit of that kind.
 
-    Says how the child ended. Kinds are a first row, a row more, the row that closes a part, and one that takes the mark
-    from a row in a closed part. The child commits in `folder`/run, which is made anew for each.
+    Says how the child ended. Kinds are a first row, a row more, the row that closes a part, and those of MARKING. The
+    child commits in `folder`/run, which is made anew for each.
     """
     import json
 
@@ -143,7 +146,7 @@ def commits(folder: str, row_text: str) -> None:
     for kind, before in ROWS_BEFORE.items():
         with RunStore(Path(folder) / kind) as store:
             for number in range(before):
-                store.commit({**row, **failure, "job_id": f"j{number}"})
+                store.commit({**row, **(failure if kind == "mark" else {}), "job_id": f"j{number}"})
     print("ready", flush=True)
     for line in sys.stdin:
         kind, step = line.split()
@@ -153,8 +156,11 @@ def commits(folder: str, row_text: str) -> None:
         pid = os.fork()
         if pid == 0:
             with RunStore(run) as store:
+                again = {"regrade_of": 1} if kind in MARKING[1:] else {}
+                if kind == "outgrown":
+                    patch.object(parts, "MOST_PAST_BYTES", 1).start()
                 die_at_step(int(step), before=True)
-                store.commit({**row, "job_id": "j0" if kind == "mark" else "new", "attempt": 2})
+                store.commit({**row, **again, "job_id": "j0" if kind in MARKING else "new", "attempt": 2})
             os._exit(0)
         _, status = os.waitpid(pid, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)

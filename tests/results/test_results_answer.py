@@ -34,6 +34,7 @@ def quant(name: str, file_bytes: int | None, scores: list[float], full: float = 
         infrastructure=0,
         budget=0,
         retried=0,
+        regraded=0,
         scores=tuple(enumerate(scores, 1)),
         mean=sum(scores) / len(scores) if scores else None,
         strict_mean=None,

@@ -18,7 +18,7 @@ from results.durable import clean_leftovers
 from results.reading import read_run
 from results.store import RunStore
 
-from .crashing_writer import ROWS_BEFORE
+from .crashing_writer import MARKING, ROWS_BEFORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,7 +200,7 @@ def test_killed_at_every_single_step_of_a_commit_it_is_there_or_not(tmp_path: Pa
             assert len(rows) == len(set(rows)) == before + committed
             finals = Counter(job_id for job_id, _, final in rows if final)
             assert set(finals.values()) <= {1}
-            assert len(finals) == (before if kind == "mark" else before + committed)
+            assert len(finals) == (before if kind in MARKING else before + committed)
             with RunStore(run) as store:
                 assert store.quarantined == ()
                 assert len(store.committed()) == len(rows)

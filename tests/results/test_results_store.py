@@ -246,6 +246,111 @@ class TestFinal:
         store.close()
 
 
+class TestRegrade:
+    """A new grade of a saved answer is a row of its own, which takes the mark and leaves the earlier one on record."""
+
+    def test_a_regrade_takes_the_mark_and_a_later_one_takes_it_again(self, tmp_path: Path, row: MakeRow) -> None:
+        with RunStore(tmp_path) as store:
+            store.commit_many([row(job_id=f"j{number}") for number in range(60)])
+            store.commit_many([row(job_id=f"j{n}", attempt=2, regrade_of=1, score=50.0) for n in range(60)])
+            assert store.commit(row(job_id="j7", attempt=3, regrade_of=1, score=10.0))
+            found = finals(store)
+            assert [found["j7", number] for number in (1, 2, 3)] == [False, False, True]
+            assert sum(found.values()) == 60
+        with RunStore(tmp_path) as store:
+            assert finals(store) == found
+            assert sorted(row["score"] for rows in store.finals_by_file() for row in rows) == [10.0] + [50.0] * 59
+        assert len(attempt_files(tmp_path / "attempts")) == 2
+
+    @pytest.mark.parametrize(
+        "regrade", [{"attempt": 3, "regrade_of": 1}, {"attempt": 1, "regrade_of": 2}, {"attempt": 3}]
+    )
+    def test_only_a_later_grade_of_the_answer_that_counts_takes_the_mark(
+        self, tmp_path: Path, row: MakeRow, regrade: dict[str, int]
+    ) -> None:
+        with RunStore(tmp_path) as store:
+            store.commit(row(attempt=2))
+            store.commit(row(**regrade))
+            assert finals(store) == {("j1-0123abcd", 2): True, ("j1-0123abcd", regrade["attempt"]): False}
+
+    def test_more_regrades_than_a_part_has_rows_change_it_with_one_rename(
+        self, tmp_path: Path, row: MakeRow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A mark that is taken in one rename and given in the next would be gone where a kill falls in between."""
+        with RunStore(tmp_path) as store:
+            store.commit_many([row(job_id=f"j{number}") for number in range(47)])
+            store.commit_many([row(job_id=f"k{number}") for number in range(48)])
+            (path,) = attempt_files(store.attempts_folder)
+            renames: list[Path] = []
+            publish = parts.Part._publish
+
+            def noted(part: parts.Part, *arguments: Any) -> None:
+                renames.append(part.path)
+                publish(part, *arguments)
+
+            monkeypatch.setattr(parts.Part, "_publish", noted)
+            old = [found["job_id"] for found in store.rows()]
+            store.commit_many([row(job_id=job_id, attempt=2, regrade_of=1) for job_id in old])
+            assert renames == [path]
+            assert store.finals() == dict.fromkeys(old, "model")
+
+    def test_of_two_finals_that_two_writers_made_the_regrade_stands(self, tmp_path: Path, row: MakeRow) -> None:
+        for name in ("one", "two"):
+            with RunStore(tmp_path / name) as store:
+                again = {"attempt": 2, "regrade_of": 1} if name == "two" else {}
+                store.commit(row(**again))
+        (other,) = attempt_files(tmp_path / "two" / "attempts")
+        other.rename(tmp_path / "one" / "attempts" / "part-000000-00000000.parquet")
+        with RunStore(tmp_path / "one") as store:
+            assert finals(store) == {("j1-0123abcd", 1): False, ("j1-0123abcd", 2): True}
+
+
+class TestCountOnly:
+    """A sweep that lost a job keeps its attempts and counts them no more; one that has it again counts them again."""
+
+    def test_what_is_taken_out_is_on_record_and_in_no_query_and_comes_back(
+        self, tmp_path: Path, row: MakeRow, infrastructure_row: MakeRow
+    ) -> None:
+        with RunStore(tmp_path) as store:
+            store.commit_many([row(job_id=f"j{number}") for number in range(60)])
+            store.commit_many([infrastructure_row(job_id="k", final=False), row(job_id="k", attempt=2)])
+            store.commit(row(job_id="k", attempt=3, regrade_of=2, score=7.0))
+            before = finals(store)
+            stays = [f"j{number}" for number in range(0, 60, 2)]
+            assert store.count_only(stays) == (31, 0)
+            assert store.count_only(stays) == (0, 0)
+            assert store.finals() == dict.fromkeys(stays, "model")
+            assert {row["job_id"] for row in store.rows() if row["taken_out"]} == {
+                "k",
+                *(f"j{n}" for n in range(1, 60, 2)),
+            }
+            assert len(store.rows()) == len(before)
+        with RunStore(tmp_path) as store:
+            assert store.finals() == dict.fromkeys(stays, "model")
+            assert store.count_only({job_id for job_id, _ in before}) == (0, 31)
+            assert finals(store) == before
+            assert not any(row["taken_out"] for row in store.rows())
+
+    def test_a_job_that_failed_comes_back_without_a_final_and_runs_again(
+        self, tmp_path: Path, infrastructure_row: MakeRow
+    ) -> None:
+        with RunStore(tmp_path) as store:
+            store.commit(infrastructure_row())
+            store.count_only([])
+            assert store.count_only(["j1-0123abcd"]) == (0, 1)
+            assert store.finals() == {}
+
+    def test_files_of_earlier_columns_and_of_one_attempt_are_taken_out_too(self, tmp_path: Path, row: MakeRow) -> None:
+        old = {name: [value] for name, value in complete_row(row(job_id="old")).items() if name != "taken_out"}
+        write_shard(tmp_path / "attempts", "old-1.parquet", {**old, "schema_version": [2]})
+        with RunStore(tmp_path) as store:
+            store.commit(row())
+            assert store.count_only([]) == (2, 0)
+        with RunStore(tmp_path) as store:
+            assert store.quarantined == ()
+            assert (store.finals(), len(store.rows())) == ({}, 2)
+
+
 def only_part(folder: Path) -> Path:
     (path,) = attempt_files(folder / "attempts")
     return path

@@ -75,6 +75,27 @@ class TestSummary:
         (found,) = summarise(store.table())
         assert (found.jobs, found.open_jobs, found.retried, found.mean) == (1, 1, 2, 60.0)
 
+    def test_a_regrade_is_no_retry_and_counts_with_its_own_grade_and_version(
+        self, tmp_path: Path, row: MakeRow, infrastructure_row: MakeRow
+    ) -> None:
+        store = RunStore(tmp_path)
+        store.commit_many([infrastructure_row(final=False), row(attempt=2, score=60.0)])
+        store.commit(row(attempt=3, regrade_of=2, score=40.0, score_max=50.0, grader_version="2"))
+        (found,) = summarise(store.table())
+        assert (found.jobs, found.open_jobs, found.retried, found.regraded, found.mean) == (1, 0, 1, 1, 40.0)
+        assert (found.grader_versions, found.score_max) == (("2",), 50.0)
+        remarks = " ".join(report_of(store.table()).remarks)
+        assert "1 answer graded again; the earlier grades are on record" in remarks
+        assert "More than one version" not in remarks
+
+    def test_what_was_taken_out_of_the_sweep_is_in_no_table_and_is_said(self, tmp_path: Path, row: MakeRow) -> None:
+        store = RunStore(tmp_path)
+        store.commit_many([row(), row(job_id="out", quant="Q8_0", seed=2)])
+        store.count_only(["j1-0123abcd"])
+        found = report_of(store.table())
+        assert [(summary.quant, summary.jobs, summary.open_jobs) for summary in found.summaries] == [("Q4_K_M", 1, 0)]
+        assert "1 job taken out of the sweep: on record, not in the figures." in found.remarks
+
     def test_two_finals_of_one_job_count_once_and_the_scored_one_stands(
         self, row: MakeRow, infrastructure_row: MakeRow
     ) -> None:
