@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster.address import Head, find_head, knock
@@ -133,7 +135,7 @@ def _start(folder: Path) -> Any:
         "_temp_dir": str(folder),
     }
     try:
-        with muted():
+        with muted(), _signals_stay_ours():
             ray.init(**options)
     except BaseException as error:  # Ray raises many kinds, and none of them is ours to let through
         _close(ray, local=True)
@@ -145,6 +147,21 @@ def _start(folder: Path) -> Any:
         ) from None
     _silence(ray)
     return ray
+
+
+@contextlib.contextmanager
+def _signals_stay_ours() -> Iterator[None]:
+    """Ray, when it is started, takes SIGTERM for itself and ends the process with `sys.exit(15)`, without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # neither Ray nor we can change anything there
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _join(head: Head) -> Any:
