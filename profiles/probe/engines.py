@@ -6,6 +6,7 @@ The embedded engine is asked in a process of its own: loading a GPU backend into
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,8 @@ ASK_S = 20.0
 """How long a program may take to answer: a build for several GPUs looks for all of them before it prints anything."""
 AT_ONCE = 4
 """Programs that are asked at the same time about one device each."""
+OF_OWNER = ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+"""Who sets one of these has chosen among AMD's cards; asking for each of them would undo that."""
 MOST_DEVICES = 64
 MOST_CHARS = 200
 
@@ -116,6 +119,8 @@ def _list_devices(system: System, path: Path, devices: Sequence[Device]) -> tupl
     """What the program lists; where several cards of a maker are here, each by itself, under its UUID."""
     listed = _listing(system, path)
     for backend in BY_UUID:
+        if backend == "rocm" and any(name in os.environ for name in OF_OWNER):
+            continue
         of_vendor = [device for device in devices if device.vendor == ONLY_VENDOR[backend]]
         cards = [device.uuid for device in of_vendor if device.uuid and device.excluded is None]
         if len(of_vendor) > 1 and any(backend_of_name(each.name) == backend for each in listed):

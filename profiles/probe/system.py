@@ -35,11 +35,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a program printed. ``exit_code`` is None where it did not end by itself, and ``failure`` says why."""
+    """What a program printed. ``exit_code`` is None where it did not end by itself, and ``failure`` says why.
+
+    ``error`` is the system's, where the program could not be started at all.
+    """
 
     text: str
     exit_code: int | None
     failure: str | None
+    error: OSError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ class System:
                 env=child_environment(LC_ALL="C") if environment is None else environment,
             )
         except OSError as error:
-            return Answer("", None, f"it cannot be run: {error.strerror or error}")
+            return Answer("", None, f"it cannot be run: {error.strerror or error}", error)
         with process:
             out, err, failure = _read(process, timeout_s)
             if failure is not None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from profiles.probe.engines import listed_devices
+from profiles.probe.system import System
 from runners.engines.base import EngineUnavailable
 from runners.engines.llama_cpp import server_environment
 
@@ -86,9 +86,8 @@ def _examine(path: Path, kind: str) -> Program | EngineUnavailable:
         listed = _ask(path, "--list-devices") if "--list-devices" in help_text else ""
     except OSError as error:
         return EngineUnavailable(kind=kind, reason=_cannot_run(path, error), hint=_HINTS.get(error.errno or 0, ""))
-    except subprocess.TimeoutExpired:
-        reason = f"{path} did not answer --version or --help within {_ASK_TIMEOUT_S:g} s"
-        return EngineUnavailable(kind=kind, reason=reason, hint="run it by hand; a GPU driver may hang")
+    except _NoAnswerError as why:
+        return EngineUnavailable(kind=kind, reason=str(why), hint="run it by hand; a GPU driver may hang")
     devices = tuple(device.name for device in listed_devices(listed))
     return Program(path, f"llama.cpp {build}", help_text, parse_flags(help_text), devices)
 
@@ -106,16 +105,15 @@ def _cannot_run(path: Path, error: OSError) -> str:
     return f"{path} cannot be run: {error.strerror}"
 
 
+class _NoAnswerError(Exception):
+    """It was started, and did not end by itself; the text says why not."""
+
+
 def _ask(path: Path, flag: str) -> str:
-    done = subprocess.run(
-        [str(path), flag],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=_ASK_TIMEOUT_S,
-        check=False,
-        env=server_environment(),
-    )
-    return done.stdout
+    """What the program prints, whatever its exit code: some crash after their answer."""
+    answer = System().answer([str(path), flag], timeout_s=_ASK_TIMEOUT_S, environment=server_environment())
+    if answer.error is not None:
+        raise answer.error
+    if answer.failure is not None:
+        raise _NoAnswerError(f"{path} {flag}: {answer.failure}")
+    return answer.text

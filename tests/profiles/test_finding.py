@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
-from profiles.probe.engines import Wanted, find_engines
+from profiles.probe.engines import OF_OWNER, Wanted, find_engines
 from profiles.probe.unlisted import devices_of_engines, unmatched_notices
 from profiles.programs import NotHereError, find_llama_server, find_planner
 from profiles.types import Device
@@ -120,6 +121,27 @@ def test_equal_cards_are_told_apart_by_asking_for_each_and_a_crash_at_the_end_ta
         ("CUDA0", "by its UUID", ("CUDA_VISIBLE_DEVICES=GPU-0",)),
         ("CUDA0", "by its UUID", ("CUDA_VISIBLE_DEVICES=GPU-1",)),
     ]
+
+
+ROCM = CUDA.replace("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES").replace("CUDA$", "ROCm$")
+AMD_CARDS = tuple(replace(card, id=f"amd-{n}", vendor="amd") for n, card in enumerate(CARDS))
+
+
+def test_equal_amd_cards_are_asked_for_by_their_uuid_unless_their_owner_chose(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.program("llama-server", ROCM.replace("NVIDIA GeForce RTX 3090", CARDS[0].name))
+    for name in OF_OWNER:
+        monkeypatch.delenv(name, raising=False)
+    server = find_engines(machine.system, devices=AMD_CARDS)[0]
+    assert [(match.name, match.visible) for match in server.matches] == [
+        ("ROCm0", ("ROCR_VISIBLE_DEVICES=GPU-0", "HIP_VISIBLE_DEVICES=0")),
+        ("ROCm0", ("ROCR_VISIBLE_DEVICES=GPU-1", "HIP_VISIBLE_DEVICES=0")),
+    ]
+    monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "GPU-1")
+    chosen = find_engines(machine.system, devices=AMD_CARDS)[0]
+    assert [match.name for match in chosen.matches] == [None, None]
+    assert "which is not known" in chosen.matches[0].how
 
 
 def test_a_card_that_the_build_cannot_use_is_found_out_by_asking_for_it(machine: Machine) -> None:
