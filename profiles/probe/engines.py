@@ -11,6 +11,7 @@ import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from profiles.backends import BY_UUID, HIDES, ONLY_VENDOR, backend_of_name
@@ -20,7 +21,7 @@ from profiles.programs import NotHereError, find_llama_server
 from profiles.types import Device, EngineDevice, FoundEngine, Notice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from profiles.probe.system import System
@@ -68,12 +69,14 @@ def find_engines(
         ask: start each engine for its build and devices; without it only paths are told.
     """
     wanted = wanted or Wanted()
-    found = [_llama_server(system, wanted.of_owner, None, devices, ask=ask)]
-    found += [_llama_server(system, None, binary, devices, ask=ask) for binary in dict.fromkeys(wanted.binaries)]
-    ollama = system.which("ollama")
-    if ollama is not None:
-        found.append(FoundEngine("ollama", ollama, _ollama_build(system, ollama) if ask else None, origin="PATH"))
-    found.append(_embedded(system) if ask else _embedded_unasked())
+    servers = [(wanted.of_owner, None), *((None, binary) for binary in dict.fromkeys(wanted.binaries))]
+    looks: list[Callable[[], FoundEngine | None]] = [
+        *(partial(_llama_server, system, owner, named, devices, ask=ask) for owner, named in servers),
+        partial(_ollama, system, ask=ask),
+        partial(_embedded, system) if ask else _embedded_unasked,
+    ]
+    with ThreadPoolExecutor(len(looks)) as pool:
+        found = list(pool.map(lambda look: look(), looks))
     return tuple(_matched(engine, devices) for engine in found if engine is not None)
 
 
@@ -179,6 +182,13 @@ def listed_devices(text: str) -> tuple[EngineDevice, ...]:
             name, description = match[1][:MOST_CHARS], match[2][:MOST_CHARS]
             found.append(EngineDevice(name, description, int(match[3]) * MIB, int(match[4]) * MIB))
     return tuple(found)
+
+
+def _ollama(system: System, *, ask: bool) -> FoundEngine | None:
+    path = system.which("ollama")
+    if path is None:
+        return None
+    return FoundEngine("ollama", path, _ollama_build(system, path) if ask else None, origin="PATH")
 
 
 def _ollama_build(system: System, path: str) -> str | None:

@@ -342,3 +342,22 @@ def test_a_suspect_is_charged_and_what_runs_beside_it_is_not() -> None:
     assert running == {"c0j0", "c1j1"}
     assert [(i.kind, i.subject) for i in out if isinstance(i, ev.Blame)] == [("job_loss", "c0j0")]
     assert state._jobs["c1j1"].failures is None
+
+
+def test_why_a_node_cannot_serve_a_cell_at_all_is_told_until_it_leaves() -> None:
+    """An engine that knows none of the node's GPUs: there is no slot whose reason it could be."""
+    state = state_of(jobs=1)
+    state.apply(ev.NodeJoined("n", (), {"c0": {}}, unserved={"c0": "llama-server cannot be given a GPU of n"}))
+    assert state.unplaced() == {"c0": ["llama-server cannot be given a GPU of n"]}
+    state.apply(ev.NodeLost("n", "power cut"))
+    assert state.unplaced() == {"c0": []}
+
+
+def test_a_cell_keeps_to_the_backend_that_its_rows_came_from() -> None:
+    """Equal cards behind a CUDA and a Vulkan build are two hardware classes of one slot's device."""
+    state = state_of(jobs=2)
+    state.restore([CommittedAttempt("c0j0", 1, final=True, outcome_class="model", hardware_class="card-vulkan")], [])
+    slots = (Slot(("n", "a"), "n", "card", 1e12), Slot(("n", "b"), "n", "card", 1e9))
+    classes = {"c0": {"a": "card-cuda", "b": "card-vulkan"}}
+    out = state.apply(ev.NodeJoined("n", slots, {"c0": {"a": OK, "b": OK}}, classes))
+    assert ev.StartLease("L1", "c0", "n", "b") in out
