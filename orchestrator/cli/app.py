@@ -103,7 +103,7 @@ def _first_steps(folder: Path) -> list[str]:
     ]
 
 
-@app.command()
+@app.command(short_help="Show what a sweep would run, and whether it fits. Runs nothing.")
 def plan(
     spec: Annotated[str, typer.Argument(help="A TOML file, or the name of a built-in sweep.")],
     as_json: JsonOption = False,
@@ -160,10 +160,10 @@ def exams_check(
     raise typer.Exit(EXIT_DONE if ok else EXIT_FAILURES)
 
 
-app.command()(fits)
+app.command(short_help="Show which quants fit which cards; only headers are read.")(fits)
 
 
-@app.command()
+@app.command(short_help="Show machines: devices, memory, engines, tools, and trouble.")
 def nodes(
     address: Annotated[
         str | None,
@@ -177,7 +177,7 @@ def nodes(
     terminal.stdout().page(*show_nodes(address=address, as_json=as_json))
 
 
-@app.command()
+@app.command(short_help="Try every engine on every device here, and say what is off.")
 def doctor(as_json: JsonOption = False) -> None:
     """Try this machine as sweeps would use it: every engine on every device, counters, the sandbox, the exams."""
     from orchestrator.doctor.examine import examine
@@ -199,7 +199,7 @@ def cards(
     terminal.stdout().page(*show_cards(word, as_json=as_json))
 
 
-@app.command()
+@app.command(short_help="List the models that have a short name, for a spec or for fits.")
 def models(
     word: Annotated[str | None, typer.Argument(help="A name, or a part of one, such as qwen3.")] = None,
     as_json: JsonOption = False,

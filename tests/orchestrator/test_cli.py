@@ -55,9 +55,10 @@ def refused(*arguments: str | Path, cwd: Path | None = None, **env: str) -> str:
 
 
 def test_help_names_the_commands() -> None:
-    text = quantsweep("--help").stdout
-    for command in ("run", "plan", "show", "exams", "nodes"):
-        assert command in text
+    text = quantsweep("--help", COLUMNS="80").stdout
+    for command in ("run", "plan", "show", "exams", "nodes", "models", "cards", "fits"):
+        assert f"\n  {command} " in text
+    assert "..." not in text.partition("Commands:")[2]
 
 
 def test_help_imports_nothing_heavy() -> None:
