@@ -101,6 +101,15 @@ def _best(report: dict[str, Any]) -> tuple[str, str]:
     return device, word if headroom is None else f"{word}, {abs(headroom) / GIB:.1f} GiB {what}"
 
 
+def best_device(report: dict[str, Any]) -> str:
+    """The device that a cell would be served on, "" if there is none that could hold it."""
+    if report["missing"]:
+        return ""
+    found = _ranked(report)
+    too_big = not found or VerdictKind(found[0][1]["verdict"]) is VerdictKind.TOO_BIG
+    return "" if too_big else found[0][0]
+
+
 def _trouble(report: dict[str, Any]) -> str | None:
     """Why the cell may not be served here, in a sentence; None where it fits."""
     if report["missing"]:

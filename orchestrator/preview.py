@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import terminal
 from orchestrator.fitting import predicted_bytes
 from orchestrator.nodes import named_binaries, remarks, serving_devices, verdicts_for, why_not_served
-from orchestrator.plan_table import plan_table
+from orchestrator.outlook import outlook, outlook_lines
+from orchestrator.plan_table import best_device, plan_table
 from orchestrator.sweep import open_spec
 from quants.models import FileModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.plan import Plan
+    from orchestrator.survey import Survey
+    from orchestrator.sweep import SpecSource
     from orchestrator.terminal import Part
     from profiles.types import NodeProfile
     from runners.work import Cell
@@ -37,7 +38,7 @@ def cell_report(cell: Cell, profile: NodeProfile, jobs: int) -> dict[str, Any]:
         "variant": cell.variant or None,
         "source": model.source,
         "file_bytes": model.file_bytes,
-        "file_sha256": model.artifact.sha256 if isinstance(model, FileModel) else None,
+        "file_sha256": (model.artifact.sha256 or None) if isinstance(model, FileModel) else None,
         "engine": cell.engine.kind,
         "context": cell.engine.context,
         "not_counted": list(cell.engine.not_counted()),
@@ -48,48 +49,54 @@ def cell_report(cell: Cell, profile: NodeProfile, jobs: int) -> dict[str, Any]:
     }
 
 
-def render_plan(plan: Plan, reports: Sequence[dict[str, Any]], warnings: Sequence[str] = ()) -> list[Part]:
-    """The plan for a person: what it comes to, a line a cell, and warnings: these beside its own."""
+def render_plan(
+    source: SpecSource, found: Survey, reports: Sequence[dict[str, Any]], more: Sequence[str]
+) -> list[Part]:
+    """The plan for a person: what it comes to, a line a cell, what it takes (`more`), and warnings."""
     from rich.text import Text
 
+    cells, seeds = len(found.cells), source.spec.seeds
+    jobs = len(found.exams) * len(seeds)
     not_counted = sorted({argument for report in reports for argument in report["not_counted"]})
-    exams = ", ".join(f"{exam} ({scoring})" for exam, scoring in plan.scoring.items())
-    seeds = sorted({job.seed for job in plan.jobs})
+    scorings = {name: source.spec.scoring or exam.scorings[0] for name, exam in found.exams.items()}
+    exams = ", ".join(f"{exam} ({scoring})" for exam, scoring in scorings.items())
     lines = [
-        f"{plan.name}: {len(plan.cells)} cells x {len(plan.jobs) // max(len(plan.cells), 1)} = {len(plan.jobs)} jobs",
+        f"{source.spec.name}: {cells} cells x {jobs} = {cells * jobs} jobs",
         f"exams: {exams}; seeds: {', '.join(map(str, seeds[:12]))}{' ...' if len(seeds) > 12 else ''}",
     ]
+    if found.left_out:
+        lines.append(f"left out, as they fit nothing here: {', '.join(cell.label for cell, _ in found.left_out)}")
     return [
         *(Text(each) for each in lines),
         "",
         *plan_table(reports),
         *([Text(f"not counted in what a model needs: extra_args {' '.join(not_counted)}")] if not_counted else []),
-        *(Text(f"warning: {warning}") for warning in (*plan.warnings, *warnings)),
+        *(Text(each) for each in more),
     ]
 
 
 def preview(text: str, *, as_json: bool) -> list[Part]:
-    """The plan of the spec or built-in sweep `text`, with verdicts for this machine.
+    """The plan of the spec or built-in sweep `text`, with verdicts for this machine. Nothing is hashed or fetched.
 
     Raises:
         SweepError: the spec cannot be run.
     """
-    from orchestrator.expand import expand
+    from orchestrator.late import said_late
+    from orchestrator.survey import survey
     from profiles.probe import probe_node
 
     source = open_spec(text)
-    plan = expand(
-        source.spec,
-        file=source.file,
-        text=source.text,
-        base_dir=source.base_dir,
-        status=lambda line: terminal.stderr().say(f"{line} ..."),
-    )
-    profile = probe_node(binaries=named_binaries(plan.cells))
-    said = remarks(profile, plan.cells)
-    jobs = Counter(job.cell_id for job in plan.jobs)
-    reports = [cell_report(cell, profile, jobs[cell.cell_id]) for cell in plan.cells]
+    with said_late(lambda line: terminal.stderr().say(f"{line} ..."), "looking up models"):
+        found = survey(source.spec, file=source.file, text=source.text, base_dir=source.base_dir)
+        cells = [each.cell for each in found.cells]
+        profile = probe_node(binaries=named_binaries(cells))
+    said = remarks(profile, cells)
+    jobs = len(found.exams) * len(source.spec.seeds)
+    reports = [cell_report(cell, profile, jobs) for cell in cells]
+    taken = outlook(cells, jobs, [best_device(report) for report in reports], profile)
+    reports += [cell_report(cell, profile, 0) for cell, _ in found.left_out]
+    warnings = [*found.warnings, *said]
     if as_json:
-        value = {"name": plan.name, "jobs": len(plan.jobs), "cells": reports, "warnings": [*plan.warnings, *said]}
-        return [terminal.Json(value)]
-    return render_plan(plan, reports, said)
+        value = {"name": source.spec.name, "jobs": len(cells) * jobs, "cells": reports, "warnings": warnings}
+        return [terminal.Json({**value, "outlook": taken})]
+    return render_plan(source, found, reports, [*outlook_lines(taken), *(f"warning: {line}" for line in warnings)])

@@ -48,12 +48,12 @@ def _expand_seeds(value: Any) -> Any:
 def _quant_names(value: Any) -> Any:
     """Judges the whole value here: a union of a list and a word makes two complaints of one mistake."""
     names = value if isinstance(value, list) else []
-    if value == "all" or (names and all(isinstance(name, str) and name for name in names)):
+    if value in ("all", "fitting") or (names and all(isinstance(name, str) and name for name in names)):
         return value
     if value == []:
         msg = "is empty; it needs at least one entry"
     else:
-        msg = f'must be a list of quants, such as ["Q4_K_M", "Q8_0"], or "all" (here: {value!r})'
+        msg = f'must be a list of quants, such as ["Q4_K_M", "Q8_0"], or "all", or "fitting" (here: {value!r})'
     raise ValueError(msg)
 
 
@@ -133,7 +133,7 @@ class ModelSpec(_Strict):
 
     name: Name
     source: Annotated[str, Field(min_length=1), AfterValidator(_without_secret)]
-    quants: Annotated[list[str] | Literal["all"], BeforeValidator(_quant_names)] = "all"
+    quants: Annotated[list[str] | Literal["all", "fitting"], BeforeValidator(_quant_names)] = "all"
     engine: EngineSpec = EngineSpec()
     sampling: SamplingSpec = SamplingSpec()
     variants: list[VariantSpec] = []
@@ -170,7 +170,11 @@ class SweepSpec(_Strict):
             ("exam", self.exams),
             ("model name", [model.name for model in self.models]),
             *((f"variant name in model {model.name!r}", [v.name for v in model.variants]) for model in self.models),
-            *((f"quant in model {model.name!r}", model.quants) for model in self.models if model.quants != "all"),
+            *(
+                (f"quant in model {model.name!r}", model.quants)
+                for model in self.models
+                if not isinstance(model.quants, str)
+            ),
         ]
         for what, values in lists:
             repeated = sorted({value for value in values if list(values).count(value) > 1}, key=str)

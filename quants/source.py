@@ -137,13 +137,22 @@ def select(
         SelectionError: a quant that is not there (the nearest is named) or a name that stands for several.
         SourceError: a file that cannot be read, or changed while it was hashed.
     """
+    return tuple(pin(listing, candidate, progress=progress, hub=hub) for candidate in choose(listing, quants))
+
+
+def choose(listing: Listing, quants: Sequence[str] | Literal["all"]) -> tuple[Candidate, ...]:
+    """The candidates of `quants`, in the order asked ("all": smallest first); nothing is hashed.
+
+    Raises:
+        SelectionError: a quant that is not there, stands for several, or is asked for twice.
+    """
     if quants == "all":
-        return tuple(_pin(listing, candidate, progress, hub) for candidate in listing.candidates)
+        return listing.candidates
     chosen = [find(listing, quant) for quant in quants]
     for index, candidate in enumerate(chosen):
         if candidate in chosen[:index]:
             raise SelectionError(f"quant {quants[index]!r} of {listing.source} is asked for twice")
-    return tuple(_pin(listing, candidate, progress, hub) for candidate in chosen)
+    return tuple(chosen)
 
 
 def find(listing: Listing, quant: str) -> Candidate:
@@ -202,12 +211,14 @@ def _not_there(listing: Listing, quant: str) -> SelectionError:
     )
 
 
-def _pin(
+def pin(
     listing: Listing,
     candidate: Candidate,
-    progress: Callable[[str, int, int], None] | None,
-    hub: HubSettings | None,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+    hub: HubSettings | None = None,
 ) -> Artifact:
+    """One candidate, pinned by size and sha256; arguments and errors as of `select`."""
     if listing.kind == "hub":
         from quants.hub import pin_files
 

@@ -1,0 +1,74 @@
+"""What this machine can hold of what a spec asks for: a local sweep has to make do with it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from orchestrator.engine_choice import given_values, program_path
+from orchestrator.fitting import footprints_of, verdict_on
+from orchestrator.nodes import EMBEDDED, engine_of, serving_devices, verdicts_for, why_not_served
+from quants.errors import QuantsError
+from quants.fit import VerdictKind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.spec import SweepSpec
+    from profiles.types import NodeProfile
+    from quants.listing import Listing
+    from runners.work import Cell
+
+
+class ThisMachine:
+    """Judges cells by their headers. The machine is probed when it is first asked about."""
+
+    def __init__(self, spec: SweepSpec, base_dir: Path) -> None:
+        self._spec, self._base_dir = spec, base_dir
+
+    @cached_property
+    def profile(self) -> NodeProfile:
+        """What the machine has, the engine programs that the spec names included."""
+        from profiles.probe import probe_node
+
+        layers = [self._spec.engine]
+        for model in self._spec.models:
+            layers += [model.engine, *(variant.engine for variant in model.variants)]
+        named = [
+            program_path(self._base_dir, given) for layer in layers if (given := given_values(layer).get("binary"))
+        ]
+        return probe_node(binaries=tuple(dict.fromkeys(named)))
+
+    def why_not_served(self, cell: Cell) -> str | None:
+        """Why no device of it can serve the cell, whatever its size; None if one can, or the engine is not there."""
+        engine = engine_of(cell, self.profile)
+        if engine is None or (engine.problem is not None and engine.kind != EMBEDDED):
+            return None  # told when the engine was looked for
+        return why_not_served(cell, self.profile)
+
+    def too_big(self, cell: Cell) -> str | None:
+        """Why no device that would serve the cell can hold it; None if one can, or none would serve it."""
+        verdicts = verdicts_for(cell, self.profile)
+        if not verdicts or any(verdict.kind is not VerdictKind.TOO_BIG for verdict in verdicts.values()):
+            return None
+        return "; ".join(f"{device_id}: {verdict.reason}" for device_id, verdict in verdicts.items())
+
+    def nearest_that_fits(self, cell: Cell, listing: Listing) -> str | None:
+        """The largest quant below the cell's that some device can hold under the same settings."""
+        from quants.headers import read_headers
+
+        smaller = [c for c in listing.candidates if c.file_bytes < (cell.model.file_bytes or 0)]
+        try:
+            read = read_headers(listing, smaller)
+        except QuantsError:
+            return None
+        for found in sorted(read, key=lambda each: -each.candidate.file_bytes):
+            if found.header is None:
+                continue
+            footprints = footprints_of(found.header, cell.engine)
+            for device_id, name in serving_devices(cell, self.profile).items():
+                device = self.profile.device(device_id)
+                verdict = verdict_on(footprints, found.candidate.file_bytes, self.profile, device, name)
+                if verdict.kind in {VerdictKind.FITS, VerdictKind.FITS_OFFLOADED}:
+                    return found.candidate.quant
+        return None

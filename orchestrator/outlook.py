@@ -1,0 +1,106 @@
+"""What running a sweep will take of this machine, before anything of it is done: downloads, room on disk, time."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.placement import ASSUMED_BANDWIDTH, ASSUMED_LOAD_BANDWIDTH, ASSUMED_TOKENS
+from orchestrator.progress import duration
+from quants.models import FileModel
+from results.figures import size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from profiles.types import NodeProfile
+    from runners.work import Cell
+
+LEAST_LOAD_S = 2.0
+"""What starting and warming up an engine takes, whatever the size of the model."""
+JUDGED_S = 0.5
+"""What a job takes beside its tokens: running what was written, most of all."""
+DISK_MARGIN_BYTES = 1 << 30
+"""Room that nobody should use up: rows, logs and everybody else's files."""
+
+
+def outlook(cells: Sequence[Cell], jobs: int, devices: Iterable[str], profile: NodeProfile) -> dict[str, Any]:
+    """Figures of a sweep on this machine.
+
+    Args:
+        cells: what is to be run.
+        jobs: of each cell.
+        devices: the device that each cell would be served on, "" where there is none.
+        profile: of this machine.
+
+    Returns:
+        `download_bytes` (what the Hub's cache does not have), `download_folder`, `free_bytes` there, and
+        `seconds`: loading at 1 GB/s, and answers of 1,000 tokens each of which reads the weights once; devices work
+        beside each other. None where no cell can be served. It is a guess, good for telling minutes from days.
+    """
+    from quants.hubclient import HubSettings
+
+    folder = HubSettings.from_environment().cache_dir
+    wanted: dict[tuple[str, str, str], int] = {}
+    for cell in cells:
+        wanted |= _to_fetch(cell, folder)
+    busy_s: dict[str, float] = {}
+    for cell, device_id in zip(cells, devices, strict=True):
+        if device_id:
+            busy_s[device_id] = busy_s.get(device_id, 0.0) + _cell_s(cell, jobs, profile, device_id)
+    return {
+        "download_bytes": sum(wanted.values()),
+        "download_folder": str(folder),
+        "free_bytes": _free_bytes(folder),
+        "seconds": max(busy_s.values()) if busy_s else None,
+    }
+
+
+def outlook_lines(found: dict[str, Any]) -> list[str]:
+    """The figures as a person reads them."""
+    lines = []
+    if found["seconds"] is not None:
+        lines.append(
+            f"about {duration(found['seconds'])} on this machine, if an answer has {ASSUMED_TOKENS:,} tokens (a guess)"
+        )
+    if found["download_bytes"]:
+        room = "" if found["free_bytes"] is None else f" ({size(found['free_bytes'])} free)"
+        lines.append(f"to be downloaded: {size(found['download_bytes'])} into {found['download_folder']}{room}")
+        if found["free_bytes"] is not None and found["download_bytes"] + DISK_MARGIN_BYTES > found["free_bytes"]:
+            lines.append(
+                "warning: there is not enough room for that; make some, or have HF_HOME name a folder with more"
+            )
+    return lines
+
+
+def _to_fetch(cell: Cell, folder: Path) -> dict[tuple[str, str, str], int]:
+    from quants.hub import repo_folder
+
+    if not isinstance(cell.model, FileModel):
+        return {}
+    artifact = cell.model.artifact
+    if artifact.repo is None or artifact.revision is None:
+        return {}
+    snapshot = repo_folder(folder, artifact.repo) / "snapshots" / artifact.revision
+    return {
+        (artifact.repo, artifact.revision, file.path): file.size_bytes
+        for file in artifact.files
+        if not (snapshot / file.path).is_file()
+    }
+
+
+def _cell_s(cell: Cell, jobs: int, profile: NodeProfile, device_id: str) -> float:
+    weights = cell.model.file_bytes or 0
+    bandwidth = profile.device(device_id).bandwidth_bytes_per_s or ASSUMED_BANDWIDTH
+    return LEAST_LOAD_S + weights / ASSUMED_LOAD_BANDWIDTH + jobs * (JUDGED_S + ASSUMED_TOKENS * weights / bandwidth)
+
+
+def _free_bytes(folder: Path) -> int | None:
+    for there in (folder, *folder.parents):
+        if there.is_dir():
+            try:
+                return shutil.disk_usage(there).free
+            except OSError:
+                return None
+    return None

@@ -1,0 +1,277 @@
+"""From a spec to the cells that it asks for, judged by their headers: nothing is hashed, and only headers are fetched.
+
+Every problem of a spec is collected before it is refused, so that a person mends them in one go.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.engine_choice import Layer, given_values, settle
+from orchestrator.errors import Problem, SpecError
+from orchestrator.fitting import footprints_of
+from orchestrator.here import ThisMachine
+from orchestrator.spec import EngineSpec
+from orchestrator.toml_lines import LineIndex
+from quants.artifact import Artifact, ModelFile
+from quants.errors import QuantsError
+from quants.models import FileModel
+from quants.trained import beyond_trained, trained_context
+from runners.chat import Sampling
+from runners.engines.base import EngineUnavailable
+from runners.errors import RunnersError
+from runners.work import Cell
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from orchestrator.spec import ModelSpec, SweepSpec, VariantSpec
+    from quants.gguf import Header
+    from quants.listing import Candidate, Listing
+    from runners.engines.settings import LlamaCppSettings
+
+DEFAULT_SAMPLING = Sampling(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05, max_tokens=8192)
+"""llama.cpp's own sampling defaults, sent explicitly so that no build can change them under us. The token cap is
+twice the 4,096 that cut a published answer off in the middle of a line."""
+CHARS_PER_TOKEN = 2
+"""A cautious bound for prompts: ordinary vocabularies need about one token for four characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyedCell:
+    """A cell that the `number`-th model of a spec asks for.
+
+    Its files are not pinned: `model`, and `cell` which holds it, have their sizes, but no cell id and no sha256 yet.
+    """
+
+    number: int
+    listing: Listing
+    candidate: Candidate
+    model: FileModel
+    cell: Cell
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a spec asks for and what of it this machine could serve.
+
+    Attributes:
+        exams: by name.
+        cells: what is to be run, in the order of the spec.
+        left_out: cells that were not asked for by name and fit nothing here, with the sentence that says why.
+        problems: what keeps the spec from being run; more may be found when files are pinned.
+        warnings: what a person should know.
+    """
+
+    exams: dict[str, Any]
+    cells: tuple[SurveyedCell, ...]
+    left_out: tuple[tuple[Cell, str], ...]
+    problems: list[Problem]
+    warnings: list[str]
+
+
+class Surveyor:
+    """Reads one spec. `problem` is for whoever goes on where the survey ends."""
+
+    def __init__(self, spec: SweepSpec, *, file: str, text: str, base_dir: Path, local: bool) -> None:
+        self.spec, self.file, self.base_dir, self.local = spec, file, base_dir, local
+        self._here = ThisMachine(spec, base_dir)
+        self.index = LineIndex(text)
+        self.problems: list[Problem] = []
+        self.warnings: list[str] = []
+
+    def problem(self, message: str, *path: str | int) -> None:
+        """Notes what is wrong with the key at `path`, once."""
+        key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
+        found = Problem(message, key or None, self.index.line(path))
+        if found not in self.problems:
+            self.problems.append(found)
+
+    def _exams(self) -> dict[str, Any]:
+        from runners.exams import get_exam
+
+        found = {}
+        for number, name in enumerate(self.spec.exams):
+            try:
+                exam = found[name] = get_exam(name)
+            except RunnersError as error:
+                self.problem(one_line(error), "exams", number)
+                continue
+            if self.spec.scoring is not None and self.spec.scoring not in exam.scorings:
+                known = ", ".join(exam.scorings)
+                self.problem(f"exam {name!r} has no scoring {self.spec.scoring!r}; it has: {known}", "scoring")
+        return found
+
+    def _engine(self, number: int, model: ModelSpec, variant: VariantSpec | None) -> LlamaCppSettings | None:
+        """The engine's settings; what is wrong with them is noted, and None returned where nothing can be made."""
+        from runners.engines import get_engine
+
+        layers: list[Layer] = [(("engine",), self.spec.engine), (("models", number, "engine"), model.engine)]
+        if variant is not None:
+            place = ("models", number, "variants", model.variants.index(variant))
+            layers.append(((*place, "engine"), variant.engine))
+            if variant.reasoning is not None:
+                layers.append((place, EngineSpec(reasoning=variant.reasoning)))
+        found = settle(layers, base_dir=self.base_dir, load_timeout_s=self.spec.limits.load_timeout_s)
+        for message, path in found.problems:
+            self.problem(message, *path)
+        settings = found.settings
+        if settings is None:
+            return None
+        if self.local and settings.kind != "embedded":
+            there = get_engine(settings.kind, binary=settings.program).available()
+            if isinstance(there, EngineUnavailable):
+                text = there.reason + (f"; {there.hint}" if there.hint else "")
+                self.problem(text, *found.kind_path[:-1], "binary" if settings.program else "kind")
+        return settings
+
+    def _sampling(self, model: ModelSpec, variant: VariantSpec | None) -> Sampling:
+        given = given_values(self.spec.sampling) | given_values(model.sampling)
+        if variant is not None:
+            given |= given_values(variant.sampling)
+        return replace(DEFAULT_SAMPLING, **given)
+
+    def _check_room(self, engine: LlamaCppSettings, sampling: Sampling, exams: dict[str, Any], model: str) -> None:
+        """A context that cannot hold prompt and answer cuts answers off, which is no finding about the model."""
+        cap = sampling.max_tokens or 0
+        prompt = max(
+            (sum(len(m["content"]) for m in exam.messages()) // CHARS_PER_TOKEN for exam in exams.values()), default=0
+        )
+        if cap + prompt > engine.context:
+            self.problem(
+                f"the context of {engine.context} tokens is too small for model {model!r}: the prompt may take "
+                f"{prompt} and sampling.max_tokens allows {cap}; set engine.context to at least {cap + prompt}, "
+                "or lower sampling.max_tokens",
+                "engine",
+                "context",
+            )
+        if engine.reasoning_budget is not None and cap and engine.reasoning_budget >= cap:
+            self.problem(
+                f"sampling.max_tokens ({cap}) leaves nothing after engine.reasoning_budget "
+                f"({engine.reasoning_budget}): every answer would be empty; raise max_tokens",
+                "engine",
+                "reasoning_budget",
+            )
+
+    def _check_trained(self, engine: LlamaCppSettings, model: str, headers: dict[str, Header]) -> None:
+        """Warns of a context that is longer than what the model was made for."""
+        trained = [trained_context(header) for header in headers.values()]
+        text = beyond_trained(f"model {model!r}", engine.context, trained, engine.not_counted())
+        if text is not None and text not in self.warnings:
+            self.warnings.append(text)
+
+    def _listing(self, number: int, model: ModelSpec) -> Listing | None:
+        from quants.source import resolve
+
+        try:
+            found = resolve(model.source, base_dir=self.base_dir)
+        except QuantsError as error:
+            self.problem(one_line(error), "models", number, "source")
+            return None
+        for path, reason in found.skipped:
+            self.warnings.append(f"model {model.name!r}: {path} is left out: {reason}")
+        return found
+
+    def _candidates(self, number: int, model: ModelSpec, listing: Listing) -> tuple[Candidate, ...]:
+        from quants.source import choose
+
+        try:
+            return choose(listing, "all" if isinstance(model.quants, str) else model.quants)
+        except QuantsError as error:
+            self.problem(one_line(error), "models", number, "quants")
+            return ()
+
+    def _headers(self, listing: Listing, candidates: Sequence[Candidate]) -> dict[str, Header]:
+        """The headers of `candidates` by quant; without one a cell is planned all the same, its verdict unknown."""
+        from quants.headers import read_headers
+
+        try:
+            read = read_headers(listing, candidates)
+        except QuantsError as error:
+            self.warnings.append(f"{listing.source}: its headers could not be read: {one_line(error)}")
+            return {}
+        return {found.candidate.quant: found.header for found in read if found.header is not None}
+
+    def survey(self) -> Survey:
+        """What the spec asks for; raises nothing."""
+        exams = self._exams()
+        cells: list[SurveyedCell] = []
+        left_out: list[tuple[Cell, str]] = []
+        for number, model in enumerate(self.spec.models):
+            listing = self._listing(number, model)
+            candidates = self._candidates(number, model, listing) if listing else ()
+            headers = self._headers(listing, candidates) if listing and candidates else {}
+            variants: list[VariantSpec | None] = [*model.variants] or [None]
+            for variant in variants:
+                engine, sampling = self._engine(number, model, variant), self._sampling(model, variant)
+                if engine is None or listing is None:
+                    continue
+                self._check_room(engine, sampling, exams, model.name)
+                self._check_trained(engine, model.name, headers)
+                asked = []
+                for candidate in candidates:
+                    found = _unpinned(model.name, listing, candidate, headers.get(candidate.quant), engine)
+                    cell = Cell("", found, variant.name if variant else "", engine, sampling)
+                    asked.append(SurveyedCell(number, listing, candidate, found, cell))
+                kept, without = self._sort_out(asked, by_name=not isinstance(model.quants, str))
+                cells += kept
+                left_out += without
+        return Survey(exams, tuple(cells), tuple(left_out), self.problems, self.warnings)
+
+    def _sort_out(
+        self, asked: list[SurveyedCell], *, by_name: bool
+    ) -> tuple[list[SurveyedCell], list[tuple[Cell, str]]]:
+        """What can be run here, and what is too big. That is a problem where it was asked for by name, or is all."""
+        if not self.local:
+            return asked, []
+        for each in asked[:1]:  # they share the engine's settings
+            if (why := self._here.why_not_served(each.cell)) is not None:
+                self.problem(why, "engine")
+                return asked, []
+        reasons = [(each, self._here.too_big(each.cell)) for each in asked]
+        kept = [each for each, reason in reasons if reason is None]
+        left_out = [(each, reason) for each, reason in reasons if reason is not None]
+        if not by_name and kept:
+            return kept, [(each.cell, reason) for each, reason in left_out]
+        for each, reason in left_out if by_name else left_out[:1]:
+            nearest = self._here.nearest_that_fits(each.cell, each.listing)
+            way_out = f"the nearest that fits is {nearest!r}" if nearest else "no smaller quant of it fits either"
+            message = f"{each.cell.label!r} does not fit this machine ({reason}); {way_out}"
+            self.problem(message, "models", each.number, "quants")
+        return kept, []
+
+
+def _unpinned(
+    name: str, listing: Listing, candidate: Candidate, header: Header | None, engine: LlamaCppSettings
+) -> FileModel:
+    """The model as far as it is known before its files are pinned."""
+    files = tuple(ModelFile(file.path, file.size_bytes, file.sha256 or "") for file in candidate.files)
+    artifact = Artifact(
+        candidate.quant,
+        files,
+        repo=listing.repo,
+        revision=listing.revision,
+        root=listing.root,
+        builtin=listing.builtin,
+    )
+    return FileModel(name, artifact, footprints_of(header, engine) if header else {})
+
+
+def one_line(error: Exception) -> str:
+    """An error of a room below, for a line of a spec's problems."""
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def survey(spec: SweepSpec, *, file: str, text: str, base_dir: Path, local: bool = True) -> Survey:
+    """What `spec` asks for, with verdicts for this machine if it is to run on it alone (`local`).
+
+    Raises:
+        SpecError: lists everything that does not work out.
+    """
+    surveyor = Surveyor(spec, file=file, text=text, base_dir=base_dir, local=local)
+    found = surveyor.survey()
+    if found.problems:
+        raise SpecError(file, found.problems)
+    return found
