@@ -1,7 +1,7 @@
 """Whether a silent engine still works: rules over what is heard from it and what is found when one looks.
 
-A reply's time limit is the model's budget only while its tokens come. An engine that hangs (stopped, dead-locked, its
-driver gone) is the machine's fault and no zero. So silence is looked into:
+An engine that hangs (stopped, dead-locked, its driver gone) is the machine's fault and no zero, so silence is looked
+into. Silent is who sends no token, no progress and no count that grows: whatever else arrives may come for ever.
 
 - In **prefill** a silence of minutes is right: one batch of a large model on a slow machine. It is no stall as long as
   the process works or its own count of steps moves on. The reply's time limit bounds it.
@@ -10,7 +10,7 @@ driver gone) is the machine's fault and no zero. So silence is looked into:
 - A process that the kernel keeps from running, or that neither answers nor works, hangs whatever it was doing.
 
 The limits err on the side of patience: a stall that is noticed half a minute later costs half a minute, one that is
-none costs an answer.
+none costs an answer. They hold while the reply has time; what holds when it is up is in `runners.lastlook`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ UNSEEN_S = 600.0
 """The same where it cannot be seen whether the GPU works, and for decode where the engine counts no steps."""
 STEP_S = 120.0
 STEP_GAPS = 60.0
-QUIET_S = 30.0
-"""A reply that reaches its time limit after so long without a step was not stopped by its budget."""
+EXPLAINED_GAPS = 3.0
+"""A silence of so many times the longest gap so far is explained by the engine's own pace."""
 WORK_S_PER_S = 0.005
 """Processor time per second from which a process counts as working: answering our questions takes less."""
 MOST_A_STEP_S = 2.0
@@ -87,6 +87,19 @@ class Signs:
     has_gpu: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """What is known of an engine's speed before a request, in seconds; 0 for what is not known.
+
+    Attributes:
+        prefill_s: what this prompt should take until the first token.
+        gap_s: what lies between two tokens.
+    """
+
+    prefill_s: float = 0.0
+    gap_s: float = 0.0
+
+
 class StallWatch:
     """One request's silence. Times are of one clock of the caller's; nothing here waits."""
 
@@ -98,12 +111,16 @@ class StallWatch:
         self._stopped_since_s: float | None = None
         self._generating = False
         self._longest_gap_s = 0.0
+        self._longest_prefill_gap_s = 0.0
         self._before: tuple[float, Signs] | None = None
 
     def heard(self, now_s: float, *, generating: bool) -> None:
-        """Something arrived that the engine's main loop sent; `generating`: a token has come by now."""
+        """A sign of life arrived; `generating`: a token has come by now."""
+        gap_s = now_s - self._heard_s
         if self._generating:
-            self._longest_gap_s = max(self._longest_gap_s, now_s - self._heard_s)
+            self._longest_gap_s = max(self._longest_gap_s, gap_s)
+        else:
+            self._longest_prefill_gap_s = max(self._longest_prefill_gap_s, gap_s)
         self._generating = generating
         self._heard_s = self._step_s = self._alive_s = self._worked_s = now_s
         self._stopped_since_s = None
@@ -125,7 +142,7 @@ class StallWatch:
             self._step_s = self._alive_s = self._worked_s = now_s
         if signs.answered:
             self._alive_s = now_s
-        if signs.gpu_busy or _worked(before, signs, now_s - then_s):
+        if signs.gpu_busy or worked(before, signs, now_s - then_s):
             self._worked_s = self._alive_s = now_s
 
     def verdict(self, now_s: float) -> str | None:
@@ -145,15 +162,17 @@ class StallWatch:
             return f"generated nothing for {now_s - self._step_s:.0f} s in the middle of a reply"
         return None
 
-    def at_limit(self, now_s: float) -> str | None:
-        """The same for a reply whose time is up: None if its budget ended it, because tokens came until the end."""
-        silent_s = now_s - self._step_s
-        if silent_s < QUIET_S:
-            return None
-        return f"was silent for {silent_s:.0f} s when the reply's time was up"
+    def silence(self, pace: Pace) -> tuple[float, float]:
+        """Since when no step was made, and how long such a silence may last by the engine's own pace, in seconds."""
+        if self._generating:
+            explained_s = EXPLAINED_GAPS * max(self._longest_gap_s, pace.gap_s)
+        else:
+            explained_s = EXPLAINED_GAPS * self._longest_prefill_gap_s or pace.prefill_s
+        return self._step_s, explained_s
 
 
-def _worked(before: Signs, now: Signs, elapsed_s: float) -> bool:
+def worked(before: Signs, now: Signs, elapsed_s: float) -> bool:
+    """Whether the process used a processor or waited for a disk between two looks."""
     if before.cpu_s is not None and now.cpu_s is not None and elapsed_s > 0:
         # A process of the tree that ended takes its time along: then the difference says nothing.
         spent_s = now.cpu_s - before.cpu_s

@@ -62,10 +62,15 @@ class EngineUnavailable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmUp:
-    """The request made after a load and before the first that counts: its time to first token and whole time."""
+    """The request made after a load and before the first that counts: its time to first token and whole time.
+
+    `gap_s` is the median time between its tokens, `prompt_chars` the length of its prompt in characters.
+    """
 
     ttft_s: float | None
     e2e_s: float | None
+    gap_s: float | None
+    prompt_chars: int
 
 
 class EngineError(RunnersError):

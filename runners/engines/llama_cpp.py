@@ -34,7 +34,7 @@ from runners.engines.figures import count
 from runners.engines.llama_log import diagnose
 from runners.engines.wire import get_json, stream_chat
 from runners.lookout import Lookout
-from runners.stall import Signs
+from runners.stall import Pace, Signs
 from runners.vitals import read_vitals
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class LlamaCppServed:
                 cancelled=cancelled,
                 on_event=on_event,
                 key=self._key,
-                lookout=Lookout(self._look),
+                lookout=Lookout(self._look, pace=self._pace(request)),
             )
         except ServerStalledError as error:
             # The next request must not find it again, and time of grace would only be more waiting.
@@ -146,6 +146,14 @@ class LlamaCppServed:
                 raise self._gone(error.partial) from None
             raise
         return self._checked(result, request.sampling)
+
+    def _pace(self, request: ChatRequest) -> Pace:
+        """What the warm-up says of how long this prompt should take, by its length, and its tokens."""
+        warm_up = self.warm_up
+        if warm_up is None or warm_up.ttft_s is None:
+            return Pace()
+        chars = sum(len(message.content) for message in request.messages)
+        return Pace(prefill_s=warm_up.ttft_s * chars / warm_up.prompt_chars, gap_s=warm_up.gap_s or 0.0)
 
     def _look(self) -> Signs:
         """One look at a silent server; takes a few seconds at most."""

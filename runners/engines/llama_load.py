@@ -181,4 +181,9 @@ def _warm_up(served: LlamaCppServed, cancelled: threading.Event | None) -> WarmU
         raise LoadError("the load was cancelled", reason="cancelled") from None
     except ChatError:
         return None
-    return WarmUp(ttft_s=timing.ttft_any_s, e2e_s=timing.e2e_s)
+    return WarmUp(
+        ttft_s=timing.ttft_any_s,
+        e2e_s=timing.e2e_s,
+        gap_s=timing.itl_p50_s,
+        prompt_chars=len(_WARM_UP_PROMPT),
+    )

@@ -81,13 +81,15 @@ class _TimedReader(io.RawIOBase):
         while True:
             if self._cancelled is not None and self._cancelled.is_set():
                 raise _InterruptedError(cancelled=True)
-            if self._own_time() >= self._deadline_s:
-                raise _InterruptedError(stalled=(self._lookout and self._lookout.at_limit()) or "")
+            lookout = self._lookout
+            if self._own_time() >= self._deadline_s and (lookout is None or lookout.time_is_up()):
+                raise _InterruptedError
+            # Not only after a silence: who sends something without meaning all the time is looked at as well.
+            if lookout is not None and (why := lookout.trouble()):
+                raise _InterruptedError(stalled=why)
             try:
                 count = self._socket.recv_into(buffer)
             except TimeoutError:
-                if self._lookout is not None and (why := self._lookout.trouble()):
-                    raise _InterruptedError(stalled=why) from None
                 continue
             self.arrived_s = time.monotonic()
             return count
@@ -197,10 +199,13 @@ def _read_stream(reader: _TimedReader, reply: ReplyBuilder, lookout: Lookout | N
             raise _http_refusal(response)
         parser = SseParser()
         while received := response.read1(_READ_BYTES):
+            signs = reply.signs
             for payload in parser.feed(received):
                 reply.take(payload, reader.arrived_s)
-                if lookout is not None:  # a comment is no sign of life: threads of HTTP send it for a loop that hangs
-                    lookout.heard(generating=reply.generating)
+            if lookout is not None and reply.signs > signs:
+                lookout.heard(generating=reply.generating)
+                if lookout.spent:
+                    raise _InterruptedError
             if reply.finished:
                 return
     finally:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from runners import lastlook, stall
 from runners.engines import get_engine, settings_type
 from tests.runners import llama_server_program
 from tests.runners.tiny_gguf import THINKING, write_tiny_llama
@@ -26,6 +27,16 @@ class Serve(Protocol):
     """Loads a model with one thread (the machine's other core is for the client); it is stopped after the test."""
 
     def __call__(self, model: Path, **settings: Any) -> Served: ...
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rules for silence with a tenth or less of the patience, so that a test need not have it."""
+    during = {"LOOK_AFTER_S": 0.2, "LOOK_EVERY_S": 0.1, "STOPPED_S": 0.5, "DEAD_S": 1.0, "IDLE_S": 1.5, "UNSEEN_S": 3.0}
+    for name, seconds in {**during, "STEP_S": 2.0}.items():
+        monkeypatch.setattr(stall, name, seconds)
+    for name, seconds in {"LOOK_EVERY_S": 0.1, "STOPPED_S": 0.3, "IDLE_S": 0.4, "WAIT_S": 1.0}.items():
+        monkeypatch.setattr(lastlook, name, seconds)
 
 
 @pytest.fixture(scope="session")

@@ -393,6 +393,24 @@ def test_deaths_count_in_a_row_and_an_answer_forgives_them(tiny_model: Path, lea
     assert (ended.how, ended.crashed_on) == ("done", tuple(f"v1-k{number}" for number in range(4)))
 
 
+def test_an_engine_that_is_stopped_is_no_zero_where_a_reply_has_little_time(
+    tiny_model: Path, leases: list[Lease]
+) -> None:
+    """With a limit below the looks' own patience, and in the last half minute of any, it was one; so was the next."""
+    lease = Lease(order_for(tiny_model, generation_timeout_s=3.0))
+    leases.append(lease)
+    hung = generating_on_a_stopped_engine(lease)
+    row = row_of(lease.wait_for(RowReady))
+    assert (row["outcome"], row["outcome_class"], row["score"]) == ("stalled", "infrastructure", None)
+    assert "is stopped (signal or debugger) and was silent for" in row["error"]
+    lease.cell.assign(dataclasses.replace(JOB, job_id="v1-b"))
+    lease.cell.close()
+    assert row_of(lease.wait_for(RowReady))["outcome"] != "stalled"
+    ended = lease.finish()
+    assert (ended.how, ended.crashed_on) == ("done", (JOB.job_id,))
+    assert not psutil.pid_exists(hung)
+
+
 def test_a_hung_engine_is_nobodys_zero_and_the_next_job_gets_another(
     tiny_model: Path, leases: list[Lease], monkeypatch: pytest.MonkeyPatch
 ) -> None:

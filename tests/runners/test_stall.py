@@ -13,21 +13,16 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from runners import stall
-from runners.chat import ChatRequest, GenerationTimeoutError, Message, Sampling, ServerStalledError
+from runners.chat import ChatRequest, Message, Sampling, ServerStalledError
 from runners.engines.base import LoadError
-from runners.engines.wire import stream_chat
-from runners.lookout import Lookout
-from runners.outcomes import Outcome, OutcomeClass, outcome_class
+from runners.outcomes import Outcome
 from runners.process import ServerProcess
 from runners.stall import OwnTime, Signs, StallWatch
-from runners.timing import measure
 from runners.vitals import read_vitals
 from tests.runners.models import settings_for
-from tests.runners.test_chat_wire import DONE, HEAD, USAGE, Server, chunk, delta, server
+from tests.runners.test_chat_wire import server
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -168,15 +163,6 @@ def test_a_process_that_goes_on_in_time_is_forgiven() -> None:
         assert history.silent(20, stopped=True, answered=False) is None
 
 
-def test_the_time_limit_is_the_budgets_only_while_tokens_come() -> None:
-    history = History()
-    history.tokens(30)
-    assert history.watch.at_limit(history.now_s + 5) is None
-    assert "silent for 60 s" in (history.watch.at_limit(history.now_s + 60) or "")
-    history.silent(60, cpu=1.0, steps=1.0)
-    assert history.watch.at_limit(history.now_s + 1) is None
-
-
 def test_time_in_which_we_did_not_run_is_nobodys() -> None:
     now = [100.0]
     own = OwnTime(lambda: now[0])
@@ -185,134 +171,6 @@ def test_time_in_which_we_did_not_run_is_nobodys() -> None:
         own()
     assert own() == pytest.approx(2.3)
     assert own.missed_s == pytest.approx(3598.0)
-
-
-# --- over a real socket -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same rules with a tenth or less of the patience, so that a test need not have it."""
-    for name, seconds in {
-        "LOOK_AFTER_S": 0.2,
-        "LOOK_EVERY_S": 0.1,
-        "STOPPED_S": 0.5,
-        "DEAD_S": 1.0,
-        "IDLE_S": 1.5,
-        "UNSEEN_S": 3.0,
-        "STEP_S": 2.0,
-        "QUIET_S": 0.5,
-    }.items():
-        monkeypatch.setattr(stall, name, seconds)
-
-
-def sends_then_hangs(*parts: bytes, release: threading.Event) -> object:
-    def behave(connection: socket.socket) -> None:
-        connection.sendall(HEAD)
-        for part in parts:
-            connection.sendall(chunk(part))
-        release.wait(PATIENCE_S)
-
-    return behave
-
-
-@pytest.mark.usefixtures("hasty")
-def test_a_stream_that_stops_is_a_stall_with_what_had_come(server: Server) -> None:
-    release = threading.Event()
-    url = server(sends_then_hangs(delta(content="he"), delta(content="llo"), release=release))  # type: ignore[arg-type]  # a behaviour
-    with pytest.raises(ServerStalledError, match="did nothing") as caught:
-        stream_chat(url, {}, timeout_s=PATIENCE_S, lookout=Lookout(lambda: Signs(steps=2, cpu_s=1.0)))
-    release.set()
-    assert caught.value.partial is not None
-    assert caught.value.partial.text == "hello"
-    assert outcome_class(caught.value.outcome) is OutcomeClass.INFRASTRUCTURE
-
-
-@pytest.mark.usefixtures("hasty")
-def test_comments_are_no_sign_of_life(server: Server) -> None:
-    """Threads that keep a connection open answer for a loop that hangs."""
-
-    def behave(connection: socket.socket) -> None:
-        connection.sendall(HEAD)
-        for _ in range(600):
-            connection.sendall(chunk(b": ping\n\n"))
-            time.sleep(0.15)
-
-    with pytest.raises(ServerStalledError):
-        stream_chat(server(behave), {}, timeout_s=PATIENCE_S, lookout=Lookout(lambda: Signs(steps=0, cpu_s=1.0)))
-
-
-@pytest.mark.usefixtures("hasty")
-def test_a_silent_engine_that_works_is_waited_for_and_its_first_token_timed(server: Server) -> None:
-    cpu_s = [0.0]
-
-    def look() -> Signs:
-        cpu_s[0] += 1.0
-        time.sleep(0.3)  # a look that takes its time must not delay the reading of the clock
-        return Signs(answered=False, cpu_s=cpu_s[0])
-
-    sent: list[float] = []
-
-    def behave(connection: socket.socket) -> None:
-        connection.sendall(HEAD)
-        time.sleep(2.5)
-        sent.append(time.monotonic())
-        for part in (delta(content="hi"), delta("stop"), USAGE, DONE):
-            connection.sendall(chunk(part))
-        connection.sendall(b"0\r\n\r\n")
-
-    result = stream_chat(server(behave), {}, timeout_s=PATIENCE_S, lookout=Lookout(look))
-    assert result.text == "hi"
-    assert 0 <= result.events[0].at_s - sent[0] < 0.25
-
-
-@pytest.mark.usefixtures("hasty")
-def test_at_the_time_limit_silence_is_the_engines_and_tokens_are_the_budgets(server: Server) -> None:
-    def working() -> Signs:
-        return Signs(cpu_s=time.monotonic())
-
-    release = threading.Event()
-    url = server(sends_then_hangs(delta(content="he"), release=release))  # type: ignore[arg-type]  # a behaviour
-    with pytest.raises(ServerStalledError, match="when the reply's time was up"):
-        stream_chat(url, {}, timeout_s=1.2, lookout=Lookout(working))
-    release.set()
-
-    def talk(connection: socket.socket) -> None:
-        connection.sendall(HEAD)
-        for _ in range(100):
-            connection.sendall(chunk(delta(content="x")))
-            time.sleep(0.1)
-
-    with pytest.raises(GenerationTimeoutError):
-        stream_chat(server(talk), {}, timeout_s=1.2, lookout=Lookout(working))
-
-
-def test_a_sleep_of_this_process_costs_no_answer_and_spoils_its_times(server: Server) -> None:
-    now = [0.0]
-
-    def clock() -> float:
-        now[0] += 400.0 if now[0] > 0.5 and not slept else 0.01
-        slept.extend([1] if now[0] > 400 else [])
-        return now[0]
-
-    slept: list[int] = []
-
-    def behave(connection: socket.socket) -> None:
-        connection.sendall(HEAD)
-        for _ in range(40):
-            connection.sendall(chunk(delta(content="x")))
-            time.sleep(0.02)
-        for part in (delta("stop"), USAGE, DONE):
-            connection.sendall(chunk(part))
-        connection.sendall(b"0\r\n\r\n")
-
-    lookout = Lookout(Signs, own_time=OwnTime(clock))
-    result = stream_chat(server(behave), {}, timeout_s=30.0, lookout=lookout)
-    assert result.text == "x" * 40
-    assert result.missed_s == pytest.approx(398.0, abs=0.1)
-    timing = measure(result)
-    assert (timing.ttft_any_s, timing.e2e_s, timing.itl_p50_s) == (None, None, None)
-    assert timing.reasons["e2e_s"] == "this process did not run for 398 s meanwhile (stopped, or asleep)"
 
 
 # --- real processes -----------------------------------------------------------------------------------------------
