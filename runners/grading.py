@@ -15,12 +15,11 @@ from runners import row, textwork
 from runners.bounded import HungError, within
 from runners.chat import ChatError, ChatResult, GenerationTimeoutError
 from runners.errors import RunnersError
-from runners.exams.base import Exam, Grade, Reply
+from runners.exams.base import Exam, Reply
 from runners.orders import JobOrder, RowReady
 from runners.outcomes import Outcome
 from runners.rowcheck import sound
-from runners.sandbox.scratch import Scratch
-from runners.witness import Witness
+from runners.scoring import grade_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -199,9 +198,7 @@ class Grader:
         began = time.monotonic()
         reply = Reply(text=result.text, reasoning=result.reasoning or None, finish_reason=result.finish_reason)
         try:
-            grade, doubt = self._examine(answer, reply)
-            if doubt:  # what the machine did to a program it does not do again, what the program did it does
-                grade, _ = self._examine(answer, reply)
+            grade = grade_of(answer.exam, reply, self._sandbox, self._note_traceback)
             return row.grade_columns(grade, self._scoring[answer.job.exam], time.monotonic() - began)
         except RunnersError as error:
             return self._ungraded(answer, Outcome(getattr(error, "outcome", Outcome.GRADER_CRASH)), str(error))
@@ -209,21 +206,6 @@ class Grader:
             self._note_traceback()
             reason = f"this machine could not grade: {error.strerror or error} ({error.filename or 'no file'})"
             return self._ungraded(answer, Outcome.GRADER_CRASH, reason)
-
-    def _examine(self, answer: Answer, reply: Reply) -> tuple[Grade, str]:
-        """The grade, and why it is in doubt; empty if it is not."""
-        witness, folder = Witness(self._sandbox), Scratch()
-        try:
-            return answer.exam.grade(reply, witness, folder.path), witness.doubt
-        finally:
-            self._remove(folder)
-
-    def _remove(self, folder: Scratch) -> None:
-        """Removes the folder of a grading; what stays behind is in the log and costs nobody a grade."""
-        try:
-            folder.remove()
-        except Exception:
-            self._note_traceback()
 
     def _crash(self, error: BaseException) -> str:
         self._note_traceback()
