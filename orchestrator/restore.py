@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from orchestrator import blame
 from orchestrator.journal import DAMAGED
 from orchestrator.records import Where
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from orchestrator.records import Cell, Job
 
 INFRASTRUCTURE = "infrastructure"
+_GIVES_OUT = frozenset({"assigned", "failed_unrun"})
 MOST_LEFT_OUT = 100
 """So many attempt numbers no job was ever given."""
 
@@ -30,6 +31,20 @@ class CommittedAttempt:
     hostname: str = ""
     device_id: str = ""
     hardware_class: str | None = None
+
+
+class Numbered(Protocol):
+    """A row of the store, as far as its number goes."""
+
+    @property
+    def job_id(self) -> str:
+        """Its job."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """Its number, from 1."""
+        ...
 
 
 class Restorer:
@@ -67,7 +82,7 @@ class Restorer:
         if isinstance(lease, str) and lease.startswith("L") and lease[1:].isdecimal():
             self.last_lease = max(self.last_lease, int(lease[1:]))
         job = self._jobs.get(str(line.get("job_id")))
-        if job is not None and line["event"] in {"assigned", "failed_unrun"}:
+        if job is not None and line["event"] in _GIVES_OUT:
             attempt = line.get("attempt")
             job.attempts = max(job.attempts, attempt if isinstance(attempt, int) else 0)
         elif job is not None and line["event"] == "committed" and line.get("outcome_class") != INFRASTRUCTURE:
@@ -99,3 +114,21 @@ class Restorer:
             if job.where is Where.WAITING and job.failures is not None:
                 job.where = Where.RETRY  # its id among those that never failed is passed over
                 self._cells[job.cell_id].retry[job.job_id] = None
+
+
+def numbers_given(rows: Iterable[Numbered], lines: Iterable[Mapping[str, object]]) -> dict[str, int]:
+    """The highest attempt number that each job with a row was ever given, by the store's rows and the journal's lines.
+
+    A row with that number may still lie on a node, so the next one begins behind it.
+    """
+    numbers: dict[str, int] = {}
+    for row in rows:
+        numbers[row.job_id] = max(numbers.get(row.job_id, 0), row.attempt)
+    unread = 0
+    for line in lines:
+        job_id, attempt, events = str(line.get("job_id")), line.get("attempt"), line.get("events")
+        if line["event"] == DAMAGED:
+            unread += events if isinstance(events, int) else 1
+        elif line["event"] in _GIVES_OUT and job_id in numbers and isinstance(attempt, int):
+            numbers[job_id] = max(numbers[job_id], attempt)
+    return {job_id: number + min(unread, MOST_LEFT_OUT) for job_id, number in numbers.items()}

@@ -11,6 +11,7 @@ import typer
 
 from orchestrator import terminal
 from orchestrator.cli.fits import fits
+from orchestrator.cli.regrade import regrade
 from orchestrator.cli.typed import command
 from orchestrator.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, lines_of
 
@@ -161,6 +162,7 @@ def exams_check(
 
 
 app.command(short_help="Show which quants fit which cards; only headers are read.")(fits)
+app.command(short_help="Grade the saved answers of a run again; no GPU, no model.")(regrade)
 
 
 @app.command(short_help="Show machines: devices, memory, engines, tools, and trouble.")

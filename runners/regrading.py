@@ -1,0 +1,106 @@
+"""The answer of a row that is kept, graded again: a row of the same attempt with a new grade, and nothing else new."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from runners import row
+from runners.errors import RunnersError
+from runners.exams.base import Reply
+from runners.outcomes import Outcome, OutcomeClass
+from runners.rowcheck import KINDS, REQUIRED, sound
+from runners.scoring import grade_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from runners.exams.base import Exam
+    from runners.sandbox.base import Sandbox
+
+_GRADE = ("score", "score_max", "outcome", "grader_version")
+_OF_ITEM = ("name", "scoring", "points", "points_max", "passed")
+
+
+def why_not(kept: Mapping[str, Any], exam: Exam) -> str | None:
+    """Why the answer in a row cannot be graded by `exam` as it is here; None where it can."""
+    if kept["prompt_version"] != exam.prompt_version:
+        asked = kept["prompt_version"] or "unknown"
+        return f"it answers version {asked} of the prompt, and the grader here is for version {exam.prompt_version}"
+    if kept["scoring"] not in exam.scorings:
+        return f"the grader here has no scoring {kept['scoring']!r}"
+    if kept["reply"] is None and _was_graded(kept):
+        return "its answer was not kept"
+    return None
+
+
+def graded_again(
+    kept: Mapping[str, Any], exam: Exam, sandbox: Sandbox, note_traceback: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """The row `kept` with the grade that its answer gets here and now; `attempt` and `final` are the caller's.
+
+    An answer that was scored without being looked at, because its time was up, is scored so again.
+
+    Raises:
+        RunnersError: it could not be graded, which says nothing of the answer.
+    """
+    began = time.monotonic()
+    try:
+        columns = _columns(kept, exam, sandbox, note_traceback, began)
+    except OSError as error:
+        raise RunnersError(f"this machine could not grade: {error.strerror or error}") from error
+    except RunnersError:
+        raise
+    except Exception as error:  # a bug in a grader is never the model's
+        note_traceback()
+        raise RunnersError(f"the grader failed: {type(error).__name__}: {error}") from error
+    old = {name: _as_text(value) for name, value in kept.items() if name in KINDS}
+    new = {
+        **old,
+        **columns,
+        "grader_version": exam.grader_version,
+        "regrade_of": kept["regrade_of"] or kept["attempt"],
+        "quantsweep_version": version("quantsweep"),
+        "ended_at": datetime.now(UTC).isoformat(),
+    }
+    whole = sound(new, {name: old[name] for name in REQUIRED})
+    if whole["outcome"] == Outcome.GRADER_CRASH:
+        raise RunnersError(str(whole["error"]))
+    return whole
+
+
+def is_same_grade(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two rows of one answer say the same of it: version, score, outcome, and what the points are made of."""
+    return _parts(one) == _parts(other)
+
+
+def _columns(
+    kept: Mapping[str, Any], exam: Exam, sandbox: Sandbox, note_traceback: Callable[[], None], began: float
+) -> dict[str, Any]:
+    if not _was_graded(kept):
+        outcome = Outcome(kept["outcome"])
+        return row.unscored_columns(outcome, kept["error"] or outcome.sentence, score_max=exam.score_max)
+    reply = Reply(text=kept["reply"], reasoning=kept["reasoning"], finish_reason=kept["finish_reason"])
+    grade = grade_of(exam, reply, sandbox, note_traceback)
+    columns = row.grade_columns(grade, kept["scoring"], time.monotonic() - began)
+    if columns["outcome_class"] == OutcomeClass.INFRASTRUCTURE:
+        raise RunnersError(f"the grader calls this a failure of the machine ({columns['outcome']})")
+    if kept["outcome"] == Outcome.CONTEXT_OVERFLOW and columns["outcome"] == Outcome.MAX_TOKENS:
+        columns |= row.outcome_columns(Outcome.CONTEXT_OVERFLOW, kept["error"])  # only its server knew which it was
+    return columns
+
+
+def _was_graded(kept: Mapping[str, Any]) -> bool:
+    return kept["scores"] is not None
+
+
+def _parts(graded: Mapping[str, Any]) -> tuple[Any, ...]:
+    items = [[item.get(name) for name in _OF_ITEM] for item in json.loads(graded["grade_items"] or "[]")]
+    return *(graded[name] for name in _GRADE), json.loads(graded["scores"] or "null"), items
+
+
+def _as_text(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
