@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 from profiles.backends import backend_of_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from profiles.types import Device
     from runners.engines.base import BufferSizes
 
@@ -47,25 +49,27 @@ def gpu_buffer_bytes(buffers: BufferSizes | None) -> int | None:
     return sum(size for name, size in of.items() if backend_of_name(name.split("_")[0]) not in {None, "cpu"})
 
 
-def misplaced(device: Device, engine_device: str | None, *, log: str, buffers: BufferSizes | None) -> str | None:
+def misplaced(
+    devices: Sequence[Device], engine_device: str | None, *, log: str, buffers: BufferSizes | None
+) -> str | None:
     """What is wrong with where the server computes, as a sentence; None where nothing speaks against it.
 
     Args:
-        device: of the lease.
+        devices: of the lease; several where one model is spread over them.
         engine_device: what the engine was told to use.
         log: of the load.
         buffers: as the log tells them.
     """
-    if not device.is_gpu or engine_device in {None, "CPU"}:
+    gpus = [device for device in devices if device.is_gpu]
+    if not gpus or engine_device in {None, "CPU"}:
         return None
-    used = used_devices(log)
-    elsewhere = [each for each in used if each.pci_id and device.pci_id and each.pci_id != device.pci_id]
-    if elsewhere:
+    meant = " and ".join(f"{device.id} ({device.name})" for device in gpus)
+    addresses = [device.pci_id for device in gpus if device.pci_id is not None]
+    elsewhere = [each for each in used_devices(log) if each.pci_id is not None and each.pci_id not in addresses]
+    if elsewhere and len(addresses) == len(gpus):
         one = elsewhere[0]
-        return (
-            f"it computes on {one.name} at PCI {one.pci_id} ({one.description}), and {device.id} ({device.name}) "
-            f"is at {device.pci_id}"
-        )
+        where = " and ".join(addresses)
+        return f"it computes on {one.name} at PCI {one.pci_id} ({one.description}), and {meant} is at {where}"
     if gpu_buffer_bytes(buffers) == 0:
-        return f"its buffers are all in host memory: it computes on the CPU, and not on {device.id} ({device.name})"
+        return f"its buffers are all in host memory: it computes on the CPU, and not on {meant}"
     return None

@@ -115,11 +115,10 @@ class HostedModel:
 
     def _require_device(self, served: Served) -> None:
         """Raises `LoadError` if the server computes on another device than the lease's."""
-        for device in self._devices:
-            log = "" if served.log_path is None else read_log(served.log_path)
-            why = misplaced(device, self._order.place.engine_device, log=log, buffers=served.buffers)
-            if why is not None:
-                raise LoadError(f"{self._order.cell.engine.kind} was loaded, but {why}", hint=_MISPLACED_HINT)
+        log = "" if served.log_path is None else read_log(served.log_path)
+        why = misplaced(self._devices, self._order.place.engine_device, log=log, buffers=served.buffers)
+        if why is not None:
+            raise LoadError(f"{self._order.cell.engine.kind} was loaded, but {why}", hint=_MISPLACED_HINT)
 
     def written_to(self) -> Path | None:
         """The file that was written to since it was loaded, None if none was."""

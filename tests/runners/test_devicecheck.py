@@ -63,5 +63,15 @@ def test_a_peak_below_what_was_allocated_is_no_measurement() -> None:
 def test_a_server_that_computes_elsewhere_is_found_out(
     engine_device: str, address: str, buffers: BufferSizes | None, why: str | None
 ) -> None:
-    said = misplaced(CARD, engine_device, log=USING.format(address), buffers=buffers)
+    said = misplaced([CARD], engine_device, log=USING.format(address), buffers=buffers)
     assert said is None if why is None else why in (said or "")
+
+
+def test_a_model_over_two_cards_may_use_both_and_no_third() -> None:
+    other = replace(CARD, id="nvidia-1", pci_id="0000:05:00.0")
+    log = USING.format("0000:01:00.0") + USING.format("0000:05:00.0").replace("CUDA0", "CUDA1")
+    assert misplaced([CARD, other], "CUDA0,CUDA1", log=log, buffers=ON_CARD) is None
+    log += USING.format("0000:09:00.0").replace("CUDA0", "CUDA2")
+    said = misplaced([CARD, other], "CUDA0,CUDA1", log=log, buffers=ON_CARD) or ""
+    assert "0000:09:00.0" in said
+    assert "is at 0000:01:00.0 and 0000:05:00.0" in said
