@@ -59,10 +59,17 @@ def why_not_served(cell: Cell, profile: NodeProfile) -> str | None:
         match = engine.match(device.id)
         why = "its memory is not known" if match is not None and match.name is not None else _why_unmatched(match)
         said.append(f"{device.id} ({device.name}): {why}")
-    return (
-        f"{kind} cannot be given a GPU of {profile.hostname}: {'; '.join(said)}; use an engine that knows it, or "
-        "set engine.gpu_layers = 0 to compute on the CPU"
-    )
+    way_out = f"{_other_engine(kind, gpus, profile)}, or set engine.gpu_layers = 0 to compute on the CPU"
+    return f"{kind} cannot be given a GPU of {profile.hostname}: {'; '.join(said)}; {way_out}"
+
+
+def _other_engine(kind: str, gpus: Sequence[Device], profile: NodeProfile) -> str:
+    """What to do for a GPU: the node's engine that knows one, else where to get one."""
+    for engine in profile.engines:
+        matches = [engine.match(device.id) for device in gpus if device.usable]
+        if engine.kind != kind and engine.named is None and any(match and match.name for match in matches):
+            return f'set engine.kind = "{engine.kind}", which knows it'
+    return "use a build of llama.cpp that knows it (`quantsweep doctor` tries those that are here)"
 
 
 def unmatched_devices(cell: Cell, profile: NodeProfile) -> list[str]:

@@ -86,6 +86,12 @@ def test_the_cpu_of_a_machine_with_a_gpu_computes_only_where_the_spec_says_so() 
     assert serving_devices(cell(kind="embedded"), profile(CPU, engines=())) == {"cpu": "CPU"}
 
 
+def test_the_engine_that_knows_the_gpu_is_named_where_it_is_there() -> None:
+    why = why_not_served(cell(kind="embedded"), profile(CPU, FIRST, engines=(CUDA_SERVER,)))
+    assert 'set engine.kind = "llama-server", which knows it, or set engine.gpu_layers = 0' in (why or "")
+    assert "use a build" in (why_not_served(cell(), profile(CPU, FIRST, engines=(NO_GPU,))) or "")
+
+
 def test_graphics_whose_memory_nobody_knows_do_not_keep_a_machine_from_its_cpu() -> None:
     inside = Device(id="intel-0", vendor="intel", name="Intel graphics 46a6", kind="unified")
     assert serving_devices(cell(), profile(CPU, inside, engines=(NO_GPU,))) == {"cpu": "CPU"}
