@@ -240,7 +240,8 @@ def _membership(ray: Any, address: str | None) -> Membership:
             return False
         return False
 
-    return Membership(ask, refuses, name="this machine" if address is None else address, own=address is None)
+    name = "this machine" if address is None else address
+    return Membership(ask, refuses, name=name, own=address is None, node_id=worker.node.node_id)
 
 
 def _close(ray: Any, *, local: bool) -> None:

@@ -39,7 +39,9 @@ class Membership:
         ask: the nodes that are alive; may raise anything, must end within about `CALL_S` seconds.
         refuses: whether the head's port refuses connections now, which a live head's does not.
         name: of the cluster, for messages.
-        own: the cluster is one machine that we started: without its node there is nothing to wait for.
+        own: the cluster is one machine that we started.
+        node_id: of the node that this process belongs to. When the cluster gives that node up, which it does with one
+            that did not answer for a while, this process counts as dead: each agent that it starts ends at once.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class Membership:
         *,
         name: str,
         own: bool,
+        node_id: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ask, self._refuses, self._name, self._own, self._clock = ask, refuses, name, own, clock
+        self._node_id = node_id
         self._nodes: list[RayNode] | None = None
         self._heard_s = clock()
         self._refused = self._wanted = False
@@ -81,8 +85,8 @@ class Membership:
         """The nodes that are alive, or were when the head last answered; waits for its first answer.
 
         Raises:
-            ClusterError: the head has not answered for so long that it is taken for lost, or it is our own cluster
-                and its only node has died.
+            ClusterError: the head has not answered for so long that it is taken for lost, or the node of this process
+                is not in the cluster any more.
         """
         with self._change:
             self._wanted = True
@@ -101,11 +105,13 @@ class Membership:
                     if not self._own
                     else "Nothing that was finished is lost. Start this command again.",
                 )
-            if self._own and not self._nodes:
+            if all(node.node_id != self._node_id for node in self._nodes):
                 raise ClusterError(
-                    f"{self._name}: Ray's own process (raylet) has ended",
-                    hint="Nothing that was finished is lost. Start this command again; `dmesg` says if the kernel "
-                    "ended it for memory.",
+                    f"{self._name}: Ray's process on this machine (raylet) has ended, or did not answer for so long "
+                    "that the cluster has given it up",
+                    hint="Nothing that was finished is lost. "
+                    + ("" if self._own else "See that this machine is a node of the cluster again, and then: ")
+                    + "Start this command again; `dmesg` says if the kernel ended it for memory.",
                 )
             return list(self._nodes)
 
