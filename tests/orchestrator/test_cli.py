@@ -92,8 +92,7 @@ def test_bad_specs_are_refused_before_anything_runs(tmp_path: Path, change: tupl
     spec.write_text(SPEC.replace(*change))
     said = refused("run", spec, cwd=tmp_path)
     assert expected in said
-    said = said.removeprefix("looking up models and pinning their files ...\n")  # on a machine that takes long
-    assert said.startswith("error: ")  # and nothing before it
+    assert said.removeprefix("looking up models ...\n").startswith("error: ")  # that line on a machine that crawls
     assert not list(tmp_path.glob("runs/*/run.json"))
 
 
