@@ -70,7 +70,7 @@ class LastLook:
         """
         if self.spent:
             return None
-        when = f"was silent for {now_s - self._silent_since_s:.0f} s when the reply's time was up"
+        when = f"was silent for {max(0.0, self._up_s - self._silent_since_s):.0f} s when the reply's time was up"
         if self._stopped_since_s is not None and self._last_s - self._stopped_since_s >= STOPPED_S:
             return f"is stopped (signal or debugger) and {when}"
         if self._idle:

@@ -64,7 +64,8 @@ class EngineUnavailable:
 class WarmUp:
     """The request made after a load and before the first that counts: its time to first token and whole time.
 
-    `gap_s` is the median time between its tokens, `prompt_chars` the length of its prompt in characters.
+    `gap_s` is the mean time between its tokens by the server's clock, `prompt_chars` the length of its prompt in
+    characters.
     """
 
     ttft_s: float | None

@@ -184,6 +184,6 @@ def _warm_up(served: LlamaCppServed, cancelled: threading.Event | None) -> WarmU
     return WarmUp(
         ttft_s=timing.ttft_any_s,
         e2e_s=timing.e2e_s,
-        gap_s=timing.itl_p50_s,
+        gap_s=1.0 / timing.decode_tps if timing.decode_tps else None,  # ours sees chunks, of several tokens at times
         prompt_chars=len(_WARM_UP_PROMPT),
     )

@@ -141,8 +141,10 @@ class ReplyBuilder:
             parts.append(("text", text))
         calls = delta.get("tool_calls")
         if isinstance(calls, list):
-            parts += [("tool", self._take_call(_mapping(call))) for call in calls]
-        if not parts and delta.get("role") and not is_progress:
+            brought = [self._take_call(_mapping(call)) for call in calls]
+            # An empty piece is no token, unless the server counted one for it.
+            parts += [("tool", piece) for piece in brought if piece] or [("tool", "")] * bool(brought and tokens)
+        if not parts and delta.get("role") and not is_progress and not self._events:
             parts.append(("role", ""))
         for number, (kind, content) in enumerate(parts, start=1):
             # The count belongs to all parts together; the last one carries it, as the chunks themselves do.

@@ -197,6 +197,16 @@ def test_what_are_signs_of_life() -> None:
         assert quiet.signs == before, noise
 
 
+def test_what_says_nothing_is_no_token_and_takes_no_memory() -> None:
+    """An empty piece of a tool call was a first token; a role, repeated for hours, millions of events."""
+    empty = delta(tool_calls=[{"index": 0, "function": {"arguments": ""}}])
+    builder = build(*[ROLE] * 5, *[empty] * 5, *[NOISE["no choices"]] * 5)
+    assert not builder.generating
+    assert [each.kind for each in builder.result(99.0).events] == ["role"]
+    counted = delta(tool_calls=[{"index": 0}], timings={"predicted_n": 2})
+    assert [(each.kind, each.tokens) for each in build(ROLE, counted).result(9.0).events][1:] == [("tool", 2)]
+
+
 # --- when the time is up --------------------------------------------------------------------------------------------
 
 
