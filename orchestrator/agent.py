@@ -104,11 +104,13 @@ class NodeAgent:
         clear_leftovers()
 
     @ray.method(concurrency_group="orders")
-    def hello(self, binaries: tuple[str, ...] = ()) -> Hello:
-        """Probes the machine, the engine programs that the spec names too, and lists what was left undelivered."""
+    def hello(self, binaries: tuple[str, ...] = (), needs: tuple[str, ...] = ()) -> Hello:
+        """Probes the machine, the engine programs that the spec names and what its exams need too, and lists what was
+        left undelivered.
+        """
         from profiles.probe import probe_node
 
-        self._profile = probe_node(binaries=binaries)
+        self._profile = probe_node(binaries=binaries, needs=needs)
         spooled = tuple(
             RowReady(row=row, lease_id=None, duration_s=duration_s) for row, duration_s in self._spool.rows()
         )

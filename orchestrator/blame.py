@@ -22,7 +22,7 @@ from orchestrator.records import Where
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from orchestrator.records import Cell, Health, Job, Lease, Place, Station
+    from orchestrator.records import Bundle, Cell, Health, Job, Lease, Place, Station
 
 JOBS_IN_A_ROW = 3
 """So many jobs that fail one after the other end a lease, and count as one failed load of its cell on that slot."""
@@ -101,9 +101,11 @@ def tries_left(cell: Cell, station: Station, retries: int) -> bool:
 def may_run(job: Job, cell: Cell, station: Station, retries: int) -> bool:
     """Whether a job that failed before may be tried on this slot.
 
-    Anywhere, unless it failed here, it failed less often on another slot, and either this slot looks ill or this is
-    the job's last try.
+    Anywhere where it has what it needs, unless it failed here, it failed less often on another slot, and either this
+    slot looks ill or this is the job's last try.
     """
+    if not job.bundle.runs_on(station):
+        return False
     record = job.failures
     if record is None or station.place not in record.places:
         return True
@@ -112,13 +114,15 @@ def may_run(job: Job, cell: Cell, station: Station, retries: int) -> bool:
     if not looks_ill and record.count < retries:
         return True
     here = record.places[station.place]
-    return not any(record.places.get(other.place, 0) < here for other in slots_with_tries(cell, retries))
+    return not any(record.places.get(other.place, 0) < here for other in slots_with_tries(cell, job.bundle, retries))
 
 
-def slots_with_tries(cell: Cell, retries: int) -> Iterable[Station]:
-    """The slots that answer, fit the cell and have tries left."""
+def slots_with_tries(cell: Cell, bundle: Bundle, retries: int) -> Iterable[Station]:
+    """The slots that answer, fit the cell, have tries left, and what these of its jobs need."""
     return (
-        station for station in cell.able.values() if not station.silent and cell.tries.get(station.place, 0) <= retries
+        station
+        for station in cell.able.values()
+        if not station.silent and cell.tries.get(station.place, 0) <= retries and bundle.runs_on(station)
     )
 
 
@@ -133,7 +137,8 @@ def is_given_up(job: Job, cell: Cell, retries: int) -> bool:
         return False
     if record.vouched > retries or record.losses > retries:
         return True
-    return all(record.places.get(station.place, 0) > retries for station in slots_with_tries(cell, retries))
+    able = slots_with_tries(cell, job.bundle, retries)
+    return all(record.places.get(station.place, 0) > retries for station in able)
 
 
 def is_suspect(job: Job) -> bool:

@@ -20,6 +20,7 @@ from orchestrator.commits import Commits, plain
 from orchestrator.errors import SweepError
 from orchestrator.file_names import log_name
 from orchestrator.members import Members
+from orchestrator.needs import lacking, names_of, needs_of, not_given
 from orchestrator.nodes import named_binaries, offer_of, remarks, to_cell_order
 from orchestrator.terminal import block
 from results.store import StoreError
@@ -75,7 +76,8 @@ class Driver:
         self._plan, self._run_id, self._folder = plan, run_id, folder
         self._journal, self._state = journal, state
         self._cluster, self._progress, self._clock = cluster, progress, clock
-        self._members = Members(cluster, run_id, progress.say, clock, named_binaries(plan.cells))
+        self._needs = needs_of(plan.scoring)
+        self._members = Members(cluster, run_id, progress.say, clock, named_binaries(plan.cells), names_of(self._needs))
         self._commits = Commits(
             plan,
             folder=folder,
@@ -239,7 +241,9 @@ class Driver:
             self._refuse(member, reason)
             return False
         member.profile = hello.profile
-        for note in (*hello.notes, *remarks(hello.profile, self._plan.cells)):
+        missing = lacking(hello.profile, self._needs)
+        said = (*hello.notes, *remarks(hello.profile, self._plan.cells), *not_given(missing, self._needs))
+        for note in said:
             if (member.node_id, note) not in self._noted:
                 self._noted.add((member.node_id, note))
                 self._progress.say(f"warning: {hello.profile.hostname}: {note}")
@@ -248,7 +252,7 @@ class Driver:
         self._progress.node_joined(member.node_id, hello.profile)
         for spooled in hello.spooled:
             self._hear(member, spooled)
-        self._apply(ev.NodeJoined(member.node_id, offer.slots, offer.verdicts, offer.classes, offer.unserved))
+        self._apply(ev.NodeJoined(member.node_id, offer.slots, offer.verdicts, offer.classes, offer.unserved, missing))
         return True
 
     def _refuse(self, member: Member, reason: str) -> None:

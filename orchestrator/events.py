@@ -19,7 +19,8 @@ class NodeJoined:
     """A node can be leased.
 
     `verdicts[cell_id][device_id]` is absent where the cell's engine does not compute on that device; `classes` has the
-    hardware class for the same keys. `unserved[cell_id]` says why the node cannot serve a cell at all.
+    hardware class for the same keys. `unserved[cell_id]` says why the node cannot serve a cell at all, `lacking` which
+    needs of exams it does not have, each with a sentence.
     """
 
     node_id: str
@@ -27,6 +28,7 @@ class NodeJoined:
     verdicts: Mapping[str, Mapping[str, Verdict]]
     classes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     unserved: Mapping[str, str] = field(default_factory=dict)
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

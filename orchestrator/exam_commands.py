@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
 
 def list_exams(*, as_json: bool) -> list[Part]:
-    """Every exam with its full marks and scorings."""
+    """Every exam with its full marks and scorings, and what it needs of a machine: whether this one has it."""
+    from profiles.probe.needs import find_needs
     from runners.exams import exam_names, get_exam
 
     found = [get_exam(name) for name in exam_names()]
+    needs = {exam.name: find_needs(exam.needs) for exam in found}
     if as_json:
         return [
             Json(
@@ -26,6 +28,7 @@ def list_exams(*, as_json: bool) -> list[Part]:
                         "grader_version": e.grader_version,
                         "score_max": e.score_max,
                         "scorings": list(e.scorings),
+                        "needs": [need.to_dict() for need in needs[e.name]],
                     }
                     for e in found
                 ]
@@ -34,20 +37,23 @@ def list_exams(*, as_json: bool) -> list[Part]:
     from rich.text import Text
 
     width = max(len(exam.name) for exam in found)
-    return [
-        Text(
-            f"{exam.name:{width}}  /{exam.score_max:g}  {exam.language}, grader {exam.grader_version}, "
-            f"scorings: {', '.join(exam.scorings)}"
+    parts: list[Part] = []
+    for exam in found:
+        parts.append(
+            Text(
+                f"{exam.name:{width}}  /{exam.score_max:g}  {exam.language}, grader {exam.grader_version}, "
+                f"scorings: {', '.join(exam.scorings)}"
+            )
         )
-        for exam in found
-    ]
+        parts += [Text(f"{'':{width}}  needs {need.what}: {need.found or need.sentence}") for need in needs[exam.name]]
+    return parts
 
 
 def check(name: str, *, as_json: bool) -> tuple[list[Part], bool]:
     """The proof of the exam's grader, and whether it holds.
 
     Raises:
-        RunnersError: there is no such exam, or no sandbox.
+        RunnersError: there is no such exam, no sandbox, or not what the exam needs.
     """
     from runners.exams.check import check_exam
     from runners.sandbox import open_sandbox

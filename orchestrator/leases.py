@@ -53,12 +53,11 @@ class LeaseBook:
 
     def put_back(self, lease: Lease, *, last: bool = False) -> None:
         """Puts the jobs of a lease that is over back in front of those that wait, or behind them."""
-        cell = self._cells[lease.cell_id]
         for job_id in lease.jobs if last else reversed(lease.jobs):
             job = self._jobs[job_id]
             job.lease_id = None
             if job.where is Where.LEASED:
-                self._wait(cell, job, last=last)
+                self._wait(job, last=last)
         lease.jobs.clear()
 
     def take(self, lease: Lease, job: Job) -> bool:
@@ -68,24 +67,24 @@ class LeaseBook:
         lease.jobs.remove(job.job_id)
         job.lease_id = None
         if job.where is Where.LEASED:
-            self._wait(self._cells[lease.cell_id], job)
+            self._wait(job)
         node_id = lease.station.node_id
         if self.suspects.get(node_id) != job.job_id:
             return False
         del self.suspects[node_id]
         return True
 
-    def _wait(self, cell: Cell, job: Job, *, last: bool = False) -> None:
-        cell.open += 1
+    def _wait(self, job: Job, *, last: bool = False) -> None:
+        job.bundle.open += 1
         if job.failures is not None:
             job.where = Where.RETRY
-            cell.retry[job.job_id] = None
+            job.bundle.retry[job.job_id] = None
             return
         job.where = Where.WAITING
         if last:
-            cell.waiting.append(job.job_id)
+            job.bundle.waiting.append(job.job_id)
         else:
-            cell.waiting.appendleft(job.job_id)
+            job.bundle.waiting.appendleft(job.job_id)
 
     def cancel(self, lease: Lease, out: list[ev.Instruction]) -> None:
         """Ends a lease now, once."""
@@ -99,18 +98,18 @@ class LeaseBook:
             return
         cell = self._cells[lease.cell_id]
         held_back = False
-        while len(lease.jobs) < PREFETCH and cell.open:
+        while len(lease.jobs) < PREFETCH and cell.open_on(lease.station):
             job, held_back = self._next_job(cell, lease)
             if job is None:
                 break
             job.where, job.lease_id = Where.LEASED, lease.lease_id
             job.attempts += 1
-            cell.open -= 1
+            job.bundle.open -= 1
             lease.jobs.append(job.job_id)
             if blame.is_suspect(job):
                 self.suspects[lease.station.node_id] = job.job_id
             out.append(ev.AssignJob(lease.lease_id, job.job_id, job.attempts))
-        if cell.open and (held_back or len(lease.jobs) == PREFETCH):
+        if cell.open_on(lease.station) and (held_back or len(lease.jobs) == PREFETCH):
             return
         self._close(lease, out)
         if not cell.open:
@@ -124,16 +123,19 @@ class LeaseBook:
 
     def _next_job(self, cell: Cell, lease: Lease) -> tuple[Job | None, bool]:
         """The next job for a lease, out of those that wait; else whether one is held back as a second suspect."""
-        while cell.waiting:
-            job = self._jobs[cell.waiting.popleft()]
-            if job.where is Where.WAITING:
-                return job, False
+        bundles = self._schedule.bundles_for(cell, lease.station)
+        for bundle in bundles:
+            while bundle.waiting:
+                job = self._jobs[bundle.waiting.popleft()]
+                if job.where is Where.WAITING:
+                    return job, False
         held_back = False
-        for job_id in cell.retry:
-            job = self._jobs[job_id]
-            if blame.is_suspect(job) and lease.station.node_id in self.suspects:
-                held_back = True
-            elif blame.may_run(job, cell, lease.station, self._retries):
-                del cell.retry[job_id]
-                return job, False
+        for bundle in bundles:
+            for job_id in bundle.retry:
+                job = self._jobs[job_id]
+                if blame.is_suspect(job) and lease.station.node_id in self.suspects:
+                    held_back = True
+                elif blame.may_run(job, cell, lease.station, self._retries):
+                    del bundle.retry[job_id]
+                    return job, False
         return None, held_back

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import terminal
 from orchestrator.fitting import predicted_bytes
+from orchestrator.needs import lacking, names_of, not_given
 from orchestrator.nodes import named_binaries, remarks, serving_devices, verdicts_for, why_not_served
 from orchestrator.outlook import outlook, outlook_lines
 from orchestrator.plan_table import best_device, plan_table
@@ -89,8 +90,9 @@ def preview(text: str, *, as_json: bool) -> list[Part]:
     with said_late(lambda line: terminal.stderr().say(f"{line} ..."), "looking up models"):
         found = survey(source.spec, file=source.file, text=source.text, base_dir=source.base_dir)
         cells = [each.cell for each in found.cells]
-        profile = probe_node(binaries=named_binaries(cells))
-    said = remarks(profile, cells)
+        needs = {name: exam.needs for name, exam in found.exams.items()}
+        profile = probe_node(binaries=named_binaries(cells), needs=names_of(needs))
+    said = [*remarks(profile, cells), *not_given(lacking(profile, needs), needs)]
     jobs = len(found.exams) * len(source.spec.seeds)
     reports = [cell_report(cell, profile, jobs) for cell in cells]
     taken = outlook(cells, jobs, [best_device(report) for report in reports], profile)
@@ -98,5 +100,7 @@ def preview(text: str, *, as_json: bool) -> list[Part]:
     warnings = [*found.warnings, *said]
     if as_json:
         value = {"name": source.spec.name, "jobs": len(cells) * jobs, "cells": reports, "warnings": warnings}
-        return [terminal.Json({**value, "outlook": taken})]
-    return render_plan(source, found, reports, [*outlook_lines(taken), *(f"warning: {line}" for line in warnings)])
+        return [terminal.Json({**value, "outlook": taken, "needs": [need.to_dict() for need in profile.needs]})]
+    there = [f"needs {need.what}: {need.found}" for need in profile.needs if need.found is not None]
+    more = [*there, *outlook_lines(taken), *(f"warning: {line}" for line in warnings)]
+    return render_plan(source, found, reports, more)

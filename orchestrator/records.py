@@ -8,6 +8,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from orchestrator.placement import Slot, SlotId
     from quants.fit import Verdict
 
@@ -45,10 +47,14 @@ class Failures:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One job. `kept` has bit n set where attempt n is in the store; `attempts` is the highest number given out."""
+    """One job. `kept` has bit n set where attempt n is in the store; `attempts` is the highest number given out.
+
+    `bundle` are the jobs of its cell that need the same of a node.
+    """
 
     job_id: str
     cell_id: str
+    bundle: Bundle
     where: Where = Where.WAITING
     attempts: int = 0
     kept: int = 0
@@ -77,13 +83,32 @@ class Lease:
 
 
 @dataclass(slots=True, eq=False)
+class Bundle:
+    """The jobs of a cell that need the same of a node: a slot can run all of them, or none.
+
+    Attributes:
+        needs: what a node must have for them.
+        waiting: jobs that never failed, in order; may hold ids that are no longer `WAITING`, which are passed over.
+        retry: jobs that wait and failed before, in order.
+        open: how many jobs wait, in both.
+    """
+
+    needs: frozenset[str]
+    waiting: deque[str] = field(default_factory=deque)
+    retry: dict[str, None] = field(default_factory=dict)
+    open: int = 0
+
+    def runs_on(self, station: Station) -> bool:
+        """Whether the slot's node has what they need."""
+        return station.lacking.keys().isdisjoint(self.needs)
+
+
+@dataclass(slots=True, eq=False)
 class Cell:
     """One cell.
 
     Attributes:
-        waiting: jobs that never failed, in order; may hold ids that are no longer `WAITING`, which are passed over.
-        retry: jobs that wait and failed before, in order.
-        open: how many jobs wait, in both.
+        bundles: its jobs, by what they need of a node.
         verdicts: by slot, for every slot where its engine is.
         classes: the hardware class by slot, where it is another than the slot's own: the backend is part of it.
         unserved: by node, why it cannot be served there at all.
@@ -97,9 +122,7 @@ class Cell:
 
     cell_id: str
     file_bytes: int
-    waiting: deque[str] = field(default_factory=deque)
-    retry: dict[str, None] = field(default_factory=dict)
-    open: int = 0
+    bundles: dict[frozenset[str], Bundle] = field(default_factory=dict)
     leases: dict[str, Lease] = field(default_factory=dict)
     verdicts: dict[SlotId, Verdict] = field(default_factory=dict)
     classes: dict[SlotId, str] = field(default_factory=dict)
@@ -114,6 +137,23 @@ class Cell:
     load_s: float | None = None
     queued_on: SlotId | None = None
     queued_s: float = 0.0
+
+    @property
+    def open(self) -> int:
+        """How many jobs wait."""
+        return sum(bundle.open for bundle in self.bundles.values())
+
+    def bundle(self, needs: frozenset[str]) -> Bundle:
+        """The jobs that need this of a node, begun now if there was none."""
+        return self.bundles.setdefault(needs, Bundle(needs))
+
+    def bundles_on(self, station: Station) -> Iterable[Bundle]:
+        """Its bundles with open jobs that the slot can run."""
+        return (bundle for bundle in self.bundles.values() if bundle.open and bundle.runs_on(station))
+
+    def open_on(self, station: Station) -> int:
+        """How many of the jobs that wait the slot can run."""
+        return sum(bundle.open for bundle in self.bundles_on(station))
 
     def class_on(self, station: Station) -> str:
         """The hardware class of its timings on that slot."""
@@ -148,7 +188,10 @@ class Health:
 
 @dataclass(slots=True, eq=False)
 class Station:
-    """A slot that is there, what it serves and which cells stand in line for it (`queued_s`: their estimated time)."""
+    """A slot that is there, what it serves and which cells stand in line for it (`queued_s`: their estimated time).
+
+    `lacking` are the needs of exams that its node does not have, each with a sentence.
+    """
 
     slot: Slot
     place: Place
@@ -157,6 +200,7 @@ class Station:
     queue: deque[str] = field(default_factory=deque)
     queued_s: float = 0.0
     silent: bool = False
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def slot_id(self) -> SlotId:

@@ -113,7 +113,7 @@ class Restorer:
                 job.attempts += min(self._unread, MOST_LEFT_OUT)
             if job.where is Where.WAITING and job.failures is not None:
                 job.where = Where.RETRY  # its id among those that never failed is passed over
-                self._cells[job.cell_id].retry[job.job_id] = None
+                job.bundle.retry[job.job_id] = None
 
 
 def numbers_given(rows: Iterable[Numbered], lines: Iterable[Mapping[str, object]]) -> dict[str, int]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.placement import SlotId
-    from orchestrator.records import Cell, Job, Station
+    from orchestrator.records import Bundle, Cell, Job, Station
 
 ANEW_PER_CHANGE = 300
 """Pairs of a waiting cell and a slot that one change pays for: pairs / this many changes make the schedule anew."""
@@ -47,21 +47,17 @@ class Schedule:
     # --- questions --------------------------------------------------------------------------------------------
 
     def candidates(self, cell: Cell) -> list[Station]:
-        """The slots that may serve the cell now.
+        """The slots that may serve the cell now: those that suit any of its open jobs.
 
-        Those of the hardware class that its earlier rows came from, as long as there is one with tries left; a cell
-        whose class is gone moves, which is better than never finishing, and its rows show the class they were measured
-        on. Of these the ones where it failed to load least often. Where only jobs are left that failed before, slots
-        on which they may be tried again.
+        Of these the ones where it failed to load least often.
         """
-        able = [station for station in cell.able.values() if tries_left(cell, station, self._retries)]
-        if cell.retry and len(cell.retry) == cell.open:
-            jobs = [self._jobs[job_id] for job_id, _ in zip(cell.retry, range(JOBS_LOOKED_AT), strict=False)]
-            able = [s for s in able if any(may_run(job, cell, s, self._retries) for job in jobs)]
-        if cell.hardware_class is not None:
-            same = [station for station in able if cell.class_on(station) == cell.hardware_class]
-            able = same or able
-        able = [station for station in able if station.usable]
+        suited = {
+            station.slot_id: station
+            for bundle in cell.bundles.values()
+            if bundle.open
+            for station in self._suited(cell, bundle)
+        }
+        able = [station for station in suited.values() if station.usable]
         if not able:
             return able
         if cell.tries:
@@ -69,9 +65,39 @@ class Schedule:
             able = [station for station in able if cell.tries.get(station.place, 0) == fewest]
         return able
 
-    def has_no_tries_left(self, cell: Cell) -> bool:
-        """Whether the cell fits slots that are there, and has used up its tries on every one of them."""
-        return bool(cell.able) and not any(tries_left(cell, s, self._retries) for s in cell.able.values())
+    def _suited(self, cell: Cell, bundle: Bundle) -> list[Station]:
+        """The slots for these jobs of the cell, whether they answer or not.
+
+        Those whose node has what the jobs need, of the hardware class that the cell's earlier rows came from, as long
+        as there is one with tries left; a cell whose class is gone moves, which is better than never finishing, and
+        its rows show the class they were measured on. Where only jobs are left that failed before, slots on which they
+        may be tried again.
+        """
+        able = [s for s in cell.able.values() if tries_left(cell, s, self._retries) and bundle.runs_on(s)]
+        if bundle.retry and len(bundle.retry) == bundle.open:
+            jobs = [self._jobs[job_id] for job_id, _ in zip(bundle.retry, range(JOBS_LOOKED_AT), strict=False)]
+            able = [s for s in able if any(may_run(job, cell, s, self._retries) for job in jobs)]
+        if cell.hardware_class is None:
+            return able
+        same = [station for station in able if cell.class_on(station) == cell.hardware_class]
+        return same or able
+
+    def bundles_for(self, cell: Cell, station: Station) -> list[Bundle]:
+        """The bundles of which a lease of the cell on this slot is given jobs, those that need most first.
+
+        A slot of another hardware class, which serves the cell because it alone has what some jobs need, is given
+        those and leaves the others to their class.
+        """
+        found = cell.bundles_on(station)
+        if len(cell.bundles) == 1:
+            return list(found)
+        suited = [bundle for bundle in found if station in self._suited(cell, bundle)]
+        return sorted(suited, key=lambda bundle: -len(bundle.needs))
+
+    def has_no_tries_left(self, cell: Cell, bundle: Bundle) -> bool:
+        """Whether there are slots that could run these jobs of the cell, and all its tries there are used up."""
+        able = [station for station in cell.able.values() if bundle.runs_on(station)]
+        return bool(able) and not any(tries_left(cell, station, self._retries) for station in able)
 
     # --- changes ----------------------------------------------------------------------------------------------
 
@@ -214,13 +240,27 @@ class Schedule:
 
     def is_worth_sharing(self, cell: Cell, station: Station) -> bool:
         """Whether this idle slot should be given to a cell that is being served elsewhere."""
+        if not cell.leases or station.slot_id not in cell.able or not tries_left(cell, station, self._retries):
+            return False
+        if len(cell.bundles) > 1 and self._is_needed(cell, station):
+            return True
         return (
-            bool(cell.leases)
-            and cell.class_on(station) == cell.hardware_class
-            and station.slot_id in cell.able
-            and worth_splitting(waiting=cell.open, leases=len(cell.leases), job_s=cell.job_s, load_s=cell.load_s)
-            and tries_left(cell, station, self._retries)
-            and (len(cell.retry) < cell.open or station in self.candidates(cell))
+            cell.class_on(station) == cell.hardware_class
+            and worth_splitting(
+                waiting=cell.open_on(station), leases=len(cell.leases), job_s=cell.job_s, load_s=cell.load_s
+            )
+            and (
+                any(len(bundle.retry) < bundle.open for bundle in cell.bundles_on(station))
+                or station in self.candidates(cell)
+            )
+        )
+
+    def _is_needed(self, cell: Cell, station: Station) -> bool:
+        """Whether jobs of the cell suit this slot and none of those that serve it now."""
+        serving = [lease.station for lease in cell.leases.values()]
+        return any(
+            station in self._suited(cell, bundle) and not any(bundle.runs_on(other) for other in serving)
+            for bundle in cell.bundles_on(station)
         )
 
     # --- estimates --------------------------------------------------------------------------------------------
@@ -232,7 +272,7 @@ class Schedule:
 
     def _estimate_s(self, cell: Cell, station: Station) -> float:
         """Seconds to load the cell there and run its open jobs."""
-        took = cell.file_bytes / ASSUMED_LOAD_BANDWIDTH + cell.open * self._job_s(cell, station)
+        took = cell.file_bytes / ASSUMED_LOAD_BANDWIDTH + cell.open_on(station) * self._job_s(cell, station)
         return max(took, 1e-9)
 
     def _free_in_s(self, station: Station) -> float:
@@ -240,11 +280,11 @@ class Schedule:
         if station.lease is None:
             return station.queued_s
         cell = self._cells[station.lease.cell_id]
-        jobs = len(station.lease.jobs) + cell.open / max(1, len(cell.leases))
+        jobs = len(station.lease.jobs) + cell.open_on(station) / max(1, len(cell.leases))
         return station.queued_s + max(jobs * self._job_s(cell, station), 1e-6)
 
 
-def open_jobs(cell: Cell, jobs: Mapping[str, Job]) -> list[Job]:
-    """The jobs of a cell that wait, in the order in which they would run."""
-    waiting = dict.fromkeys(job_id for job_id in cell.waiting if jobs[job_id].where is Where.WAITING)
-    return [jobs[job_id] for job_id in [*waiting, *cell.retry]]
+def open_jobs(bundle: Bundle, jobs: Mapping[str, Job]) -> list[Job]:
+    """The jobs of a bundle that wait, in the order in which they would run."""
+    waiting = dict.fromkeys(job_id for job_id in bundle.waiting if jobs[job_id].where is Where.WAITING)
+    return [jobs[job_id] for job_id in [*waiting, *bundle.retry]]

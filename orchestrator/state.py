@@ -35,11 +35,25 @@ if TYPE_CHECKING:
 class SweepState:
     """All that a driver knows. `apply` is the only way to change it."""
 
-    def __init__(self, cells: Iterable[tuple[str, int]], jobs: Iterable[tuple[str, str]], *, retries: int) -> None:
-        """`cells` are (cell_id, file_bytes), `jobs` are (job_id, cell_id), both in the order of the plan."""
+    def __init__(
+        self,
+        cells: Iterable[tuple[str, int]],
+        jobs: Iterable[tuple[str, str]],
+        *,
+        retries: int,
+        needs: Mapping[str, frozenset[str]] | None = None,
+    ) -> None:
+        """`cells` are (cell_id, file_bytes), `jobs` are (job_id, cell_id), both in the order of the plan.
+
+        `needs[job_id]` is what a node must have to run the job; one that is not in it needs nothing.
+        """
         self._retries = retries
         self._cells = {cell_id: Cell(cell_id, file_bytes) for cell_id, file_bytes in cells}
-        self._jobs = {job_id: Job(job_id, cell_id) for job_id, cell_id in jobs}
+        needed = needs or {}
+        self._jobs = {
+            job_id: Job(job_id, cell_id, self._cells[cell_id].bundle(needed.get(job_id, frozenset())))
+            for job_id, cell_id in jobs
+        }
         self._health: dict[Place, Health] = {}
         self._schedule = Schedule(self._cells, self._jobs, retries=retries)
         self._book = LeaseBook(self._cells, self._jobs, self._schedule, retries=retries)
@@ -48,8 +62,8 @@ class SweepState:
         self._stopping = False
         for job in self._jobs.values():
             cell = self._cells[job.cell_id]
-            cell.waiting.append(job.job_id)
-            cell.open += 1
+            job.bundle.waiting.append(job.job_id)
+            job.bundle.open += 1
             self._schedule.unserved[cell.cell_id] = None
             self._schedule.parked[cell.cell_id] = None
 
@@ -145,7 +159,8 @@ class SweepState:
     def _join(self, event: ev.NodeJoined) -> None:
         for slot in event.slots:
             place = slot.hostname, slot.slot_id[1]
-            self._schedule.add(Station(slot, place, self._health.setdefault(place, Health())))
+            health = self._health.setdefault(place, Health())
+            self._schedule.add(Station(slot, place, health, lacking=event.lacking))
             self._idle[slot.slot_id] = None
         for cell_id, by_device in event.verdicts.items():
             cell = self._cells[cell_id]
@@ -297,12 +312,11 @@ class SweepState:
         if cell.leases or not cell.open:
             self._schedule.insert(cell)
             return
-        if cell.losses > self._retries or self._schedule.has_no_tries_left(cell):
-            place, (outcome, reason) = list(cell.reasons.items())[-1]
-            for job in open_jobs(cell, self._jobs):
-                self._give_up(job, outcome, reason, place, out)
-            self._schedule.insert(cell)
-            return
+        for bundle in cell.bundles.values():
+            if bundle.open and (cell.losses > self._retries or self._schedule.has_no_tries_left(cell, bundle)):
+                place, (outcome, reason) = list(cell.reasons.items())[-1]
+                for job in open_jobs(bundle, self._jobs):
+                    self._give_up(job, outcome, reason, place, out)
         self._schedule.insert(cell)
 
     def _settle_parked(self, out: list[ev.Instruction]) -> None:
@@ -362,7 +376,7 @@ class SweepState:
             self._finish(job, failed=True)
         elif job.where is Where.WAITING:
             job.where = Where.RETRY  # its id in `waiting` is passed over from now on
-            cell.retry[job.job_id] = None
+            job.bundle.retry[job.job_id] = None
         if lease is None or lease.closing or self._stopping:
             return
         if blame.lease_is_sick(lease):
@@ -378,7 +392,7 @@ class SweepState:
             self._feed_node(lease.station.node_id, out)
         elif lease is not None:
             self._book.feed(lease, out)
-        if lease is None or cell.retry:
+        if lease is None or any(bundle.retry for bundle in cell.bundles.values()):
             for other in list(cell.leases.values()):
                 self._book.feed(other, out)
         if not cell.leases and cell.open and cell.queued_on is None:
@@ -389,8 +403,8 @@ class SweepState:
             return
         cell = self._cells[job.cell_id]
         if job.where in (Where.WAITING, Where.RETRY):
-            cell.open -= 1
-            cell.retry.pop(job.job_id, None)
+            job.bundle.open -= 1
+            job.bundle.retry.pop(job.job_id, None)
         job.where, job.failed_final = Where.DONE, failed
         self._done += 1
         if not cell.open and not cell.leases:

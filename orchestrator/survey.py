@@ -12,6 +12,7 @@ from orchestrator.engine_choice import Layer, given_values, settle
 from orchestrator.errors import Problem, SpecError
 from orchestrator.fitting import footprints_of
 from orchestrator.here import ThisMachine
+from orchestrator.needs import why_refused
 from orchestrator.spec import EngineSpec
 from orchestrator.toml_lines import LineIndex
 from quants.artifact import Artifact, ModelFile
@@ -90,6 +91,7 @@ class Surveyor:
             self.problems.append(found)
 
     def _exams(self) -> dict[str, Any]:
+        from profiles.probe.needs import find_needs
         from runners.exams import get_exam
 
         found = {}
@@ -102,6 +104,8 @@ class Surveyor:
             if self.spec.scoring is not None and self.spec.scoring not in exam.scorings:
                 known = ", ".join(exam.scorings)
                 self.problem(f"exam {name!r} has no scoring {self.spec.scoring!r}; it has: {known}", "scoring")
+            if self.local and (why := why_refused(name, find_needs(exam.needs))) is not None:
+                self.problem(why, "exams", number)
         return found
 
     def _engine(self, number: int, model: ModelSpec, variant: VariantSpec | None) -> LlamaCppSettings | None:

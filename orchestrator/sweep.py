@@ -12,6 +12,7 @@ from orchestrator.cluster import check_address, connect
 from orchestrator.errors import RunFolderError
 from orchestrator.expand import expand
 from orchestrator.journal import DAMAGED, Journal, read_journal
+from orchestrator.needs import needs_of
 from orchestrator.plan import Plan, differences, spec_digest
 from orchestrator.progress import watch
 from orchestrator.restore import CommittedAttempt
@@ -135,10 +136,12 @@ def restore_state(
     With `retry_failed` the jobs whose final row is an infrastructure failure count as not run, and all failures are
     forgotten. What could not be read of the journal is said to `out`.
     """
+    needs = needs_of(plan.scoring)
     state = SweepState(
         [(cell.cell_id, cell.model.file_bytes or 0) for cell in plan.cells],
         [(job.job_id, job.cell_id) for job in plan.jobs],
         retries=plan.limits.retries,
+        needs={job.job_id: needed for job in plan.jobs if (needed := needs[job.exam])},
     )
     rows = (
         CommittedAttempt(

@@ -19,7 +19,9 @@ def waits_for_quarantine(schedule: Schedule, cells: Mapping[str, Cell], retries:
     return any(
         station.health.quarantined
         for cell_id in schedule.parked
-        for station in blame.slots_with_tries(cells[cell_id], retries)
+        for bundle in cells[cell_id].bundles.values()
+        if bundle.open
+        for station in blame.slots_with_tries(cells[cell_id], bundle, retries)
     )
 
 
@@ -41,6 +43,9 @@ def reason(cell: Cell, station: Station, retries: int) -> str:
     if (never := why_not(cell.verdicts.get(station.slot_id), station.slot)) is not None:
         return never
     where = "/".join(station.place)
+    if not any(cell.bundles_on(station)):
+        needed = set().union(*(bundle.needs for bundle in cell.bundles.values() if bundle.open))
+        return "; ".join(said for need, said in station.lacking.items() if need in needed)
     if not blame.tries_left(cell, station, retries):
         times, last = cell.tries[station.place], cell.reasons[station.place][1]
         return f"{where}: could not be served there {times} times: {last}"

@@ -197,6 +197,26 @@ class FoundTool(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class FoundNeed(Record):
+    """Something that an exam needs (`profiles.probe.needs`), as it was tried on this machine.
+
+    ``what`` is it in words. ``found`` is what is there, in a line; None where it is missing: then ``problem`` says why
+    and ``cure`` is the command that mends it.
+    """
+
+    name: str
+    what: str
+    found: str | None = None
+    problem: str | None = None
+    cure: str | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What is missing and how to mend it; empty where nothing is."""
+        return "" if self.found is not None else f"{self.what} is missing ({self.problem}); mend it with: {self.cure}"
+
+
+@dataclass(frozen=True, slots=True)
 class NodeProfile(Record):
     """One machine, as seen at ``probed_at`` (ISO 8601, UTC).
 
@@ -208,6 +228,7 @@ class NodeProfile(Record):
         "devices": Device,
         "engines": FoundEngine,
         "tools": FoundTool,
+        "needs": FoundNeed,
         "warnings": Notice,
     }
 
@@ -231,6 +252,8 @@ class NodeProfile(Record):
     devices: tuple[Device, ...] = ()
     engines: tuple[FoundEngine, ...] = ()
     tools: tuple[FoundTool, ...] = ()
+    # Those that were asked about.
+    needs: tuple[FoundNeed, ...] = ()
     warnings: tuple[Notice, ...] = ()
 
     def device(self, device_id: str) -> Device:
@@ -258,6 +281,10 @@ class NodeProfile(Record):
     def engine(self, kind: str, named: str | None = None) -> FoundEngine | None:
         """The engine of that kind: the machine's own, or the program that a spec calls ``named``; None: not there."""
         return next((engine for engine in self.engines if engine.kind == kind and engine.named == named), None)
+
+    def need(self, name: str) -> FoundNeed | None:
+        """What was found of that need, None where nobody asked."""
+        return next((need for need in self.needs if need.name == name), None)
 
     def tool(self, name: str) -> FoundTool | None:
         """The tool of that name, None where it was not found."""

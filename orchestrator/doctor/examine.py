@@ -48,6 +48,7 @@ def examine(say: Say = lambda _: None) -> Diagnosis:
         for engine in profile.engines:
             findings += _guarded(engine.kind, lambda engine=engine: _engine(engine, profile, say))  # type: ignore[misc]  # mypy infers no lambda with a default
         findings += _guarded("engines", lambda: engine_findings(profile))
+    findings += _guarded("what exams need", lambda: _needs(say))
     findings += _guarded("the sandbox", lambda: _sandbox(say))
     return Diagnosis(tuple(findings), profile, time.monotonic() - began_s)
 
@@ -106,6 +107,23 @@ def _engine(engine: FoundEngine, profile: NodeProfile, say: Say) -> Iterator[Fin
         yield from _guarded(trial.about, lambda trial=trial: iter(run_trial(trial)))  # type: ignore[misc]  # as above
 
 
+def _needs(say: Say) -> Iterator[Finding]:
+    """What the exams need besides the sandbox. A machine that lacks it is not off: it is not given their jobs."""
+    from orchestrator.needs import names_of, needs_of
+    from profiles.probe.needs import find_needs
+    from runners.exams import exam_names
+
+    needs = needs_of(exam_names())
+    for need in find_needs(names_of(needs)):
+        say(f"trying {need.what}")
+        exams = ", ".join(name for name, needed in needs.items() if need.name in needed)
+        if need.found is not None:
+            yield Finding("ok", need.what, f"{need.found}, for {exams}")
+        else:
+            said = f"{need.problem}: this machine is given no jobs of {exams}"
+            yield Finding("note", need.what, said, need.cure or "")
+
+
 def _sandbox(say: Say) -> Iterator[Finding]:
     from runners.exams import exam_names
     from runners.sandbox import open_sandbox
@@ -120,11 +138,14 @@ def _sandbox(say: Say) -> Iterator[Finding]:
 
 def _exam(name: str) -> Iterator[Finding]:
     """The exam's reference has to score full marks here: that takes every tool that the grader runs."""
+    from profiles.probe.needs import find_needs
     from runners.exams import get_exam
     from runners.exams.base import Reply
     from runners.sandbox import open_sandbox
 
     exam = get_exam(name)
+    if any(need.found is None for need in find_needs(exam.needs)):
+        return  # said where its needs were tried
     for specimen in exam.specimens():
         if specimen.kind != "reference":
             continue

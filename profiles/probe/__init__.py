@@ -19,16 +19,17 @@ from profiles.override import Override, apply_override, load_override
 from profiles.probe import host
 from profiles.probe.bandwidth import measure_read_bandwidth
 from profiles.probe.engines import Wanted, fill_from_engines, find_engines, matched_anew
+from profiles.probe.needs import find_needs
 from profiles.probe.reach import within_reach
 from profiles.probe.system import Found, System
 from profiles.probe.tools import find_tools
 from profiles.probe.unlisted import devices_of_engines, unmatched_notices
-from profiles.types import Device, FoundEngine, FoundTool, NodeProfile, Notice
+from profiles.types import Device, FoundEngine, FoundNeed, FoundTool, NodeProfile, Notice
 from profiles.visibility import left_alone
 from profiles.within import HungError, within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 T = TypeVar("T")
 
@@ -48,6 +49,7 @@ def probe_node(
     models_dir: Path | None = None,
     engines: bool = True,
     binaries: Sequence[str] = (),
+    needs: Collection[str] = (),
     measure_bandwidth: bool = False,
     override: Override | None = None,
     system: System | None = None,
@@ -61,6 +63,7 @@ def probe_node(
             they need to start (up to seconds with a GPU); without it the profile comes in well under a second and
             names the tools without their versions.
         binaries: engine programs that a spec names, to be looked for and asked as well.
+        needs: names of what exams need (`profiles.probe.needs`), to be tried as well.
         measure_bandwidth: measure how fast the CPU reads RAM, without which no decode rate on the CPU can be called
             impossible. Takes up to half a second of every core: not while something is being timed.
         override: what the machine's owner said; None reads the override file, if there is one.
@@ -117,6 +120,8 @@ def probe_node(
         "engines", lambda: find_engines(system, wanted, devices=here, ask=engines), no_engines, ENGINES_S
     )
     found_tools = attempt("tools", lambda: find_tools(system, versions=engines), no_tools, ENGINES_S)
+    no_needs: tuple[FoundNeed, ...] = ()
+    found_needs = attempt("needs", lambda: find_needs(needs, system), no_needs, ENGINES_S)
     more = devices_of_engines(here, found_engines)
     if more.devices:
         here = (*here, *more.devices)
@@ -150,6 +155,7 @@ def probe_node(
         devices=visible,
         engines=found_engines,
         tools=found_tools,
+        needs=found_needs,
         warnings=tuple(notices),
     )
 

@@ -18,6 +18,10 @@ class UnknownExam(RunnersError):  # noqa: N818 - named for what the user asked f
     """No exam has that name."""
 
 
+class NeedMissing(RunnersError):  # noqa: N818 - reads as the state of the machine it reports
+    """This machine lacks what an exam needs; `hint` holds the command that mends it."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """What a model answered.
@@ -104,6 +108,7 @@ class Exam(Protocol):
         score_max: Full marks.
         scorings: Names of the ways to score; the first is the default.
         language: What the answer is written in.
+        needs: What a machine must have to solve and grade it: names of `profiles.probe.needs`.
     """
 
     name: str
@@ -112,6 +117,7 @@ class Exam(Protocol):
     score_max: float
     scorings: tuple[str, ...]
     language: str
+    needs: frozenset[str]
 
     def messages(self) -> list[dict[str, str]]:
         """The chat messages, as every model gets them."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runners.exams import get_exam
-from runners.exams.base import Exam, Grade, Reply, Specimen
+from runners.exams.base import Exam, Grade, NeedMissing, Reply, Specimen
 from runners.sandbox.cleanup import remove_tree
 
 if TYPE_CHECKING:
@@ -72,11 +72,19 @@ def check_exam(name: str, sandbox: Sandbox, *, on_finding: Callable[[Finding], N
 
     Raises:
         UnknownExam: There is no such exam.
+        NeedMissing: This machine lacks what the exam needs; the hint has the command that mends it.
         SandboxFailed: The sandbox could not be started.
     """
     from concurrent.futures import ThreadPoolExecutor
 
+    from profiles.probe.needs import find_needs
+
     exam = get_exam(name)
+    if missing := [need for need in find_needs(exam.needs) if need.found is None]:
+        said = "; ".join(f"{need.what} is missing ({need.problem})" for need in missing)
+        raise NeedMissing(
+            f"exam {name!r} cannot be graded here: {said}", "; ".join(need.cure or "" for need in missing)
+        )
     empty = Specimen("empty answer", "published", "", bounds=dict.fromkeys(exam.scorings, 0.0))
     findings = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster import RayNode
 from orchestrator.members import AgentLostError, AgentUnavailableError, Hello
-from profiles.types import Device, NodeProfile
+from profiles.types import Device, FoundNeed, NodeProfile
 from runners.orders import CellEnded, CellOrder, JobOrder, ModelLoaded, NodeFacts, RowReady
 from runners.outcomes import Outcome
 from runners.row import identity_columns, unrun_row
@@ -59,6 +59,7 @@ class Behaviour:
     answers: bool = True  # answers polls
     lost_at_hello: bool = False
     spooled: tuple[RowReady, ...] = ()
+    needs: tuple[FoundNeed, ...] = ()
 
 
 def graded(order: CellOrder, job: JobOrder, **changes: Any) -> dict[str, Any]:
@@ -87,11 +88,16 @@ class Agent:
         for name in ("hello", "poll", "start", "assign", "close", "cancel", "committed", "shutdown"):
             setattr(self, name, Method(getattr(self, f"do_{name}")))
 
-    def do_hello(self, _binaries: tuple[str, ...] = ()) -> Call:
+    def do_hello(self, _binaries: tuple[str, ...] = (), _needs: tuple[str, ...] = ()) -> Call:
         if self.behaviour.lost_at_hello:
             return Call(error=AgentLostError("it died"))
         profile = NodeProfile(
-            hostname=self.node.hostname, os="Linux", arch="x86_64", probed_at="2026-01-01T00:00:00Z", devices=(CPU,)
+            hostname=self.node.hostname,
+            os="Linux",
+            arch="x86_64",
+            probed_at="2026-01-01T00:00:00Z",
+            devices=(CPU,),
+            needs=self.behaviour.needs,
         )
         return Call(Hello(version("quantsweep"), 1, profile, self.behaviour.spooled) if self.behaviour.hears else None)
 

@@ -22,7 +22,8 @@ class Nature:
     """What is wrong with whom, for good: nothing here gets better by itself.
 
     `fits[cell][device]` for every device; `no_load` devices load nothing, `crashing` devices fail every job,
-    `poison` jobs crash their engine wherever they run, `killers` take their node along.
+    `poison` jobs crash their engine wherever they run, `killers` take their node along. `needs` is what jobs need of a
+    node, `lacking` what nodes do not have, `classes` the hardware class of devices that are not of the usual one.
     """
 
     fits: dict[str, dict[Device, bool]]
@@ -30,6 +31,15 @@ class Nature:
     crashing: frozenset[Device] = frozenset()
     poison: frozenset[str] = frozenset()
     killers: frozenset[str] = frozenset()
+    needs: dict[str, frozenset[str]] = field(default_factory=dict)
+    lacking: dict[str, frozenset[str]] = field(default_factory=dict)
+    classes: dict[Device, str] = field(default_factory=dict)
+
+    def runs_on(self, job: str, node: str) -> bool:
+        return not self.needs.get(job, frozenset()) & self.lacking.get(node, frozenset())
+
+    def class_of(self, device: Device) -> str:
+        return self.classes.get(device, "hw")
 
     def is_good(self, device: Device) -> bool:
         return device not in self.no_load and device not in self.crashing
@@ -88,7 +98,9 @@ class World:
     def restart(self) -> None:
         """The driver is killed: leases and quarantines die with it, the store, the journal and the spools stay."""
         pairs = [(job, job.partition("j")[0]) for job in self.job_ids()]
-        self.state = SweepState([(cell, 10**9) for cell in self.cells], pairs, retries=self.retries)
+        self.state = SweepState(
+            [(cell, 10**9) for cell in self.cells], pairs, retries=self.retries, needs=self.nature.needs
+        )
         rows = [
             CommittedAttempt(job, number, final, outcome_class, "h", "d", "hw" if outcome_class == "model" else None)
             for (job, number), (final, outcome_class) in self.rows.items()
@@ -101,12 +113,13 @@ class World:
             self.tell(self.joined(node))
 
     def joined(self, node: str) -> ev.NodeJoined:
-        slots = tuple(Slot((node, device), node, "hw") for device in self.devices[node])
+        slots = tuple(Slot((node, device), node, self.nature.class_of((node, device))) for device in self.devices[node])
         verdicts = {
             cell: {device: OK if fits[node, device] else TOO_BIG for device in self.devices[node]}
             for cell, fits in self.nature.fits.items()
         }
-        return ev.NodeJoined(node, slots, verdicts)
+        lacking = {need: f"{node} has no {need}" for need in self.nature.lacking.get(node, ())}
+        return ev.NodeJoined(node, slots, verdicts, lacking=lacking)
 
     def join(self, node: str) -> None:
         if node not in self.alive:
@@ -216,7 +229,8 @@ class World:
 
     def row(self, job: str, attempt: int, lease: str | None, outcome: str, device: Device) -> ev.AttemptOffered:
         outcome_class = "model" if outcome == "passed" else "infrastructure"
-        return ev.AttemptOffered(job, attempt, outcome, outcome_class, 1.0, "hw", lease, *device, "it crashed")
+        hardware = self.nature.class_of(device)
+        return ev.AttemptOffered(job, attempt, outcome, outcome_class, 1.0, hardware, lease, *device, "it crashed")
 
     # --- what the state says ----------------------------------------------------------------------------------
 
@@ -263,6 +277,7 @@ class World:
         assert order.job_id not in running, "one lease a job"
         assert not held.closing
         assert not held.cancelled
+        assert self.nature.runs_on(order.job_id, held.device[0]), "a job is given to nodes that have what it needs"
         held.jobs.append((order.job_id, order.attempt))
         assert len(held.jobs) <= PREFETCH
         self.journal.append({"event": "assigned", "job_id": order.job_id, "attempt": order.attempt})
@@ -290,7 +305,8 @@ class World:
             return
         for device, fits in self.nature.fits[cell].items():
             node = device[0]
-            if node in self.alive and node not in self.silent and fits and self.nature.is_good(device):
+            there = node in self.alive and node not in self.silent and self.nature.runs_on(job, node)
+            if there and fits and self.nature.is_good(device):
                 assert self.cell_faults[cell, device] > self.retries, f"{job} is given up, and {device} could run it"
 
 

@@ -21,8 +21,14 @@ class World:
     """Cells of five jobs over slots, without leases unless one is given."""
 
     def __init__(self, slots: list[Slot], cells: dict[str, list[Slot]], *, hardware_class: str | None = None) -> None:
-        self.cells = {name: Cell(name, 10**10, open=5, hardware_class=hardware_class) for name in cells}
-        jobs = {f"{name}j{j}": Job(f"{name}j{j}", name) for name in cells for j in range(5)}
+        self.cells = {name: Cell(name, 10**10, hardware_class=hardware_class) for name in cells}
+        for cell in self.cells.values():
+            cell.bundle(frozenset()).open = 5
+        jobs = {
+            f"{name}j{j}": Job(f"{name}j{j}", name, cell.bundle(frozenset()))
+            for name, cell in self.cells.items()
+            for j in range(5)
+        }
         self.schedule = Schedule(self.cells, jobs, retries=2)
         self.stations = {slot.slot_id: Station(slot, (slot.hostname, slot.slot_id[1]), Health()) for slot in slots}
         for station in self.stations.values():
@@ -33,7 +39,8 @@ class World:
 
     def occupy(self, slot: Slot, *, job_s: float) -> None:
         """A cell of five jobs is being served there."""
-        busy = Cell("busy", 10**9, open=5, job_seconds=job_s, jobs_timed=1)
+        busy = Cell("busy", 10**9, job_seconds=job_s, jobs_timed=1)
+        busy.bundle(frozenset()).open = 5
         self.cells["busy"] = busy
         lease = Lease("L1", "busy", self.stations[slot.slot_id])
         busy.leases["L1"] = self.stations[slot.slot_id].lease = lease

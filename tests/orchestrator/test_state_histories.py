@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,7 +44,12 @@ def natures(draw: st.DrawFn, jobs: int = 5) -> Nature:
     names = [f"{cell}j{j}" for cell in cells for j in range(jobs)]
     bad_jobs = st.frozensets(st.sampled_from(names), max_size=2)
     bad_devices = st.frozensets(st.sampled_from(SOME), max_size=4)
-    return Nature(fits, draw(bad_devices), draw(bad_devices), draw(bad_jobs), draw(bad_jobs))
+    sets = st.frozensets(st.sampled_from(["go", "tk"]), max_size=2)
+    needs = {name: needed for name in names if (needed := draw(st.one_of(st.just(frozenset()), sets)))}
+    lacking = {node: draw(sets) for node in DEVICES if node != "last"}
+    classes = {device: draw(st.sampled_from(["hw", "other"])) for device in ALL}
+    nature = Nature(fits, draw(bad_devices), draw(bad_devices), draw(bad_jobs), draw(bad_jobs))
+    return replace(nature, needs=needs, lacking=lacking, classes=classes)
 
 
 def play(world: World, steps: list[tuple[str, int]]) -> None:

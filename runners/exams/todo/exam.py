@@ -50,6 +50,7 @@ class TodoExam:
     score_max: float = SYNTAX_POINTS + 10 * FEATURE_POINTS + FUNCTIONAL_POINTS
     scorings: tuple[str, ...] = ("published", "strict")
     language: str = "python"
+    needs: frozenset[str] = frozenset()  # the sandbox shows a Python, or there is no sandbox
     step_limits: Limits = STEP_LIMITS
 
     def messages(self) -> list[dict[str, str]]:

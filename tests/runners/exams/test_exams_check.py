@@ -70,6 +70,7 @@ class Generous:
     score_max = 10.0
     scorings: tuple[str, ...] = ("only",)
     language = "python"
+    needs: frozenset[str] = frozenset()
 
     def messages(self) -> list[dict[str, str]]:
         return [{"role": "user", "content": "?"}]
