@@ -166,8 +166,15 @@ def test_an_exam_that_does_not_exist_cannot_be_checked() -> None:
     assert "there is no exam called 'go'" in refused("exams", "check", "go")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("module", ["orchestrator.terminal", "typer", "orchestrator.spec"])
+@pytest.mark.parametrize(
+    ("number", "module"),
+    [
+        (signal.SIGINT, "orchestrator.terminal"),
+        (signal.SIGINT, "orchestrator.spec"),
+        (signal.SIGTERM, "typer"),
+        (signal.SIGHUP, "orchestrator.spec"),
+    ],
+)
 def test_a_signal_while_a_command_starts_ends_it_quietly(tmp_path: Path, number: signal.Signals, module: str) -> None:
     """The signal comes in the middle of an import, where nothing of the command itself runs yet."""
     (tmp_path / "demo.toml").write_text(SPEC)
