@@ -2,7 +2,7 @@
 
     SweepError                 anything that ends a command with a sentence instead of a traceback
     ├── SpecError              the TOML file: syntax, keys, values (one error lists all problems found)
-    ├── RunFolderError         the run folder: in use, made from another spec, not writable, full
+    ├── RunFolderError         the run folder: in use, of a spec that cannot be compared, not writable, full
     └── ClusterError           Ray: not reachable, refused, no node that can do the work
 
 Rooms below this one raise their own (`quants.errors.QuantsError`, `runners.errors.RunnersError`,

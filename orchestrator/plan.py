@@ -107,29 +107,3 @@ def make_job_id(identity: dict[str, Any], *, exam: str, prompt_version: str, see
 def spec_digest(spec: SweepSpec) -> str:
     """Equal for specs that plan the same jobs: limits, description and overlap may change between two starts."""
     return digest(spec.model_dump(mode="json", exclude={"limits", "description", "overlap_grading"}))
-
-
-def differences(old: SweepSpec, new: SweepSpec) -> list[str]:
-    """What differs between two specs, a line a key."""
-
-    def flat(value: Any, path: str = "") -> dict[str, Any]:
-        if isinstance(value, dict):
-            items: Any = value.items()
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            items = [(f"[{item.get('name', i)}]", item) for i, item in enumerate(value)]
-        else:
-            return {path: value}
-        found: dict[str, Any] = {}
-        for key, item in items:
-            found |= flat(item, f"{path}.{key}".lstrip(".").replace(".[", "["))
-        return found
-
-    exclude = {"limits", "description", "overlap_grading"}
-    before, after = (flat(spec.model_dump(mode="json", exclude=exclude)) for spec in (old, new))
-    keys = [*before, *(key for key in after if key not in before)]
-    missing = "(not there)"
-    return [
-        f"{key}: was {before.get(key, missing)}, is {after.get(key, missing)}"
-        for key in keys
-        if before.get(key, missing) != after.get(key, missing)
-    ]

@@ -1,9 +1,10 @@
 """The run folder: every path in it, and the lock that keeps a second driver out.
 
 runs/<sweep>/
-    run.json           run id, spec digest, quantsweep version: written once
+    run.json           run id, and which spec and plan count: its digest and number, how many jobs
     spec.toml          the spec as it was given
     plan.json          cells and jobs with every file pinned
+    versions/<n>/      spec and plan as they were before the spec was changed, oldest first
     journal.jsonl      what happened, see orchestrator.journal
     attempts/          the results, a few dozen attempts in a Parquet file
     attempts.lock      held by the process that writes them
@@ -23,9 +24,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import RunFolderError
+from results import durable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 
@@ -49,6 +51,16 @@ def write_durably(path: Path, data: bytes) -> None:
         raise RunFolderError(
             f"{path}: cannot be written: {error.strerror}", hint="Give a folder with room in it: --out DIR."
         ) from None
+
+
+def _unwritable(path: Path, error: OSError) -> RunFolderError:
+    return RunFolderError(f"{path}: cannot be written: {error.strerror}", hint="Make room there, and start again.")
+
+
+def _number(identity: Mapping[str, Any]) -> int:
+    """Which of a run's specs counts, from 1."""
+    found = identity.get("version", 1)
+    return found if isinstance(found, int) and found > 0 else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +98,11 @@ class RunDir:
     def lock_file(self) -> Path:
         """The lock of the driver that is alive."""
         return self.root / "lock"
+
+    @property
+    def versions(self) -> Path:
+        """Specs and plans that others have taken the place of."""
+        return self.root / "versions"
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
@@ -135,6 +152,52 @@ class RunDir:
         identity["jobs"] = len(json.loads(plan_json).get("jobs", ()))
         write_durably(self.identity, (json.dumps(identity, indent=2) + "\n").encode())
         return run_id
+
+    def grow(self, *, spec_text: str, spec_digest: str, plan_json: str, version: str) -> None:
+        """Puts another spec and plan in place of those that count, which are kept in `versions`.
+
+        `run.json`, which comes last, decides: killed before, the old ones count, and `settle` puts them back.
+        """
+        identity = self.read_identity()
+        kept = self._kept(identity)
+        if not (kept / self.plan.name).exists():
+            try:
+                kept.mkdir(parents=True, exist_ok=True)
+                spec, plan = self.spec.read_bytes(), self.plan.read_bytes()
+                write_durably(kept / self.spec.name, spec)
+                write_durably(kept / self.plan.name, plan)
+                for folder in (self.versions, self.root):
+                    durable.sync_folder(folder)
+            except OSError as error:
+                raise _unwritable(kept, error) from None
+        write_durably(self.spec, spec_text.encode())
+        write_durably(self.plan, plan_json.encode())
+        identity |= {"spec_digest": spec_digest, "quantsweep_version": version, "version": _number(identity) + 1}
+        identity["jobs"] = len(json.loads(plan_json).get("jobs", ()))
+        write_durably(self.identity, (json.dumps(identity, indent=2) + "\n").encode())
+
+    def settle(self) -> None:
+        """Puts back the spec and the plan that count, where `grow` was killed before it came to its end."""
+        kept = self._kept(self.read_identity())
+        plan = kept / self.plan.name
+        if not plan.exists():
+            return
+        try:
+            write_durably(self.spec, (kept / self.spec.name).read_bytes())
+            write_durably(self.plan, plan.read_bytes())
+            plan.unlink()
+            durable.sync_folder(kept)
+        except OSError as error:
+            raise _unwritable(self.root, error) from None
+
+    def earlier_plans(self) -> list[Path]:
+        """The plans that others have taken the place of, oldest first."""
+        paths = (self.versions / str(number) / self.plan.name for number in range(1, _number(self.read_identity())))
+        return [path for path in paths if path.exists()]
+
+    def _kept(self, identity: Mapping[str, Any]) -> Path:
+        """Where spec and plan are kept while others take their place."""
+        return self.versions / str(_number(identity))
 
     def read_identity(self) -> dict[str, Any]:
         """What `begin` wrote; `RunFolderError` if it is not readable."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.cluster import check_address, connect
 from orchestrator.errors import RunFolderError
 from orchestrator.expand import expand
+from orchestrator.growth import grown, what_clashes
 from orchestrator.journal import DAMAGED, Journal, read_journal
 from orchestrator.needs import needs_of
-from orchestrator.plan import Plan, differences, spec_digest
+from orchestrator.plan import Limits, Plan, spec_digest
 from orchestrator.progress import watch
 from orchestrator.restore import CommittedAttempt
 from orchestrator.rundir import RunDir
@@ -89,15 +90,16 @@ def open_spec(text: str) -> SpecSource:
 
 
 def open_plan(source: SpecSource, folder: RunDir, *, local: bool, out: Printer) -> tuple[Plan, str]:
-    """The plan and run id of `folder`: made now for a new run, read for one that was begun.
+    """The plan and run id of `folder`: made now for a new run, read for one that was begun, grown where the spec has.
 
     Raises:
-        RunFolderError: the folder was made from another spec; the message says what differs.
+        RunFolderError: rows of this spec could not be compared with those in the folder; the message says what differs.
         SpecError: the plan cannot be made.
     """
     digest = spec_digest(source.spec)
-    if not folder.exists():
-        plan = expand(
+
+    def planned() -> Plan:
+        return expand(
             source.spec,
             file=source.file,
             text=source.text,
@@ -105,27 +107,42 @@ def open_plan(source: SpecSource, folder: RunDir, *, local: bool, out: Printer) 
             local=local,
             status=lambda text: out.say(f"{text} ..."),
         )
-        run_id = folder.begin(
-            spec_text=source.text, spec_digest=digest, plan_json=plan.to_json(), version=version("quantsweep")
-        )
-        return plan, run_id
+
+    def written(plan: Plan) -> dict[str, str]:
+        texts = {"spec_text": source.text, "plan_json": plan.to_json()}
+        return {**texts, "spec_digest": digest, "version": version("quantsweep")}
+
+    if not folder.exists():
+        plan = planned()
+        return plan, folder.begin(**written(plan))
     identity = folder.read_identity()
-    if identity["spec_digest"] != digest:
-        old = parse_spec(folder.spec.read_text(encoding="utf-8"), str(folder.spec))
-        lines = differences(old, source.spec)
+    folder.settle()
+    plan = _read_plan(folder.plan)
+    if identity["spec_digest"] == digest:
+        limits = Limits(**source.spec.limits.model_dump())
+        return replace(plan, limits=limits, overlap_grading=source.spec.overlap_grading), identity["run_id"]
+    old = parse_spec(folder.spec.read_text(encoding="utf-8"), str(folder.spec))
+    growth = grown(old, source.spec, plan, planned())
+    lines = what_clashes(growth.plan, [*map(_read_plan, folder.earlier_plans()), plan])
+    if lines:
         raise RunFolderError(
-            f"{folder.root}: this run was made from another spec. What differs:",
+            f"{folder.root}: rows of this spec cannot stand beside those of this run. What differs:",
             details=lines[:8] + ([f"... and {len(lines) - 8} more"] if len(lines) > 8 else []),
-            hint="Give another folder with --out DIR, or start it with the spec that it keeps in spec.toml.",
+            hint="Give another folder with --out DIR, or what differs a name of its own (a model, a variant).",
         )
+    folder.grow(**written(growth.plan))
+    out.say(*growth.said)
+    return growth.plan, identity["run_id"]
+
+
+def _read_plan(path: Path) -> Plan:
     try:
-        plan = Plan.from_json(folder.plan.read_text(encoding="utf-8"))
+        return Plan.from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunFolderError(
-            f"{folder.plan}: the plan of this run cannot be read: {error}",
+            f"{path}: the plan of this run cannot be read: {error}",
             hint="Start a new run with --out DIR; `quantsweep show` still reads this one's results.",
         ) from None
-    return plan, identity["run_id"]
 
 
 def restore_state(
@@ -204,6 +221,7 @@ def run_sweep(
         store = held.enter_context(RunStore(folder.root))
         for torn in store.quarantined:
             out.say(f"warning: {torn}")
+        store.count_only({job.job_id for job in plan.jobs})
         state = restore_state(plan, store, folder, retry_failed=retry_failed, out=out)
         done_before = state.jobs_done
         what = f"{plan.name}: {len(plan.cells)} cells, {len(plan.jobs)} jobs"

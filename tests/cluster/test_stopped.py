@@ -88,10 +88,12 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path, tiny_mo
     assert 2 <= kept < 400
     assert not engines()
 
-    other = subprocess.run(command(tmp_path, tiny_model, 3), capture_output=True, text=True, timeout=60, check=False)
+    spec = tmp_path / "400.toml"
+    spec.write_text(spec.read_text().replace("context = 1024", "context = 1000"))
+    other = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
     assert other.returncode == 2
-    assert "this run was made from another spec. What differs:" in other.stderr
-    assert "seeds: was" in other.stderr
+    assert "rows of this spec cannot stand beside those of this run. What differs:" in other.stderr
+    assert "tiny: engine.context: was 1024, is 1000" in other.stderr
 
 
 @pytest.mark.long

@@ -1,0 +1,242 @@
+"""A sweep that grows and shrinks in its folder: what is done is kept, what is new is run, and nothing is run twice."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from importlib.resources import files
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import quants.standin
+from orchestrator import rundir
+from orchestrator.errors import RunFolderError
+from orchestrator.rundir import RunDir
+from orchestrator.spec import parse_spec
+from orchestrator.sweep import SpecSource, SweepResult, run_sweep
+from orchestrator.terminal import Printer
+from results.store import read_run
+from results.tables import report
+from tests.orchestrator.inprocess import Agent, Behaviour, InProcessCluster
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runners.orders import CellOrder, JobOrder
+
+SPEC = """\
+name = "demo"
+seeds = "1-2"
+exams = ["todo"]
+[sampling]
+max_tokens = 1000
+[engine]
+context = 2048
+threads = 1
+[[models]]
+name = "small"
+source = "builtin:stand-in"
+quants = ["Q8_0"]
+"""
+STAND_IN = files(quants.standin)
+MORE_SEEDS = SPEC.replace('"1-2"', '"1-4"')
+MORE_QUANTS = MORE_SEEDS.replace('["Q8_0"]', '["Q8_0", "Q2_K"]')
+VARIANT = '[[models.variants]]\nname = "{}"\nengine = {{ cache_type_k = "{}" }}\n'
+
+
+class Sweeps:
+    """Runs specs in folders on a cluster in this process, and remembers which jobs its agents were given."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.given: list[tuple[str, str, int]] = []
+        self.said = ""
+
+    def cluster(self, _address: str | None) -> Any:
+        sweeps = self
+
+        class Noting(Agent):
+            def row_of(self, order: CellOrder, job: JobOrder) -> dict[str, Any]:
+                sweeps.given.append((order.cell.label, job.exam, job.seed))
+                scores = json.dumps({"published": 100.0, "strict": 90.0})
+                return super().row_of(order, job) | {"scores": scores, "grader_version": "2", "scoring": "published"}
+
+        return nullcontext(
+            InProcessCluster({"n1": "box"}, make=lambda cluster, node: Noting(cluster, node, Behaviour()))
+        )
+
+    def run(self, text: str, folder: str = "run", **options: Any) -> SweepResult:
+        """What a start gives; `given` and `said` are of this start alone."""
+        self.given.clear()
+        stream = StringIO()
+        source = SpecSource(parse_spec(text, "demo.toml"), text, "demo.toml", self.folder)
+        try:
+            # An address, so that this machine, which is not the cluster, is not probed for each plan.
+            return run_sweep(source, out_dir=self.folder / folder, address="here:1", out=Printer(stream), **options)
+        finally:
+            self.said = stream.getvalue()
+
+    def rows(self, folder: str = "run") -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = read_run(self.folder / folder).table.to_pylist()
+        return found
+
+    def counted(self, folder: str = "run") -> list[tuple[str, str, int]]:
+        """What the README's queries see."""
+        return sorted((row["quant"], row["variant"], row["seed"]) for row in self.rows(folder) if row["final"])
+
+
+@pytest.fixture
+def sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweeps:
+    found = Sweeps(tmp_path)
+    monkeypatch.setattr("orchestrator.sweep.connect", found.cluster)
+    monkeypatch.setattr("orchestrator.sweep.check_address", lambda _: None)
+    monkeypatch.setattr("orchestrator.members.time.sleep", lambda _: None)
+    return found
+
+
+def test_seeds_and_then_a_quant_more_run_only_what_is_new(sweeps: Sweeps) -> None:
+    assert sweeps.run(SPEC).complete
+    assert sweeps.given == [("small Q8_0", "todo", 1), ("small Q8_0", "todo", 2)]
+    assert sweeps.run(MORE_SEEDS).complete
+    assert sweeps.given == [("small Q8_0", "todo", 3), ("small Q8_0", "todo", 4)]
+    assert "the spec was changed: 2 jobs are new, 2 stay, 0 are taken out\nnew: seeds 3-4\n" in sweeps.said
+    assert sweeps.run(MORE_QUANTS).complete
+    assert sweeps.given == [("small Q2_K", "todo", seed) for seed in (1, 2, 3, 4)]
+    assert "new: small Q2_K" in sweeps.said
+    assert sweeps.counted() == [(quant, "default", seed) for quant in ("Q2_K", "Q8_0") for seed in (1, 2, 3, 4)]
+    assert {row["attempt"] for row in sweeps.rows()} == {1}
+    assert len({row["job_id"] for row in sweeps.rows()}) == 8
+    sweeps.run(MORE_QUANTS)
+    assert sweeps.given == []
+    assert "changed" not in sweeps.said
+    folder = RunDir(sweeps.folder / "run")
+    assert folder.spec.read_text() == MORE_QUANTS
+    assert folder.jobs_planned() == 8
+    assert [(folder.versions / number / "spec.toml").read_text() for number in "12"] == [SPEC, MORE_SEEDS]
+
+
+def test_what_is_taken_out_stays_on_record_and_comes_back_without_being_run(sweeps: Sweeps) -> None:
+    sweeps.run(MORE_QUANTS)
+    result = sweeps.run(SPEC)
+    assert (result.jobs, result.done, sweeps.given) == (2, 2, [])
+    assert "0 jobs are new, 2 stay, 6 are taken out\ntaken out, what was done stays on record" in sweeps.said
+    assert "seeds 3-4; small Q2_K" in sweeps.said
+    assert sweeps.counted() == [("Q8_0", "default", 1), ("Q8_0", "default", 2)]
+    assert len(sweeps.rows()) == 8
+    found = report(sweeps.folder / "run")
+    assert [(summary.quant, summary.jobs, summary.open_jobs) for summary in found.summaries] == [("Q8_0", 2, 0)]
+    assert "6 jobs taken out of the sweep: on record, not in the figures." in found.remarks
+    assert sweeps.run(MORE_QUANTS).complete
+    assert sweeps.given == []
+    assert len(sweeps.counted()) == 8
+    assert not any(row["taken_out"] for row in sweeps.rows())
+
+
+def test_a_model_a_variant_and_limits_more(sweeps: Sweeps) -> None:
+    sweeps.run(SPEC + VARIANT.format("plain", "f16"))
+    grown = SPEC + VARIANT.format("plain", "f16") + VARIANT.format("kv8", "q8_0")
+    grown += '[[models]]\nname = "other"\nsource = "builtin:stand-in"\nquants = ["Q2_K"]\n[limits]\nretries = 1\n'
+    sweeps.run(grown)
+    assert [cell for cell, _, _ in sweeps.given] == ["small Q8_0 kv8"] * 2 + ["other Q2_K"] * 2
+    assert "new: small Q8_0 kv8, other Q2_K" in sweeps.said
+    sweeps.run(SPEC + VARIANT.format("kv8", "q8_0"))
+    assert sweeps.counted() == [("Q8_0", "kv8", 1), ("Q8_0", "kv8", 2)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("context = 2048", "context = 4096", "small: engine.context: was 2048, is 4096"),
+        ("[sampling]", "[sampling]\ntemperature = 0.1", "small: sampling.temperature: was 0.8, is 0.1"),
+        ('exams = ["todo"]', 'exams = ["todo"]\nscoring = "strict"', "scoring of todo: was published, is strict"),
+        ('name = "demo"', 'name = "another"', "name: was demo, is another"),
+        ("builtin:stand-in", "other", "small Q8_0: artifact: was "),
+    ],
+)
+def test_what_would_make_rows_incomparable_is_refused_and_changes_nothing(
+    sweeps: Sweeps, old: str, new: str, expected: str
+) -> None:
+    (sweeps.folder / "other").mkdir()
+    (sweeps.folder / "other" / "other-Q8_0.gguf").write_bytes((STAND_IN / "standin-Q2_K.gguf").read_bytes())
+    sweeps.run(SPEC)
+    before = {path: path.read_bytes() for path in (sweeps.folder / "run").rglob("*") if path.is_file()}
+    # Also where the jobs that it contradicts were taken out meanwhile: their rows are on record under these names.
+    for text in (SPEC, MORE_SEEDS):
+        with pytest.raises(RunFolderError, match="cannot stand beside") as refused:
+            sweeps.run(text.replace(old, new))
+        assert any(line.startswith(expected) for line in refused.value.details), refused.value.details
+    changed = {path for path, content in before.items() if path.name != "lock" and path.read_bytes() != content}
+    assert not changed
+    assert sweeps.run(SPEC).complete
+
+
+def test_a_name_that_was_taken_out_cannot_come_back_as_something_else(sweeps: Sweeps) -> None:
+    other = SPEC.replace('"small"', '"large"').replace('["Q8_0"]', '["Q2_K"]')
+    sweeps.run(SPEC)
+    sweeps.run(other)
+    with pytest.raises(RunFolderError, match="cannot stand beside"):
+        sweeps.run(SPEC.replace("2048", "4096"))
+    assert sweeps.run(SPEC).complete
+    assert sweeps.given == []
+
+
+def test_a_quant_that_fits_no_more_was_taken_out_by_nobody(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`quants = "all"` on a machine that has less room today, or of a repository that lost a file."""
+    everything = SPEC.replace('["Q8_0"]', '"all"')
+    first = sweeps.run(everything)
+    from quants import source as sources
+
+    listing = sources.resolve
+
+    def fewer(*arguments: Any, **options: Any) -> Any:
+        from dataclasses import replace
+
+        found = listing(*arguments, **options)
+        return replace(found, candidates=tuple(c for c in found.candidates if c.quant != "Q8_0"))
+
+    monkeypatch.setattr(sources, "resolve", fewer)
+    grown = sweeps.run(everything.replace('"1-2"', '"1-3"'))
+    assert (first.jobs, grown.jobs) == (12, 18)
+    assert sorted(label for label, _, seed in sweeps.given if seed == 3) == sorted(
+        label for label, _, _ in sweeps.given
+    )
+    assert "small Q8_0" in {label for label, _, _ in sweeps.given}
+
+
+@pytest.mark.parametrize("step", range(1, 7))
+def test_killed_while_it_grows_the_old_plan_counts_or_the_new_one(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Before each file that is written, as if killed there: then the old command goes on, or the new one does."""
+
+    class KilledError(BaseException):
+        """As good as SIGKILL: nothing of ours catches it."""
+
+    def growing(at: int) -> None:
+        written, write = [0], rundir.write_durably
+
+        def dying(path: Path, data: bytes) -> None:
+            written[0] += 1
+            if written[0] == at:
+                raise KilledError
+            write(path, data)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(rundir, "write_durably", dying)
+            with pytest.raises(KilledError) if at <= 5 else nullcontext():
+                sweeps.run(MORE_SEEDS)
+
+    sweeps.run(SPEC)
+    growing(step)
+    if step <= 5:
+        assert sweeps.run(SPEC).complete
+        assert sweeps.given == []
+        assert RunDir(sweeps.folder / "run").spec.read_text() == SPEC
+        growing(step)
+        assert sweeps.run(MORE_SEEDS).complete
+        assert [seed for _, _, seed in sweeps.given] == [3, 4]
+    assert RunDir(sweeps.folder / "run").spec.read_text() == MORE_SEEDS
+    assert sweeps.run(MORE_SEEDS).complete
+    assert len(sweeps.counted()) == len(sweeps.rows()) == 4
