@@ -65,7 +65,8 @@ class Timings:
             are all of them.
         suspect: Those of them whose rates contradict each other.
         decode_tps_low, decode_tps_high: The slowest and the fastest of them.
-        busy: Requests, among all, during which others took more than BUSY_SHARE of the machine's CPU time.
+        busy: Requests, among all, during which others took more than BUSY_SHARE of the machine's CPU time. Where that
+            is not known of one, it is taken for the median of the others.
         busiest: The highest such share; None where it was never measured.
         unset_threads: Whether a CPU served with as many threads as the engine chose.
     """
@@ -242,7 +243,9 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
 
 def _timings(finals: Sequence[Row]) -> Timings:
     timed = [row for row in finals if row["decode_tps"] is not None or row["ttft_any_s"] is not None]
-    clean = [row for row in timed if _is_clean(row)]
+    usual = _median(timed, "foreign_cpu_share") or 0.0
+    busy = [_is_busy(row, usual) for row in timed]
+    clean = [row for row, other_work in zip(timed, busy, strict=True) if _is_clean(row) and not other_work]
     rows = clean or timed
     return Timings(
         requests=len(rows),
@@ -255,7 +258,7 @@ def _timings(finals: Sequence[Row]) -> Timings:
         decode_tps_high=_fold(max, rows, "decode_tps"),
         hardware_classes=_texts(rows, "hardware_class"),
         suspect=sum(_is_suspect(row) for row in rows),
-        busy=sum(_is_busy(row) for row in timed),
+        busy=sum(busy),
         busiest=_fold(max, timed, "foreign_cpu_share"),
         unset_threads=any(
             _leaves_threads(text) for text in {r["engine_settings"] for r in timed if r["device"] == "cpu"}
@@ -264,12 +267,13 @@ def _timings(finals: Sequence[Row]) -> Timings:
 
 
 def _is_clean(row: Row) -> bool:
-    alone = not json.loads(row["shared_with"] or "[]") and not _is_busy(row)
-    return alone and not row["cold"] and not row["cached_tokens"]
+    return not row["cold"] and not row["cached_tokens"] and not json.loads(row["shared_with"] or "[]")
 
 
-def _is_busy(row: Row) -> bool:
-    return (row["foreign_cpu_share"] or 0.0) > BUSY_SHARE
+def _is_busy(row: Row, usual: float) -> bool:
+    """Whether others kept the machine busy; a request too short to tell is taken for `usual`, as the others were."""
+    share = row["foreign_cpu_share"]
+    return (usual if share is None else share) > BUSY_SHARE
 
 
 def _leaves_threads(engine_settings: str | None) -> bool:
