@@ -32,6 +32,9 @@ def facts_of(profile: NodeProfile) -> NodeFacts:
     """The part of a profile that every row carries."""
     return NodeFacts(
         hostname=profile.hostname,
+        os=profile.os,
+        cpu=profile.cpu_model,
+        ram_bytes=profile.ram_total_bytes,
         governor=profile.governor,
         platform_profile=profile.platform_profile,
         drivers={device.id: device.driver for device in profile.devices if device.driver},

@@ -42,13 +42,14 @@ class Commits:
         self,
         plan: Plan,
         *,
+        run_id: str,
         folder: RunDir,
         store: RunStore,
         journal: Journal,
         progress: Progress,
         acknowledge: Callable[[str, str, int], None],
     ) -> None:
-        self._plan, self._folder = plan, folder
+        self._plan, self._run_id, self._folder = plan, run_id, folder
         self._store, self._journal, self._progress = store, journal, progress
         self._acknowledge = acknowledge
         self.cells = {cell.cell_id: cell for cell in plan.cells}
@@ -160,6 +161,7 @@ class Commits:
             self._plan.name,
             self.cells[job.cell_id],
             self.job_order(job_id, attempt),
+            run_id=self._run_id,
             scoring=self._plan.scoring.get(job.exam),
             node=NodeFacts(hostname=hostname),
             place=Place(device_id=device_id),

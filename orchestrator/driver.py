@@ -80,6 +80,7 @@ class Driver:
         self._members = Members(cluster, run_id, progress.say, clock, named_binaries(plan.cells), names_of(self._needs))
         self._commits = Commits(
             plan,
+            run_id=run_id,
             folder=folder,
             store=store,
             journal=journal,

@@ -17,6 +17,7 @@ from orchestrator.spec import EngineSpec
 from orchestrator.toml_lines import LineIndex
 from quants.artifact import Artifact, ModelFile
 from quants.errors import QuantsError
+from quants.facts import facts_of
 from quants.models import FileModel
 from quants.trained import beyond_trained, trained_context
 from runners.chat import Sampling
@@ -260,7 +261,9 @@ def _unpinned(
         root=listing.root,
         builtin=listing.builtin,
     )
-    return FileModel(name, artifact, footprints_of(header, engine) if header else {})
+    if header is None:
+        return FileModel(name, artifact)
+    return FileModel(name, artifact, footprints_of(header, engine), facts_of(header))
 
 
 def one_line(error: Exception) -> str:

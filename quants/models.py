@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 from quants.artifact import Artifact
+from quants.facts import ModelFacts
 from quants.footprint import Backend, DeviceFootprint, Footprint, FootprintSettings
 
 Footprints: TypeAlias = dict[str, Footprint]
@@ -21,11 +22,13 @@ class FileModel:
         artifact: its files, pinned.
         footprints: what it needs on a device, by backend, under the settings of its cell; empty if its header could
             not be read.
+        facts: what its header says of it; None if it could not be read.
     """
 
     name: str
     artifact: Artifact
     footprints: Footprints = field(default_factory=dict)
+    facts: ModelFacts | None = None
 
     @property
     def quant(self) -> str:
@@ -49,7 +52,13 @@ class FileModel:
     def to_json(self) -> dict[str, Any]:
         """The model as a JSON object; `model_from_json` reads it back."""
         footprints = {backend: asdict(footprint) for backend, footprint in self.footprints.items()}
-        return {"kind": "file", "name": self.name, "artifact": self.artifact.to_json(), "footprints": footprints}
+        return {
+            "kind": "file",
+            "name": self.name,
+            "artifact": self.artifact.to_json(),
+            "footprints": footprints,
+            "facts": None if self.facts is None else asdict(self.facts),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +111,8 @@ def model_from_json(value: dict[str, Any]) -> Model:
         msg = f"not a kind of model: {kind!r}"
         raise ValueError(msg)
     footprints = {backend: _footprint(raw) for backend, raw in value["footprints"].items()}
-    return FileModel(value["name"], Artifact.from_json(value["artifact"]), footprints)
+    facts = None if value["facts"] is None else ModelFacts(**value["facts"])
+    return FileModel(value["name"], Artifact.from_json(value["artifact"]), footprints, facts)
 
 
 def _footprint(raw: dict[str, Any]) -> Footprint:

@@ -64,6 +64,7 @@ class Column:
 
 _TABLE: Final = """
 # What was run
+run_id               string        -          Of the run in which the row was made.
 sweep                string!       -          Name of the sweep, from its spec.
 job_id               string!       -          Versioned sha256 of what makes results comparable: file, engine
                                               settings, exam version, sampling, seed.
@@ -101,11 +102,22 @@ file_paths           list[string]  -          Path of each part in the repositor
 file_sha256          string        -          sha256 of the file, in hex; of a split set, of its parts' digests in
                                               order.
 file_bytes           int           bytes      Size on disk, all parts together.
+architecture         string        -          As llama.cpp calls it (`qwen3moe`).
+parameters           int           -          Elements of all tensors.
+parameters_active    int           -          Those that take part in one token; fewer than `parameters` where there
+                                              are experts.
+bits_per_weight      float         bits       All tensors together over `parameters`.
 
 # The engine
 engine               string        -          What served the tokens (`embedded`, `llama-server`, ...).
 engine_build         string        -          Its version or build, in its own words.
 engine_settings      json          -          Settings it was started with.
+cache_type_k         string        -          Type of the K cache (`f16`, `q8_0`, ...).
+cache_type_v         string        -          Type of the V cache.
+threads              int           -          CPU threads that were asked for; null: the engine's choice.
+gpu_layers           int           -          Layers that were to go to the GPU; null: all.
+cpu_moe_layers       int           -          Layers whose experts were to stay in host memory; null: none.
+reasoning_mode       string        -          Whether reasoning was asked for (`auto`, `on`, `off`).
 context              int           tokens     Context window of the slot that answered.
 load_mode            string        -          How the weights came into memory (`mmap`, `read`, ...); `peak_ram_bytes`
                                               depends on it.
@@ -186,6 +198,10 @@ grade_s              float         s          Time the grading took.
 
 # The machine and its state
 node                 string        -          Name of the machine.
+os                   string        -          Its operating system.
+cpu                  string        -          Its processor.
+ram_bytes            int           bytes      Its memory, as far as a process of ours may use it.
+device_memory_bytes  int           bytes      Memory of the device that served.
 device               string        -          Device that served, or devices joined by `+`.
 backend              string        -          What drove the device (`cuda`, `rocm`, `vulkan`, `metal`, `sycl`, `cpu`).
 engine_device        string        -          What the engine calls the device (`CUDA0`, `Vulkan1`, `CPU`).

@@ -293,6 +293,7 @@ class CellRun:
             self.order.sweep,
             self.order.cell,
             job,
+            run_id=self.order.run_id,
             scoring=self.order.scoring.get(job.exam),
             node=self._node,
             place=self.order.place,
@@ -334,6 +335,7 @@ class CellRun:
         )
         if result is not None:
             columns |= row.timing_columns(measure(result), reasons) | row.reply_columns(result)
+            columns |= row.ceiling_column(self.order.cell, self.order.place, columns["prompt_tokens"], reasons)
         columns["shared_with"] = row.compact_json(sorted(shared | set(self._neighbours())))
 
         answer = Answer(

@@ -22,6 +22,8 @@ class Place:
         device_match: how it is known that this is the device; None for the CPU.
         unmatched: the node's other GPUs that the engine cannot be given, each with the reason.
         predicted_bytes: what the plan expects the engine to need there.
+        memory_bytes: of the device.
+        bandwidth_bytes_per_s: of its memory, as its maker says.
     """
 
     device_id: str
@@ -31,6 +33,8 @@ class Place:
     backend: str | None = None
     device_match: str | None = None
     unmatched: tuple[str, ...] = ()
+    memory_bytes: int | None = None
+    bandwidth_bytes_per_s: float | None = None
     predicted_bytes: int | None = None
 
 
@@ -132,6 +136,9 @@ class NodeFacts:
     """What every row of a node says about it."""
 
     hostname: str
+    os: str | None = None
+    cpu: str | None = None
+    ram_bytes: int | None = None
     governor: str | None = None
     platform_profile: str | None = None
     drivers: dict[str, str] = field(default_factory=dict)

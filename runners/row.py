@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from quants.models import EndpointModel
+from runners.ceiling import decode_ceiling_tps
 from runners.engines.settings import LlamaCppSettings
 from runners.outcomes import Outcome, outcome_class
 
@@ -36,6 +37,8 @@ _PEAKS = {
     "peak_gtt_bytes": "peak_gtt_bytes",
     "peak_vram_bytes": "peak_vram_bytes",
 }
+_FACTS = ("architecture", "parameters", "parameters_active", "bits_per_weight")
+_AXES = ("cache_type_k", "cache_type_v", "threads", "gpu_layers", "cpu_moe_layers")
 _TIMING_COLUMNS = (
     "ttft_any_s",
     "ttft_answer_s",
@@ -64,10 +67,11 @@ def _set(sampling: Sampling) -> dict[str, Any]:
 
 
 def identity_columns(
-    sweep: str, cell: Cell, job: JobOrder, *, scoring: str | None, node: NodeFacts, place: Place
+    sweep: str, cell: Cell, job: JobOrder, *, run_id: str, scoring: str | None, node: NodeFacts, place: Place
 ) -> dict[str, Any]:
     """What was run, on what file, with which settings, where: known before anything happens."""
     return {
+        "run_id": run_id,
         "sweep": sweep,
         "job_id": job.job_id,
         "attempt": job.attempt,
@@ -79,12 +83,17 @@ def identity_columns(
         "seed": job.seed,
         "sampling": compact_json(_set(cell.sampling)),
         **_file_columns(cell.model),
+        **_axis_columns(cell),
         "engine": cell.engine.kind,
         "engine_settings": compact_json(cell.engine.comparable()),
         "load_mode": _load_mode(cell),
         "predicted_bytes": place.predicted_bytes,
         "scoring": scoring,
         "node": node.hostname,
+        "os": node.os,
+        "cpu": node.cpu,
+        "ram_bytes": node.ram_bytes,
+        "device_memory_bytes": place.memory_bytes,
         "device": place.device_id,
         "backend": place.backend,
         "engine_device": place.engine_device,
@@ -108,6 +117,18 @@ def _file_columns(model: Model) -> dict[str, Any]:
         "file_paths": [file.path for file in artifact.files],
         "file_sha256": artifact.sha256,
         "file_bytes": artifact.file_bytes,
+        **({} if model.facts is None else {name: getattr(model.facts, name) for name in _FACTS}),
+    }
+
+
+def _axis_columns(cell: Cell) -> dict[str, Any]:
+    """What sweeps are made along, each as a column of its own."""
+    engine = cell.engine
+    if not isinstance(engine, LlamaCppSettings):
+        return {}
+    return {
+        **{name: getattr(engine, name) for name in _AXES},
+        "reasoning_mode": engine.reasoning,
     }
 
 
@@ -139,6 +160,15 @@ def timing_columns(timing: Timing, reasons: dict[str, str]) -> dict[str, Any]:
     columns = {name: getattr(timing, name) for name in _TIMING_COLUMNS}
     reasons.update({name: why for name, why in timing.reasons.items() if name in columns and columns[name] is None})
     return columns
+
+
+def ceiling_column(cell: Cell, place: Place, prompt_tokens: int | None, reasons: dict[str, str]) -> dict[str, Any]:
+    """The highest decode rate that the device can have with the model; why it is null goes into `reasons`."""
+    found = decode_ceiling_tps(cell, place, prompt_tokens)
+    if isinstance(found, str):
+        reasons["decode_ceiling_tps"] = found
+        return {"decode_ceiling_tps": None}
+    return {"decode_ceiling_tps": found}
 
 
 def reply_columns(result: ChatResult) -> dict[str, Any]:

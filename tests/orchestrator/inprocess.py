@@ -67,7 +67,9 @@ def graded(order: CellOrder, job: JobOrder, **changes: Any) -> dict[str, Any]:
     from datetime import UTC, datetime
 
     node = NodeFacts(hostname="box")
-    identity = identity_columns(order.sweep, order.cell, job, scoring=None, node=node, place=order.place)
+    identity = identity_columns(
+        order.sweep, order.cell, job, run_id=order.run_id, scoring=None, node=node, place=order.place
+    )
     row = unrun_row(identity, outcome=Outcome.PASSED, error="", at=datetime.now(UTC))
     scored = {"score": 100.0, "score_max": 100.0, "scoring": "strict", "error": None, "hardware_class": "hw"}
     return {**row, **scored, **changes}
