@@ -116,12 +116,15 @@ class Restorer:
                 job.bundle.retry[job.job_id] = None
 
 
-def numbers_given(rows: Iterable[Numbered], lines: Iterable[Mapping[str, object]]) -> dict[str, int]:
-    """The highest attempt number that each job with a row was ever given, by the store's rows and the journal's lines.
+def numbers_given(
+    rows: Iterable[Numbered], lines: Iterable[Mapping[str, object]], jobs: Iterable[str] = ()
+) -> dict[str, int]:
+    """The highest attempt number that each job was ever given, by the store's rows and the journal's lines.
 
-    A row with that number may still lie on a node, so the next one begins behind it.
+    Of the jobs that have a row, and of `jobs`. A row with that number may still lie on a node, so the next one begins
+    behind it.
     """
-    numbers: dict[str, int] = {}
+    numbers = dict.fromkeys(jobs, 0)
     for row in rows:
         numbers[row.job_id] = max(numbers.get(row.job_id, 0), row.attempt)
     unread = 0

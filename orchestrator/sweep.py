@@ -17,6 +17,7 @@ from orchestrator.needs import needs_of
 from orchestrator.plan import Limits, Plan, spec_digest
 from orchestrator.progress import watch
 from orchestrator.restore import CommittedAttempt
+from orchestrator.reuse import reuse as take_over
 from orchestrator.rundir import RunDir
 from orchestrator.spec import SweepSpec, parse_spec, read_spec
 from orchestrator.state import SweepState
@@ -24,7 +25,7 @@ from orchestrator.terminal import Printer, stderr
 from results.store import RunStore, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 SWEEPS = Path(__file__).parent / "sweeps"
 """Sweeps that ship with quantsweep, one TOML file each."""
@@ -196,6 +197,7 @@ def run_sweep(
     out_dir: Path,
     address: str | None = None,
     retry_failed: bool = False,
+    reuse: Sequence[Path] = (),
     out: Printer | None = None,
 ) -> SweepResult:
     """Runs what `out_dir` does not have yet of the sweep, and returns how it ended.
@@ -205,6 +207,7 @@ def run_sweep(
         out_dir: the run folder; made if it is not there, resumed if it is.
         address: of a Ray cluster; None starts one on this machine.
         retry_failed: also run again what the infrastructure failed, with all its tries.
+        reuse: folders of other runs, whose rows of equal jobs are taken.
         out: where progress is written; standard error by default.
 
     Raises:
@@ -222,6 +225,8 @@ def run_sweep(
         for torn in store.quarantined:
             out.say(f"warning: {torn}")
         store.count_only({job.job_id for job in plan.jobs})
+        if reuse:
+            take_over(reuse, plan, store, folder, out)
         state = restore_state(plan, store, folder, retry_failed=retry_failed, out=out)
         done_before = state.jobs_done
         what = f"{plan.name}: {len(plan.cells)} cells, {len(plan.jobs)} jobs"

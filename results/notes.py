@@ -26,6 +26,7 @@ def notes(summaries: Sequence[QuantSummary], torn: Sequence[Torn] = (), *, taken
         _budget(summaries),
         _retried(summaries),
         _regraded(summaries),
+        _reused(summaries),
         _taken_out(taken_out),
         _mixed_exams(summaries),
         _mixed_hardware(summaries),
@@ -80,6 +81,11 @@ def _regraded(summaries: Sequence[QuantSummary]) -> str:
     if not number:
         return ""
     return f"{count(number, 'answer')} graded again; the earlier grades are on record (rows with `regrade_of`)."
+
+
+def _reused(summaries: Sequence[QuantSummary]) -> str:
+    number = sum(summary.reused for summary in summaries)
+    return f"{count(number, 'answer')} taken from other runs (rows with `reused_from`)." if number else ""
 
 
 def _taken_out(number: int) -> str:

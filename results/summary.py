@@ -25,6 +25,7 @@ _FIGURES: Final = (
         "attempt",
         "final",
         "regrade_of",
+        "reused_from",
         "taken_out",
         "seed",
         "outcome",
@@ -98,6 +99,7 @@ class QuantSummary:
         budget: Jobs whose answer was cut off by a limit; scored, and in the means.
         retried: Attempts on record whose answers are not the ones that count.
         regraded: Jobs whose answer was graded again; their earlier grades are on record.
+        reused: Jobs whose answer was taken from another run.
         scores: (seed, points) of the scored jobs, by seed.
         mean: Over the scored jobs, in points.
         strict_mean: The same with infrastructure failures as 0.
@@ -139,6 +141,7 @@ class QuantSummary:
     peak_ram_bytes: int | None
     peak_vram_bytes: int | None
     timings: Timings
+    reused: int = 0
 
 
 def summarise(table: Any) -> list[QuantSummary]:
@@ -238,6 +241,7 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
         peak_ram_bytes=_most(rows, "peak_ram_bytes"),
         peak_vram_bytes=_most(rows, "peak_vram_bytes"),
         timings=_timings(finals),
+        reused=sum(row["reused_from"] is not None for row in finals),
     )
 
 

@@ -58,6 +58,10 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also run again the jobs that the infrastructure failed.")
     ] = False,
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option("--reuse", metavar="RUN", help="Take equal jobs from this other run; may be given again."),
+    ] = None,
 ) -> None:
     """Run a sweep, or go on with one that was stopped."""
     from orchestrator.sweep import open_spec, run_sweep
@@ -65,9 +69,11 @@ def run(
     source = open_spec(spec)
     folder = out or Path("runs") / source.spec.name
     err = terminal.stderr()
-    again = command("run", spec, *(["--out", str(out)] if out else []), *(["--address", address] if address else []))
+    given = [*(["--out", str(out)] if out else []), *(["--address", address] if address else [])]
+    given += [word for run_folder in reuse or () for word in ("--reuse", str(run_folder))]
+    again = command("run", spec, *given)
     try:
-        result = run_sweep(source, out_dir=folder, address=address, retry_failed=retry_failed)
+        result = run_sweep(source, out_dir=folder, address=address, retry_failed=retry_failed, reuse=reuse or ())
     except KeyboardInterrupt:  # before the driver takes signals, or after it
         err.say("", "stopped", f"What is done is kept. To go on: {again}")
         raise typer.Exit(EXIT_STOPPED) from None

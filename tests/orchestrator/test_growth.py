@@ -17,7 +17,7 @@ from orchestrator.rundir import RunDir
 from orchestrator.spec import parse_spec
 from orchestrator.sweep import SpecSource, SweepResult, run_sweep
 from orchestrator.terminal import Printer
-from results.store import read_run
+from results.store import RunStore, read_run
 from results.tables import report
 from tests.orchestrator.inprocess import Agent, Behaviour, InProcessCluster
 
@@ -203,6 +203,56 @@ def test_a_quant_that_fits_no_more_was_taken_out_by_nobody(sweeps: Sweeps, monke
         label for label, _, _ in sweeps.given
     )
     assert "small Q8_0" in {label for label, _, _ in sweeps.given}
+
+
+def test_rows_of_equal_jobs_are_taken_from_another_run_and_not_run_again(sweeps: Sweeps) -> None:
+    sweeps.run(SPEC, "one")
+    called = MORE_QUANTS.replace('"demo"', '"mine"').replace('"small"', '"mine"')
+    called = called.replace('exams = ["todo"]', 'exams = ["todo"]\nscoring = "strict"')
+    result = sweeps.run(called, "two", reuse=[sweeps.folder / "one"])
+    assert result.complete
+    assert "2 jobs taken from" in sweeps.said
+    assert len(sweeps.given) == 6
+    assert ("mine Q8_0", "todo", 1) not in sweeps.given
+    run_id = RunDir(sweeps.folder / "one").read_identity()["run_id"]
+    taken = [row for row in sweeps.rows("two") if row["reused_from"]]
+    names = ("sweep", "model", "quant", "seed", "attempt", "final", "scoring", "score", "reused_from")
+    assert [tuple(row[name] for name in names) for row in sorted(taken, key=lambda row: int(row["seed"]))] == [
+        ("mine", "mine", "Q8_0", seed, 1, True, "strict", 90.0, run_id) for seed in (1, 2)
+    ]
+    assert "2 answers taken from other runs (rows with `reused_from`)." in report(sweeps.folder / "two").remarks
+    # A run that is made of it names where the answer was generated.
+    sweeps.run(SPEC.replace('"small"', '"third"'), "three", reuse=[sweeps.folder / "two", sweeps.folder / "one"])
+    assert sweeps.given == []
+    assert {row["reused_from"] for row in sweeps.rows("three")} == {run_id}
+    sweeps.run(SPEC.replace('"small"', '"third"'), "three", reuse=[sweeps.folder / "one"])
+    assert len(sweeps.rows("three")) == 2
+
+
+def test_only_what_an_equal_job_can_have_said_is_taken(sweeps: Sweeps) -> None:
+    plan_jobs = sweeps.run(SPEC, "one")
+    rows = sweeps.rows("one")
+    donor = sweeps.folder / "other"
+    failed = {"outcome": "server_crash", "outcome_class": "infrastructure", "score": None, "scores": None}
+    changes: list[dict[str, Any]] = [{"seed": 9}, failed]
+    with RunStore(donor) as store:
+        store.commit_many([{**row, **change} for row, change in zip(rows, changes, strict=True)])
+    assert sweeps.run(SPEC, "two", reuse=[donor]).complete
+    assert "1 row left out, as they contradict their job's id" in sweeps.said
+    assert len(sweeps.given) == plan_jobs.jobs == 2
+    with pytest.raises(RunFolderError, match="this is the run itself"):
+        sweeps.run(SPEC, "two", reuse=[sweeps.folder / "two"])
+    with pytest.raises(RunFolderError, match="no such folder"):
+        sweeps.run(SPEC, "two", reuse=[sweeps.folder / "nowhere"])
+
+
+def test_what_another_grader_graded_is_taken_and_said(sweeps: Sweeps) -> None:
+    sweeps.run(SPEC, "one")
+    with RunStore(sweeps.folder / "old") as store:
+        store.commit_many([row | {"grader_version": "0"} for row in sweeps.rows("one")])
+    sweeps.run(SPEC, "two", reuse=[sweeps.folder / "old"])
+    assert "graded by another version of the grader (0)" in sweeps.said
+    assert {row["reused_from"] for row in sweeps.rows("two")} == {"old"}
 
 
 @pytest.mark.parametrize("step", range(1, 7))
