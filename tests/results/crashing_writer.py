@@ -110,7 +110,7 @@ def relay(folder: str, jobs: str, row_text: str, name: str) -> None:
         try:
             store = RunStore(Path(folder))
         except StoreError as error:
-            if "being written by process" not in str(error):
+            if "being written by" not in str(error):
                 raise
             time.sleep(0.01)
             continue
