@@ -15,8 +15,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.journal import Journal, read_journal
+from orchestrator.needs import why_refused
 from orchestrator.restore import numbers_given
 from orchestrator.rundir import RunDir
+from profiles.probe.needs import find_needs
 from results.answer import place_name
 from results.store import RunStore
 from runners.errors import RunnersError
@@ -176,6 +178,7 @@ class _Work:
         self.since: datetime | None = None
         self.done: set[str] = set()
         self.numbers: dict[str, int] = {}
+        self.refused: dict[str, str | None] = {}
 
     def do(self, out: Printer) -> None:
         total = len(self.store.finals())
@@ -217,7 +220,16 @@ class _Work:
         reason = why_not(row, self.exams[row["exam"]])
         if reason is not None:
             self._leave(row, reason)
-        return reason is None
+            return False
+        if (refused := self._why_refused(self.exams[row["exam"]])) is not None:
+            self._leave(row, refused, failed=True)
+        return refused is None
+
+    def _why_refused(self, exam: Exam) -> str | None:
+        """Why this machine cannot grade an exam, asked once; None where it can."""
+        if exam.name not in self.refused:
+            self.refused[exam.name] = why_refused(exam.name, find_needs(exam.needs))
+        return self.refused[exam.name]
 
     def _grade(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
         try:

@@ -19,8 +19,11 @@ from orchestrator.cli.app import app
 from orchestrator.errors import RunFolderError
 from orchestrator.journal import Journal
 from orchestrator.regrade import regrade
+from orchestrator.restore import CommittedAttempt
 from orchestrator.rundir import RunDir
+from orchestrator.state import SweepState
 from orchestrator.terminal import Printer
+from profiles.types import FoundNeed
 from results.store import RunStore, read_run
 from results.tables import report
 from runners.errors import RunnersError
@@ -47,6 +50,7 @@ class Lengths:
     score_max: float = 100.0
     scorings: tuple[str, ...] = ("published",)
     language: str = "python"
+    needs: frozenset[str] = frozenset()
 
     def grade(self, reply: Reply, sandbox: object, workdir: Path) -> Grade:
         if reply.text == "bug":
@@ -169,6 +173,29 @@ def test_what_cannot_be_graded_again_is_named_and_failures_stay(tmp_path: Path, 
     # Only what failed here is tried again.
     assert found.failed
     assert sorted(scores(regrade(tmp_path, exam=None, out=QUIET))) == [4, 8]
+
+
+def test_a_machine_without_what_the_exam_needs_grades_nothing_and_says_what_mends_it(
+    tmp_path: Path, grader: Lengths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_of(tmp_path, answer(1, "four", 4.0), answer(2, "sixsix", 6.0))
+    lacks = FoundNeed(
+        name="go", what="a Go toolchain", problem="go is not there", cure="sudo apt-get install -y golang"
+    )
+    monkeypatch.setattr(regrading, "find_needs", lambda needs: (lacks,))
+    found = regrade(tmp_path, exam=None, out=QUIET)
+    assert found.failed
+    assert found.regraded == []
+    assert {left.seed for left in found.left} == {1, 2}
+    assert sum("sudo apt-get install -y golang" in line for line in found.lines()) == 1
+    assert len(rows_of(tmp_path)) == 2
+
+
+def test_a_start_of_the_run_afterwards_has_nothing_to_do_and_knows_the_numbers() -> None:
+    state = SweepState([("c", 1)], [("j", "c")], retries=2)
+    graded = [CommittedAttempt("j", 1, final=False, outcome_class="model")]
+    state.restore([*graded, CommittedAttempt("j", 2, final=True, outcome_class="model")], [])
+    assert state.complete
 
 
 def test_an_answer_that_filled_its_context_stays_one(tmp_path: Path, grader: Lengths) -> None:
