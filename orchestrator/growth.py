@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.plan import make_job_id
+from quants.models import FileModel
 from runners.work import Cell, Job, cell_identity
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from orchestrator.plan import Plan
     from orchestrator.spec import ModelSpec, SweepSpec
+    from quants.models import Model
 
 _MISSING = "(not there)"
 
@@ -37,7 +39,7 @@ def what_clashes(new: Plan, earlier: Iterable[Plan]) -> list[str]:
         if plan.name != new.name:
             lines.append(f"name: was {plan.name}, is {new.name}")
         settings = {(cell.model.name, cell.variant): _settings(cell) for cell in plan.cells}
-        files = {(cell.model.name, cell.model.quant): cell.model.identity() for cell in plan.cells}
+        files = {(cell.model.name, cell.model.quant): cell.model for cell in plan.cells}
         for cell in cells:
             place = f"{cell.model.name} ({cell.variant})" if cell.variant else cell.model.name
             before = settings.get((cell.model.name, cell.variant))
@@ -46,7 +48,8 @@ def what_clashes(new: Plan, earlier: Iterable[Plan]) -> list[str]:
             file = files.get((cell.model.name, cell.model.quant))
             if file is not None:
                 name = f"{cell.model.name} {cell.model.quant}"
-                lines += [f"{name}: {line}" for line in _differences(file, cell.model.identity())]
+                changed = _differences(file.identity(), cell.model.identity())
+                lines += [f"{name}: {line}{_pinned(file)}" for line in changed]
         lines += [
             f"scoring of {exam}: was {plan.scoring[exam]}, is {scoring[exam]}"
             for exam in plan.scoring
@@ -78,6 +81,13 @@ def grown(old_spec: SweepSpec, new_spec: SweepSpec, old: Plan, new: Plan) -> Gro
         jobs=(*new.jobs, *(job for cell in kept for job in _jobs_of(cell, new, new_spec))),
     )
     return Growth(plan, tuple(_said(old, plan)))
+
+
+def _pinned(model: Model) -> str:
+    """How a spec asks for the file that a run has, where a repository has another one by now."""
+    if not isinstance(model, FileModel) or model.artifact.repo is None:
+        return ""
+    return f" (this run has that of hf:{model.artifact.repo}@{model.artifact.revision})"
 
 
 def _settings(cell: Cell) -> dict[str, Any]:

@@ -35,7 +35,8 @@ Polars and pandas read in one line each (`pip install 'quantsweep[read]'`), whil
 """
 
 _RULES: Final = """\
-- `WHERE final` gives each job once. Without it you also count attempts that were retried.
+- `WHERE final` gives each job once. Without it you also count attempts that were retried, earlier grades of answers
+  that were graded again (`regrade_of` says of which attempt), and jobs that were taken out of the sweep (`taken_out`).
 - Means leave infrastructure failures out, because their score is null; `count(score) / count(*)` is the coverage.
 - What could not be measured is null, never 0; `null_reasons` may say why.
 - Compare timings within one `hardware_class`, over rows that are not `cold`, have no `cached_tokens`,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib.resources import files
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,13 @@ import pytest
 import quants.standin
 from orchestrator import rundir
 from orchestrator.errors import RunFolderError
+from orchestrator.growth import what_clashes
+from orchestrator.plan import Plan
 from orchestrator.rundir import RunDir
 from orchestrator.spec import parse_spec
 from orchestrator.sweep import SpecSource, SweepResult, run_sweep
 from orchestrator.terminal import Printer
+from quants.models import FileModel
 from results.store import RunStore, read_run
 from results.tables import report
 from tests.orchestrator.inprocess import Agent, Behaviour, InProcessCluster
@@ -172,6 +176,24 @@ def test_what_would_make_rows_incomparable_is_refused_and_changes_nothing(
     assert sweeps.run(SPEC).complete
 
 
+def test_a_repository_that_has_another_file_by_now_is_refused_with_what_asks_for_the_one_that_the_run_has(
+    sweeps: Sweeps,
+) -> None:
+    sweeps.run(SPEC)
+    old = Plan.from_json((sweeps.folder / "run" / "plan.json").read_text())
+
+    def of_a_repository(digit: str, revision: str) -> Plan:
+        (cell,) = old.cells
+        model = cell.model
+        assert isinstance(model, FileModel)
+        files = tuple(replace(file, sha256=digit * 64) for file in model.artifact.files)
+        artifact = replace(model.artifact, repo="o/n", revision=revision, files=files)
+        return replace(old, cells=(replace(cell, model=replace(model, artifact=artifact)),))
+
+    (line,) = what_clashes(of_a_repository("b", "r2"), [of_a_repository("a", "r1")])
+    assert line == f"small Q8_0: artifact: was {'a' * 64}, is {'b' * 64} (this run has that of hf:o/n@r1)"
+
+
 def test_a_name_that_was_taken_out_cannot_come_back_as_something_else(sweeps: Sweeps) -> None:
     other = SPEC.replace('"small"', '"large"').replace('["Q8_0"]', '["Q2_K"]')
     sweeps.run(SPEC)
@@ -191,8 +213,6 @@ def test_a_quant_that_fits_no_more_was_taken_out_by_nobody(sweeps: Sweeps, monke
     listing = sources.resolve
 
     def fewer(*arguments: Any, **options: Any) -> Any:
-        from dataclasses import replace
-
         found = listing(*arguments, **options)
         return replace(found, candidates=tuple(c for c in found.candidates if c.quant != "Q8_0"))
 
