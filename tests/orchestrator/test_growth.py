@@ -275,7 +275,7 @@ def test_what_another_grader_graded_is_taken_and_said(sweeps: Sweeps) -> None:
     assert {row["reused_from"] for row in sweeps.rows("two")} == {"old"}
 
 
-@pytest.mark.parametrize("step", range(1, 7))
+@pytest.mark.parametrize("step", [3, 5, 6, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2, 4))])
 def test_killed_while_it_grows_the_old_plan_counts_or_the_new_one(
     sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:

@@ -259,9 +259,11 @@ module.regrade(Path(sys.argv[1]), exam=None, out=Printer(None))
 @pytest.mark.parametrize(
     ("where", "number"),
     [
-        ("commit", 2),
         ("append", 2),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("grade", 60), ("append", 1), ("append", 3))),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("commit", 2), ("grade", 60), ("append", 1), ("append", 3))
+        ),
     ],
 )
 def test_killed_at_any_moment_it_loses_nothing_and_the_same_command_goes_on(
