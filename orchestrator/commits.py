@@ -73,6 +73,7 @@ class Commits:
             seed=job.seed,
             number=self._numbers[job_id],
             total=self._totals[job.cell_id],
+            task=job.task,
         )
 
     # --- what arrives -----------------------------------------------------------------------------------------

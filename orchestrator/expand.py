@@ -98,13 +98,15 @@ def expand(
         cells[cell.cell_id] = cell
         jobs += [
             Job(
-                make_job_id(identity, exam=name, prompt_version=exam.prompt_version, seed=seed),
+                make_job_id(identity, exam=name, task=task.name, prompt_version=exam.prompt_version, seed=seed),
                 cell.cell_id,
                 name,
                 exam.prompt_version,
                 seed,
+                task.name,
             )
             for name, exam in survey.exams.items()
+            for task in exam.tasks()
             for seed in spec.seeds
         ]
     if survey.problems:

@@ -129,10 +129,11 @@ def _model(spec: SweepSpec, cell: Cell) -> ModelSpec | None:
 
 def _jobs_of(cell: Cell, new: Plan, spec: SweepSpec) -> Iterator[Job]:
     identity = cell_identity(cell.model, cell.engine, cell.sampling)
-    for exam, version in _prompts(new).items():
+    asked = {(job.exam, job.task): job.prompt_version for job in new.jobs}
+    for (exam, task), version in asked.items():
         for seed in spec.seeds:
-            job_id = make_job_id(identity, exam=exam, prompt_version=version, seed=seed)
-            yield Job(job_id, cell.cell_id, exam, version, seed)
+            job_id = make_job_id(identity, exam=exam, task=task, prompt_version=version, seed=seed)
+            yield Job(job_id, cell.cell_id, exam, version, seed, task)
 
 
 def _said(old: Plan, new: Plan) -> Iterator[str]:

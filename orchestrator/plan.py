@@ -98,9 +98,16 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def make_job_id(identity: dict[str, Any], *, exam: str, prompt_version: str, seed: int) -> str:
+def make_job_id(identity: dict[str, Any], *, exam: str, task: str, prompt_version: str, seed: int) -> str:
     """`v1-` and 128 bits of a sha256 over canonical JSON of what makes results comparable."""
-    value = {"v": JOB_ID_VERSION, **identity, "exam": exam, "prompt_version": prompt_version, "seed": seed}
+    value = {
+        "v": JOB_ID_VERSION,
+        **identity,
+        "exam": exam,
+        "task": task,
+        "prompt_version": prompt_version,
+        "seed": seed,
+    }
     return f"v{JOB_ID_VERSION}-{digest(value)[:32]}"
 
 

@@ -57,7 +57,7 @@ def render_plan(
     from rich.text import Text
 
     cells, seeds = len(found.cells), source.spec.seeds
-    jobs = len(found.exams) * len(seeds)
+    jobs = sum(len(exam.tasks()) for exam in found.exams.values()) * len(seeds)
     not_counted = sorted({argument for report in reports for argument in report["not_counted"]})
     scorings = {name: source.spec.scoring or exam.scorings[0] for name, exam in found.exams.items()}
     exams = ", ".join(f"{exam} ({scoring})" for exam, scoring in scorings.items())
@@ -93,7 +93,7 @@ def preview(text: str, *, as_json: bool) -> list[Part]:
         needs = {name: exam.needs for name, exam in found.exams.items()}
         profile = probe_node(binaries=named_binaries(cells), needs=names_of(needs))
     said = [*remarks(profile, cells), *not_given(lacking(profile, needs), needs)]
-    jobs = len(found.exams) * len(source.spec.seeds)
+    jobs = sum(len(exam.tasks()) for exam in found.exams.values()) * len(source.spec.seeds)
     reports = [cell_report(cell, profile, jobs) for cell in cells]
     taken = outlook(cells, jobs, [best_device(report) for report in reports], profile)
     reports += [cell_report(cell, profile, 0) for cell, _ in found.left_out]

@@ -94,7 +94,7 @@ def _taken(
     kept: Mapping[str, Any], job: Job, cell: Cell, plan: Plan, *, number: int, origin: str
 ) -> dict[str, Any] | None:
     """The row as it is in this run; None where it cannot be what its job's id says, or has no such score."""
-    expected = {"exam": job.exam, "seed": job.seed, "prompt_version": job.prompt_version}
+    expected = {"exam": job.exam, "task": job.task, "seed": job.seed, "prompt_version": job.prompt_version}
     if isinstance(cell.model, FileModel):
         expected["file_sha256"] = cell.model.artifact.sha256
     scoring = plan.scoring[job.exam]

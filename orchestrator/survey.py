@@ -142,7 +142,12 @@ class Surveyor:
         """A context that cannot hold prompt and answer cuts answers off, which is no finding about the model."""
         cap = sampling.max_tokens or 0
         prompt = max(
-            (sum(len(m["content"]) for m in exam.messages()) // CHARS_PER_TOKEN for exam in exams.values()), default=0
+            (
+                sum(len(message.content) for message in task.messages) // CHARS_PER_TOKEN
+                for exam in exams.values()
+                for task in exam.tasks()
+            ),
+            default=0,
         )
         if cap + prompt > engine.context:
             self.problem(

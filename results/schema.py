@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """Raised with every change of the columns: a file of this version has exactly these, or it is damaged."""
 
 LogicalType = Literal["string", "int", "float", "bool", "timestamp", "json", "list[string]"]
@@ -88,6 +88,7 @@ quant                string!       -          Name of the quant, as on the file 
 variant              string!       -          Name of the variant of engine and sampling settings; `default` where the
                                               spec names none.
 exam                 string!       -          Name of the exam.
+task                 string        -          Name of the exam's task; `main` where it has only one.
 prompt_version       string        -          Changes with what the exam asks.
 grader_version       string        -          Changes with anything that can change a score.
                                               Compare scores within one version only.
@@ -149,6 +150,11 @@ itl_p50_s            float         s          Inter-token latency, median.
 itl_p95_s            float         s          Inter-token latency, 95th percentile.
 itl_p99_s            float         s          Inter-token latency, 99th percentile.
 e2e_s                float         s          From sending the request to the end of its stream.
+turns                int           -          Requests that the attempt took. Where there are several, tokens and
+                                              `e2e_s` are sums, times to the first token and `prefill_tps` the first
+                                              turn's, decode rates and latencies of all together, reply and
+                                              `finish_reason` the last turn's.
+turn_timings         json          -          List with the figures of each turn by itself, under the same names.
 draft_accept_rate    float         fraction   Drafted tokens accepted, 0 to 1; null without speculative decoding.
 finish_reason        string        -          The engine's word (`stop`, `length`, `tool_calls`).
 events               json          -          Summary of the stream's events: counts by kind, chunks, bytes.
@@ -227,6 +233,8 @@ foreign_cpu_share    float         fraction   Share of the node's CPU time, all 
 # Texts
 reply                string        -          The answer, as the engine gave it.
 reasoning            string        -          Reasoning that the engine told apart from the answer.
+transcript           json          -          What was said in all turns, in order: messages and replies. Null where
+                                              there was one, whose reply says it all.
 grader_log           string        -          What a person reads to understand the grade.
 
 # The record itself

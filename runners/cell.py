@@ -19,7 +19,6 @@ from runners.chat import (
     ChatRequest,
     ChatResult,
     Event,
-    Message,
     RefusedError,
     ServerCrashError,
 )
@@ -27,14 +26,16 @@ from runners.devicecheck import gpu_buffer_bytes
 from runners.devicelock import device_key, take
 from runners.engines.base import EngineError, Served
 from runners.errors import RunnersError
+from runners.exams.box import Box
 from runners.grading import Answer, Grader
 from runners.hosted import UNLOAD_S, HostedModel
 from runners.modelfile import ModelChangedError
 from runners.outcomes import Outcome, OutcomeClass, outcome_class
 from runners.patience import Patience
 from runners.process import log_path
+from runners.solving import Session, solve
 from runners.spool import Spool, state_dir
-from runners.timing import measure
+from runners.turns import measure_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -285,6 +286,7 @@ class CellRun:
         from runners.exams import get_exam
 
         exam = get_exam(job.exam)
+        task = next(task for task in exam.tasks() if task.name == job.task)
         started, started_s = datetime.now(UTC), time.monotonic()
         shared = set(self._neighbours())
         if grader.busy:
@@ -302,40 +304,49 @@ class CellRun:
             identity | {"grader_version": exam.grader_version} | row.server_columns(served, cold=self._hosted.cold)
         )
         self._hosted.cold = False
-        request = ChatRequest(
-            messages=tuple(Message(role=m["role"], content=m["content"]) for m in exam.messages()),
+
+        def request(one: ChatRequest) -> ChatResult:
+            meter = _TokenMeter(
+                lambda tokens, rate: self._phase("generating", job, tokens=tokens, tokens_per_s=rate),
+                first_token=self._hosted.decoding,
+            )
+            return served.chat(one, cancelled=self._cancelled, on_event=meter)
+
+        session = Session(
+            request,
             sampling=self.order.cell.sampling,
             seed=job.seed,
             timeout_s=self.order.generation_timeout_s,
         )
-        meter = _TokenMeter(
-            lambda tokens, rate: self._phase("generating", job, tokens=tokens, tokens_per_s=rate),
-            first_token=self._hosted.decoding,
-        )
         self._phase("generating", job)
         self._hosted.window("prefill")
-        result: ChatResult | None
-        failure: ChatError | None = None
+        box = Box(grader.sandbox)
         try:
-            result = served.chat(request, cancelled=self._cancelled, on_event=meter)
+            solved = solve(exam, task, session, box)
         except CancelledError:
             raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None
-        except ChatError as error:
-            if self._cancelled.is_set():
-                raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None
-            failure, result = error, error.partial
+        finally:
+            self._close_box(box)
+        if self._cancelled.is_set() and solved.failure is not None:
+            raise _Ended("cancelled", reason=WORDS_ON_CANCEL)
+        result, failure = solved.results[-1] if solved.results else None, solved.failure
+        engine_failure = solved.engine_failure
         if (changed := self._hosted.written_to()) is not None:
             hint = "leave model files alone while a sweep uses them"
             failure = ModelChangedError(f"{changed} was written to while it was served", hint=hint, partial=result)
-        self._judge(served, job, failure, time.monotonic() - started_s)
+            engine_failure = failure
+        self._judge(served, job, engine_failure, time.monotonic() - started_s)
         samples = self._hosted.window("idle")
         reasons: dict[str, str] = {}
         columns |= row.sample_columns(
             self._hosted.load_samples, samples, reasons, on_gpu_bytes=gpu_buffer_bytes(served.buffers)
         )
         if result is not None:
-            columns |= row.timing_columns(measure(result), reasons) | row.reply_columns(result)
-            columns |= row.ceiling_column(self.order.cell, self.order.place, columns["prompt_tokens"], reasons)
+            columns |= row.timing_columns(measure_turns(solved.results), reasons)
+            columns |= row.reply_columns(result) | row.turn_columns(solved, reasons)
+            depth = columns["prompt_tokens"]  # of all turns; the cache was as deep as the mean of them
+            depth = None if depth is None else depth // len(solved.results)
+            columns |= row.ceiling_column(self.order.cell, self.order.place, depth, reasons)
         columns["shared_with"] = row.compact_json(sorted(shared | set(self._neighbours())))
 
         answer = Answer(
@@ -344,6 +355,8 @@ class CellRun:
             identity=identity,
             columns=columns,
             reasons=reasons,
+            task=task,
+            transcript=solved.transcript,
             result=result,
             failure=failure,
             started=started,
@@ -364,6 +377,13 @@ class CellRun:
             self._crashed_on.append(job.job_id)
         if not isinstance(failure, RefusedError) or self._patience.refused():
             served.kill()  # it may live, and cannot be trusted with the next job
+
+    def _close_box(self, box: Box) -> None:
+        """Removes what a solve left; what stays behind is in the log and costs nobody an answer."""
+        try:
+            box.close()
+        except Exception:
+            self._note_traceback()
 
     # --- logs -------------------------------------------------------------------------------------------------
 

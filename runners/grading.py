@@ -15,7 +15,6 @@ from runners import row, textwork
 from runners.bounded import HungError, within
 from runners.chat import ChatError, ChatResult, GenerationTimeoutError
 from runners.errors import RunnersError
-from runners.exams.base import Exam, Reply
 from runners.orders import JobOrder, RowReady
 from runners.outcomes import Outcome
 from runners.rowcheck import sound
@@ -24,6 +23,7 @@ from runners.scoring import grade_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from runners.exams.base import Exam, Task, Transcript
     from runners.sandbox.base import Sandbox
     from runners.spool import Spool
 
@@ -37,7 +37,7 @@ SPOOL_S = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came of one request: a result, or a failure that may hold a part of one.
+    """What came of one solve: a transcript to be graded, or a failure; `result` is of its last request, None if none.
 
     `identity` says which attempt it is, `columns` is the row so far, `reasons` why some of it is null. `started_s` is
     `time.monotonic()`.
@@ -45,6 +45,8 @@ class Answer:
 
     job: JobOrder
     exam: Exam
+    task: Task
+    transcript: Transcript | None
     identity: dict[str, Any]
     columns: dict[str, Any]
     reasons: dict[str, str]
@@ -84,7 +86,7 @@ class Grader:
         grading_s: float = GRADING_S,
         spool_s: float = SPOOL_S,
     ) -> None:
-        self._sandbox, self._lease_id, self._scoring = sandbox, lease_id, scoring
+        self.sandbox, self._lease_id, self._scoring = sandbox, lease_id, scoring
         self._spool, self._emit, self._note_traceback = spool, emit, note_traceback
         self._cancelled = cancelled or threading.Event()
         self._grading_s, self._spool_s = grading_s, spool_s
@@ -177,8 +179,8 @@ class Grader:
 
     def _grade(self, answer: Answer) -> dict[str, Any]:
         """The columns that say how the attempt ended."""
-        failure, result = answer.failure, answer.result
-        if failure is not None or result is None:
+        failure, result, transcript = answer.failure, answer.result, answer.transcript
+        if failure is not None or result is None or transcript is None:
             outcome = Outcome(failure.outcome) if failure else Outcome.TRANSPORT
             columns = self._ungraded(answer, outcome, str(failure))
             if tail := getattr(failure, "log_tail", ""):
@@ -186,7 +188,7 @@ class Grader:
             elif isinstance(failure, GenerationTimeoutError):
                 columns["grader_log"] = "Not graded: the answer was not finished."
             return columns
-        columns = self._score(answer, result)
+        columns = self._score(answer, transcript)
         if result.context_full and columns["outcome"] == Outcome.MAX_TOKENS:
             error = f"the answer filled the context of {answer.columns['context']} tokens"
             columns |= row.outcome_columns(Outcome.CONTEXT_OVERFLOW, error)
@@ -194,11 +196,10 @@ class Grader:
             columns["error"] = result.cut_short
         return columns
 
-    def _score(self, answer: Answer, result: ChatResult) -> dict[str, Any]:
+    def _score(self, answer: Answer, transcript: Transcript) -> dict[str, Any]:
         began = time.monotonic()
-        reply = Reply(text=result.text, reasoning=result.reasoning or None, finish_reason=result.finish_reason)
         try:
-            grade = grade_of(answer.exam, reply, self._sandbox, self._note_traceback)
+            grade = grade_of(answer.exam, answer.task, transcript, self.sandbox, self._note_traceback)
             return row.grade_columns(grade, self._scoring[answer.job.exam], time.monotonic() - began)
         except RunnersError as error:
             return self._ungraded(answer, Outcome(getattr(error, "outcome", Outcome.GRADER_CRASH)), str(error))

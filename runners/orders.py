@@ -72,6 +72,7 @@ class JobOrder:
     seed: int
     number: int
     total: int
+    task: str = "main"
 
 
 Phase = Literal["fetching", "waiting for device", "loading", "generating", "grading", "waiting", "unloading"]

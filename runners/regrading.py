@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from runners import row
 from runners.errors import RunnersError
-from runners.exams.base import Reply
+from runners.exams.transcript import transcript_of
 from runners.outcomes import Outcome, OutcomeClass
 from runners.rowcheck import KINDS, REQUIRED, sound
 from runners.scoring import grade_of
@@ -18,7 +18,7 @@ from runners.scoring import grade_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from runners.exams.base import Exam
+    from runners.exams.base import Exam, Task
     from runners.sandbox.base import Sandbox
 
 _GRADE = ("score", "score_max", "outcome", "grader_version")
@@ -32,8 +32,13 @@ def why_not(kept: Mapping[str, Any], exam: Exam) -> str | None:
         return f"it answers version {asked} of the prompt, and the grader here is for version {exam.prompt_version}"
     if kept["scoring"] not in exam.scorings:
         return f"the grader here has no scoring {kept['scoring']!r}"
-    if kept["reply"] is None and _was_graded(kept):
-        return "its answer was not kept"
+    if (task := _task_of(kept, exam)) is None:
+        return f"the exam has no task {kept['task']!r} any more"
+    if _was_graded(kept):
+        try:
+            transcript_of(kept, task)
+        except ValueError as why:
+            return str(why)
     return None
 
 
@@ -83,14 +88,21 @@ def _columns(
     if not _was_graded(kept):
         outcome = Outcome(kept["outcome"])
         return row.unscored_columns(outcome, kept["error"] or outcome.sentence, score_max=exam.score_max)
-    reply = Reply(text=kept["reply"], reasoning=kept["reasoning"], finish_reason=kept["finish_reason"])
-    grade = grade_of(exam, reply, sandbox, note_traceback)
+    task = _task_of(kept, exam)
+    if task is None:
+        raise RunnersError(f"the exam has no task {kept['task']!r}")
+    grade = grade_of(exam, task, transcript_of(kept, task), sandbox, note_traceback)
     columns = row.grade_columns(grade, kept["scoring"], time.monotonic() - began)
     if columns["outcome_class"] == OutcomeClass.INFRASTRUCTURE:
         raise RunnersError(f"the grader calls this a failure of the machine ({columns['outcome']})")
     if kept["outcome"] == Outcome.CONTEXT_OVERFLOW and columns["outcome"] == Outcome.MAX_TOKENS:
         columns |= row.outcome_columns(Outcome.CONTEXT_OVERFLOW, kept["error"])  # only its server knew which it was
     return columns
+
+
+def _task_of(kept: Mapping[str, Any], exam: Exam) -> Task | None:
+    name = kept.get("task") or "main"
+    return next((task for task in exam.tasks() if task.name == name), None)
 
 
 def _was_graded(kept: Mapping[str, Any]) -> bool:

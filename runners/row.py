@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from quants.models import EndpointModel
 from runners.ceiling import decode_ceiling_tps
 from runners.engines.settings import LlamaCppSettings
+from runners.exams.transcript import transcript_json
 from runners.outcomes import Outcome, outcome_class
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from runners.engines.base import BufferSizes, Served
     from runners.exams.base import Grade
     from runners.orders import JobOrder, NodeFacts, Place
+    from runners.solving import Solved
     from runners.timing import Timing
     from runners.work import Cell
 
@@ -79,6 +81,7 @@ def identity_columns(
         "quant": cell.model.quant,
         "variant": cell.variant or DEFAULT_VARIANT,
         "exam": job.exam,
+        "task": job.task,
         "prompt_version": job.prompt_version,
         "seed": job.seed,
         "sampling": compact_json(_set(cell.sampling)),
@@ -185,6 +188,20 @@ def reply_columns(result: ChatResult) -> dict[str, Any]:
         "finish_reason": result.finish_reason,
         "token_count_source": "server" if result.timings or result.usage else None,
         "events": compact_json(summary),
+    }
+
+
+def turn_columns(solved: Solved, reasons: dict[str, str]) -> dict[str, Any]:
+    """How many requests the solve took, each one's figures, and what was said where one reply does not say it all."""
+    from runners.turns import turn_figures
+
+    many = len(solved.turns) > 1
+    if not many:
+        reasons["transcript"] = "there was one turn: its reply says it all"
+    return {
+        "turns": len(solved.turns),
+        "turn_timings": compact_json(turn_figures(solved.results)),
+        "transcript": transcript_json(solved.turns) if many else None,
     }
 
 

@@ -241,18 +241,30 @@ def _client_decode_tps(
     return None
 
 
+def gaps_of(result: ChatResult) -> list[tuple[float, int]]:
+    """Seconds between the tokens of a reply, each with how many gaps of that length there were."""
+    return _gaps([event for event in result.events if event.kind in TOKEN_KINDS])
+
+
+def _gaps(tokens: Sequence[Event]) -> list[tuple[float, int]]:
+    return [((event.at_s - before.at_s) / (event.tokens or 1), event.tokens or 1) for before, event in pairwise(tokens)]
+
+
+def percentiles(gaps: list[tuple[float, int]]) -> tuple[float, float, float] | None:
+    """Median, 95th and 99th percentile of gaps; None of none."""
+    runs = _Runs(sorted(gaps))
+    return (percentile(runs, 0.50), percentile(runs, 0.95), percentile(runs, 0.99)) if gaps else None
+
+
 def _latencies(
     tokens: Sequence[Event], reasons: dict[str, str]
 ) -> tuple[float, float, float] | tuple[None, None, None]:
-    runs = sorted(
-        ((event.at_s - before.at_s) / (event.tokens or 1), event.tokens or 1) for before, event in pairwise(tokens)
-    )
-    if not runs:
+    found = percentiles(_gaps(tokens))
+    if found is None:
         for name in ("itl_p50_s", "itl_p95_s", "itl_p99_s"):
             reasons[name] = "fewer than two tokens arrived apart"
         return None, None, None
-    gaps = _Runs(runs)
-    return percentile(gaps, 0.50), percentile(gaps, 0.95), percentile(gaps, 0.99)
+    return found
 
 
 def _draft_accept_rate(result: ChatResult, reasons: dict[str, str]) -> float | None:

@@ -40,7 +40,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One exam with one seed in a cell. `job_id` is the same wherever and whenever the same job is planned.
+    """One task of an exam with one seed in a cell. `job_id` is the same wherever and whenever the same job is planned.
 
     `prompt_version` is the exam's: a job is identified by what is generated. Grading is apart (`runners.exams.base`).
     """
@@ -50,6 +50,7 @@ class Job:
     exam: str
     prompt_version: str
     seed: int
+    task: str = "main"
 
 
 def cell_identity(model: Model, engine: EngineSettings, sampling: Sampling) -> dict[str, Any]:

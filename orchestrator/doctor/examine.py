@@ -140,7 +140,8 @@ def _exam(name: str) -> Iterator[Finding]:
     """The exam's reference has to score full marks here: that takes every tool that the grader runs."""
     from profiles.probe.needs import find_needs
     from runners.exams import get_exam
-    from runners.exams.base import Reply
+    from runners.exams.base import Reply, Transcript
+    from runners.exams.box import Box
     from runners.sandbox import open_sandbox
 
     exam = get_exam(name)
@@ -150,7 +151,9 @@ def _exam(name: str) -> Iterator[Finding]:
         if specimen.kind != "reference":
             continue
         with tempfile.TemporaryDirectory(prefix="quantsweep-doctor-", ignore_cleanup_errors=True) as folder:
-            grade = exam.grade(Reply(specimen.text, finish_reason="stop"), open_sandbox(), Path(folder))
+            task = specimen.task_of(exam)
+            transcript = Transcript.of(task, Reply(specimen.text, finish_reason="stop"))
+            grade = exam.grade(task, transcript, Box(open_sandbox(), Path(folder)))
         low = [f"{scoring} {score:g}" for scoring, score in grade.scores.items() if score < exam.score_max]
         if low:
             said = f"its reference scores {', '.join(low)} of {exam.score_max:g} here: {(grade.log or '?')[-300:]}"

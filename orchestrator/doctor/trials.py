@@ -16,7 +16,7 @@ from orchestrator.expand import expand
 from orchestrator.nodes import serving_devices, to_cell_order
 from orchestrator.spec import parse_spec
 from quants.cache import fetch
-from runners.chat import ChatError, ChatRequest, Message, Sampling
+from runners.chat import ChatError, ChatRequest, Sampling
 from runners.devicelock import device_key, take
 from runners.engines.base import EngineError
 from runners.errors import RunnersError
@@ -138,7 +138,7 @@ def _serve(trial: Trial, log: Path, held: int | None) -> list[Finding]:
 
 def _ask(served: Served, hosted: HostedModel) -> ChatResult:
     """The last of as many answers as the counters need to move."""
-    messages = tuple(Message(role=m["role"], content=m["content"]) for m in get_exam("todo").messages())
+    messages = get_exam("todo").tasks()[0].messages
     sampling = Sampling(temperature=0.8, max_tokens=TOKENS)
     hosted.window("prefill")
     began_s = time.monotonic()

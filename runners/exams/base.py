@@ -1,17 +1,18 @@
-"""What an exam is: the messages a model gets, and a grader that runs what it answered."""
+"""What an exam is: tasks, how a model is asked about one, and a grader that runs what it answered."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from runners.errors import RunnersError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
+    from runners.chat import ChatResult, Message
+    from runners.exams.box import Box
     from runners.outcomes import Outcome
-    from runners.sandbox.base import Sandbox
 
 
 class UnknownExam(RunnersError):  # noqa: N818 - named for what the user asked for
@@ -35,6 +36,73 @@ class Reply:
     text: str
     reasoning: str | None = None
     finish_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing that an exam asks for; a job is one task with one seed.
+
+    Attributes:
+        name: Part of the job's identity. The task of an exam that has no other is called `main`.
+        messages: What the model gets first, whoever it is.
+    """
+
+    name: str
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One request of a solve: the messages that were sent, all of them, and what came back."""
+
+    asked: tuple[Message, ...]
+    reply: Reply
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """How a task was solved: what was said, in order. A grade is made from this alone."""
+
+    turns: tuple[Turn, ...]
+
+    @property
+    def reply(self) -> Reply:
+        """The last reply; an empty one where there was none."""
+        return self.turns[-1].reply if self.turns else Reply("")
+
+    @classmethod
+    def of(cls, task: Task, reply: Reply) -> Transcript:
+        """Of a task that was asked once."""
+        return cls((Turn(task.messages, reply),))
+
+
+class Chat(Protocol):
+    """The model that solves a task."""
+
+    def ask(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), *, most_tokens: int | None = None
+    ) -> ChatResult:
+        """Sends the whole conversation so far, and returns the reply with its timing.
+
+        `most_tokens` caps this reply alone.
+
+        The sweep's limits hold over the whole solve: the time for generating, and the tokens of all replies together.
+
+        Raises:
+            ChatError: It did not come to an end. One of class `budget` may be caught, and the rest be graded; any other
+                is the infrastructure's, and ends the attempt whatever the exam makes of it.
+        """
+        ...
+
+    def transcript(self) -> Transcript:
+        """What was said so far."""
+        ...
+
+
+def ask_once(task: Task, chat: Chat) -> Transcript:
+    """Solves a task with one request."""
+    chat.ask(task.messages)
+    return chat.transcript()
 
 
 @dataclass(frozen=True)
@@ -88,6 +156,7 @@ class Specimen:
         text: The reply.
         loses: Names of items that it must not pass.
         bounds: Points by scoring.
+        task: Name of the task that it answers; empty for the exam's first.
     """
 
     name: str
@@ -95,10 +164,15 @@ class Specimen:
     text: str
     loses: tuple[str, ...] = ()
     bounds: dict[str, float] = field(default_factory=dict)
+    task: str = ""
+
+    def task_of(self, exam: Exam) -> Task:
+        """The task that it answers."""
+        return next(task for task in exam.tasks() if self.task in {"", task.name})
 
 
 class Exam(Protocol):
-    """One prompt and its grader.
+    """Tasks, how they are solved, and their grader.
 
     Attributes:
         name: What a spec calls it.
@@ -119,21 +193,30 @@ class Exam(Protocol):
     language: str
     needs: frozenset[str]
 
-    def messages(self) -> list[dict[str, str]]:
-        """The chat messages, as every model gets them."""
+    def tasks(self) -> tuple[Task, ...]:
+        """One or more, in the order in which they are asked."""
+        ...
+
+    def solve(self, task: Task, chat: Chat, box: Box, /) -> Transcript:
+        """Asks the model, once or in several turns between which the box may run what it wrote (`ask_once`).
+
+        Raises:
+            ChatError: As `chat` raised it.
+            SandboxFailed, SandboxUnavailable: As for `grade`.
+        """
         ...
 
     def specimens(self) -> list[Specimen]:
         """The answers that prove the grader (runners.exams.check)."""
         ...
 
-    def grade(self, reply: Reply, sandbox: Sandbox, workdir: Path) -> Grade:
-        """Run what `reply` holds in `sandbox` and score it.
+    def grade(self, task: Task, transcript: Transcript, box: Box, /) -> Grade:
+        """Run what the model wrote and score it.
 
         Args:
-            reply: What the model answered.
-            sandbox: Where the program runs.
-            workdir: An empty folder for this grading alone; the caller removes it.
+            task: What it was asked.
+            transcript: What was said.
+            box: Where the program runs: empty, and for this grading alone.
 
         Raises:
             SandboxFailed, SandboxUnavailable: The sandbox could not be started, or lacks what the exam runs on

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runners.exams import get_exam
-from runners.exams.base import Exam, Grade, NeedMissing, Reply, Specimen
+from runners.exams.base import Exam, Grade, NeedMissing, Reply, Specimen, Transcript
+from runners.exams.box import Box
 from runners.sandbox.cleanup import remove_tree
 
 if TYPE_CHECKING:
@@ -98,7 +99,9 @@ def check_exam(name: str, sandbox: Sandbox, *, on_finding: Callable[[Finding], N
 def _examine(exam: Exam, specimen: Specimen, sandbox: Sandbox) -> Finding:
     folder = Path(tempfile.mkdtemp(prefix="quantsweep-check-"))
     try:
-        grade = exam.grade(Reply(specimen.text, finish_reason="stop"), sandbox, folder)
+        task = specimen.task_of(exam)
+        transcript = Transcript.of(task, Reply(specimen.text, finish_reason="stop"))
+        grade = exam.grade(task, transcript, Box(sandbox, folder))
     finally:
         remove_tree(folder)
     problem = "; ".join(_problems(exam, specimen, grade))

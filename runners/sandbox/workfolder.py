@@ -15,7 +15,7 @@ from runners.sandbox.cleanup import remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
-    from pathlib import Path
+    from pathlib import Path, PurePath
 
     from runners.sandbox.base import Limits
 
@@ -48,12 +48,17 @@ def prepare(workdir: Path, placed: Iterable[Path]) -> None:
         _unlock(workdir)
         for path in placed:
             if path.is_relative_to(BOX):
-                _make_file(workdir, path.relative_to(BOX))
+                make_file(workdir, path.relative_to(BOX))
     except OSError as error:
         raise SandboxFailed(f"the work folder {workdir} cannot be prepared: {error}") from error
 
 
-def _make_file(workdir: Path, inside: Path) -> None:
+def make_file(workdir: Path, inside: PurePath) -> None:
+    """An empty file at `inside`, whatever a program put there or on the way; nothing may run in `workdir` now.
+
+    Raises:
+        OSError: There is no room, or a folder on the way is not ours.
+    """
     path = workdir
     for name in inside.parts[:-1]:
         path /= name
@@ -146,7 +151,7 @@ class _Walk:
     def _through(self, name: str) -> list[str]:
         """Count what the folder holds; returns the folders in it."""
         folders = []
-        fd = _open_below(self._root, name, os.O_RDONLY | os.O_DIRECTORY)
+        fd = open_below(self._root, name, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with os.scandir(fd) as entries:
                 for entry in entries:
@@ -176,13 +181,13 @@ class _Walk:
             self.over = True
             return
         # The work folder itself: a name in it can no longer be looked up, not even `.`.
-        fd = os.dup(self._root) if name == "." else _open_below(self._root, name, os.O_PATH | os.O_DIRECTORY)
+        fd = os.dup(self._root) if name == "." else open_below(self._root, name, os.O_PATH | os.O_DIRECTORY)
         mode = stat.S_IMODE(os.fstat(fd).st_mode)
         self._unlocked.append((fd, mode))
         os.chmod(f"/proc/self/fd/{fd}", mode | _OWNER)  # noqa: PTH101 - see above
 
 
-def _open_below(root: int, name: str, flags: int) -> int:
+def open_below(root: int, name: str, flags: int) -> int:
     """openat2(2): a descriptor of what lies below `root` without a link on the way.
 
     Raises:

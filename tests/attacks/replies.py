@@ -18,6 +18,7 @@ from runners.outcomes import OutcomeClass, outcome_class
 from runners.sandbox import Sandbox, SandboxUnavailable, open_sandbox
 from tests.attacks import NotHereError
 from tests.attacks.attack import Attack
+from tests.runners.exams.graded import grade as grade_reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +69,7 @@ def graded(text: str, folder: Path, *, most: float = 100.0) -> str | None:
     began = time.monotonic()
     with _clock_watched(stalls):
         try:
-            grade = get_exam("todo").grade(Reply(text, finish_reason="stop"), sandbox, folder)
+            grade = grade_reply(get_exam("todo"), Reply(text, finish_reason="stop"), sandbox, folder)
         except Exception as error:  # whatever it is, the row would have no score
             return f"no score: {type(error).__name__}: {str(error)[:200]}"
     took_s = time.monotonic() - began

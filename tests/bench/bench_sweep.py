@@ -26,11 +26,12 @@ from orchestrator.sweep import restore_state
 from orchestrator.terminal import Printer
 from quants.cache import fetch
 from results.store import RunStore
-from runners.chat import ChatRequest, Message
+from runners.chat import ChatRequest
 from runners.engines import get_engine
 from runners.exams import get_exam
 from runners.exams.base import Reply
 from runners.sandbox import open_sandbox
+from tests.runners.exams.graded import grade as grade_reply
 
 if TYPE_CHECKING:
     from orchestrator.plan import Plan
@@ -66,12 +67,12 @@ def bare_loop(plan: Plan, folder: Path) -> float:
     served = get_engine(cell.engine.kind).load(
         fetch(cell.artifact), cell.engine, log_path=folder / "loop.log", device="CPU"
     )
-    messages = tuple(Message(role=m["role"], content=m["content"]) for m in exam.messages())
+    messages = exam.tasks()[0].messages
     try:
         for job in plan.jobs:
             result = served.chat(ChatRequest(messages=messages, sampling=cell.sampling, seed=job.seed))
             with tempfile.TemporaryDirectory() as work:
-                exam.grade(Reply(text=result.text, finish_reason=result.finish_reason), sandbox, Path(work))
+                grade_reply(exam, Reply(text=result.text, finish_reason=result.finish_reason), sandbox, Path(work))
     finally:
         served.stop()
     return time.monotonic() - began

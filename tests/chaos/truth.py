@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.expand import expand
 from orchestrator.spec import parse_spec
 from quants.cache import fetch
-from runners.chat import ChatRequest, Message
+from runners.chat import ChatRequest
 from runners.engines import get_engine
 from runners.exams import get_exam
 from runners.exams.base import Reply
 from runners.sandbox import open_sandbox
 from tests.chaos.cluster import ROOT
 from tests.chaos.sweep import spec_text
+from tests.runners.exams.graded import grade as grade_reply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +56,7 @@ def ask(models: Path, *, seeds: int, engine: str, folder: Path) -> dict[str, Kno
     text = spec_text(models, seeds=seeds, engine=engine)
     plan = expand(parse_spec(text, "chaos"), file="chaos", text=text, base_dir=folder)
     exam, sandbox = get_exam("todo"), open_sandbox()
-    messages = tuple(Message(role=m["role"], content=m["content"]) for m in exam.messages())
+    messages = exam.tasks()[0].messages
     found: dict[str, Known] = {}
     for cell in plan.cells:
         served = get_engine(cell.engine.kind).load(
@@ -68,7 +69,7 @@ def ask(models: Path, *, seeds: int, engine: str, folder: Path) -> dict[str, Kno
                 result = served.chat(ChatRequest(messages=messages, sampling=cell.sampling, seed=job.seed))
                 reply = Reply(text=result.text, reasoning=result.reasoning or None, finish_reason=result.finish_reason)
                 with tempfile.TemporaryDirectory(dir=folder) as work:
-                    grade = exam.grade(reply, sandbox, Path(work))
+                    grade = grade_reply(exam, reply, sandbox, Path(work))
                 found[job.job_id] = Known(grade.scores[plan.scoring["todo"]], result.text)
         finally:
             served.stop()

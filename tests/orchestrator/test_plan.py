@@ -99,12 +99,12 @@ def test_what_changes_answers_changes_the_id(tmp_path: Path, old: str, new: str)
 def test_seed_exam_and_version_are_part_of_the_id(tmp_path: Path) -> None:
     cell = plan_of(SPEC, tmp_path).cells[0]
     identity = cell_identity(cell.model, cell.engine, cell.sampling)
-    base = {"exam": "todo", "prompt_version": "1", "seed": 1}
+    base = {"exam": "todo", "task": "main", "prompt_version": "1", "seed": 1}
     ids = {
         make_job_id(identity, **{**base, **change})  # type: ignore[arg-type]  # a test's shorthand
-        for change in ({}, {"exam": "go-v1"}, {"prompt_version": "2"}, {"seed": 2})
+        for change in ({}, {"exam": "go-v1"}, {"task": "other"}, {"prompt_version": "2"}, {"seed": 2})
     }
-    assert len(ids) == 4
+    assert len(ids) == 5
     assert cell_identity(cell.model, replace(cell.engine, load_timeout_s=1.0), cell.sampling) == identity
 
 

@@ -28,7 +28,7 @@ from results.store import RunStore, read_run
 from results.tables import report
 from runners.errors import RunnersError
 from runners.exams import get_exam
-from runners.exams.base import Grade, Item, Reply
+from runners.exams.base import Grade, Item, Task, Transcript
 from runners.outcomes import Outcome
 from tests.results.conftest import INFRASTRUCTURE, make_row
 
@@ -52,7 +52,11 @@ class Lengths:
     language: str = "python"
     needs: frozenset[str] = frozenset()
 
-    def grade(self, reply: Reply, sandbox: object, workdir: Path) -> Grade:
+    def tasks(self) -> tuple[Task, ...]:
+        return (Task("main", ()),)
+
+    def grade(self, _task: Task, transcript: Transcript, _box: object) -> Grade:
+        reply = transcript.reply
         if reply.text == "bug":
             raise ZeroDivisionError("a grader's own")
         score = min(100.0, self.each * len(reply.text))

@@ -170,7 +170,7 @@ POINTS: dict[str, tuple[Any, str, int]] = {
     "chat": (FakeServed, "chat", 2),
     "figures after": (profiles.sampler.Sampler, "reset", 3),
     "files after an answer": (HeldFiles, "written_to", 2),
-    "timing": (cell, "measure", 1),
+    "timing": (cell, "measure_turns", 1),
     "submit": (Grader, "submit", 2),
     "spool": (Spool, "put", 2),
     "drain": (Grader, "drain", 1),

@@ -18,7 +18,7 @@ import pytest
 from results.schema import validate_row
 from runners.chat import ChatResult
 from runners.errors import RunnersError
-from runners.exams.base import Grade, Item
+from runners.exams.base import Grade, Item, Reply, Task, Transcript
 from runners.grading import Answer, Grader
 from runners.orders import JobOrder, RowReady
 from runners.outcomes import Outcome
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runners.exams.base import Exam
+    from runners.exams.box import Box
 
 JOB = JobOrder(job_id="v1-a", attempt=1, exam="todo", prompt_version="1", seed=7, number=1, total=1)
+TASK = Task("main", ())
 FULL = Grade({"strict": 100.0}, 100.0, Outcome.PASSED, (Item("a", 100.0, 100.0, passed=True),), "log", "fence", "box")
 
 
@@ -44,8 +46,8 @@ class FakeExam:
     def __init__(self, grade: Callable[[Path], Any]) -> None:
         self._grade = grade
 
-    def grade(self, reply: object, sandbox: object, workdir: Path) -> Any:
-        return self._grade(workdir)
+    def grade(self, task: object, transcript: object, box: Box) -> Any:
+        return self._grade(box.folder)
 
 
 class FakeSandbox:
@@ -66,9 +68,9 @@ class ProgramExam(FakeExam):
     def __init__(self) -> None:
         self.folders: list[Path] = []
 
-    def grade(self, reply: object, sandbox: Any, workdir: Path) -> Any:
-        self.folders.append(workdir)
-        done = sandbox.run(["program"], workdir=workdir)
+    def grade(self, task: object, transcript: object, box: Box) -> Any:
+        self.folders.append(box.folder)
+        done = box.run(["program"])
         return FULL if done.status == "ok" else replace(FULL, scores={"strict": 0.0}, outcome=Outcome.RUNTIME_ERROR)
 
 
@@ -102,6 +104,8 @@ class Desk:
         answer = Answer(
             job=JOB,
             exam=cast("Exam", grade if isinstance(grade, FakeExam) else FakeExam(grade)),
+            task=TASK,
+            transcript=Transcript.of(TASK, Reply("text", finish_reason="stop")),
             identity=identity,
             columns={**identity, "reply": "text", "context": 10},
             reasons={},

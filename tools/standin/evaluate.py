@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runners.exams import base, todo
+from runners.exams.box import Box
 from runners.sandbox import open_sandbox
 
 
@@ -70,7 +71,9 @@ def grade(replies: list[Answer]) -> list[float]:
     for answer in replies:
         with tempfile.TemporaryDirectory(prefix="standin-") as folder:
             reply = base.Reply(answer.text, finish_reason=answer.finish)
-            points.append(exam.grade(reply, sandbox, Path(folder)).scores["strict"])
+            task = exam.tasks()[0]
+            transcript = base.Transcript.of(task, reply)
+            points.append(exam.grade(task, transcript, Box(sandbox, Path(folder))).scores["strict"])
     return points
 
 
@@ -82,7 +85,7 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    messages = todo.load().messages()
+    messages = [{"role": each.role, "content": each.content} for each in todo.load().tasks()[0].messages]
     print(f"| quant | bytes | full marks of {args.seeds} | mean | each | ended | different | tokens | tokens/s |")
     print("|---|---|---|---|---|---|---|---|---|")
     for path in sorted(args.dir.glob("*.gguf"), key=lambda path: -path.stat().st_size):

@@ -7,7 +7,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from runners import textwork
-from runners.exams.base import Grade, Item, Reply, Specimen
+from runners.chat import Message
+from runners.exams.base import Grade, Item, Reply, Specimen, Task, Transcript, ask_once
 from runners.exams.todo.functional import STEP_LIMITS, Step, run_steps
 from runners.exams.todo.reading import read_reply
 from runners.exams.todo.report import write_log
@@ -17,6 +18,8 @@ from runners.sandbox.python import PythonRuntime, python_runtime
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from runners.exams.base import Chat
+    from runners.exams.box import Box
     from runners.exams.todo.reading import ReplyRead
     from runners.sandbox.base import Completed, Limits, Sandbox
 
@@ -53,10 +56,14 @@ class TodoExam:
     needs: frozenset[str] = frozenset()  # the sandbox shows a Python, or there is no sandbox
     step_limits: Limits = STEP_LIMITS
 
-    def messages(self) -> list[dict[str, str]]:
-        """See `Exam.messages`."""
+    def tasks(self) -> tuple[Task, ...]:
+        """See `Exam.tasks`."""
         prompt = files("runners.exams.todo").joinpath("prompt.txt").read_text(encoding="utf-8").strip()
-        return [{"role": "user", "content": prompt}]
+        return (Task("main", (Message(role="user", content=prompt),)),)
+
+    def solve(self, task: Task, chat: Chat, _box: Box) -> Transcript:
+        """See `Exam.solve`."""
+        return ask_once(task, chat)
 
     def specimens(self) -> list[Specimen]:
         """See `Exam.specimens`."""
@@ -64,8 +71,9 @@ class TodoExam:
 
         return specimens()
 
-    def grade(self, reply: Reply, sandbox: Sandbox, workdir: Path) -> Grade:
+    def grade(self, _task: Task, transcript: Transcript, box: Box) -> Grade:
         """See `Exam.grade`."""
+        reply, sandbox, workdir = transcript.reply, box.sandbox, box.folder
         note = ""
         if len(reply.text) > REPLY_CHARS:
             note = f"only the first {REPLY_CHARS:,} of {len(reply.text):,} characters were looked at"

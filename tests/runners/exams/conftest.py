@@ -10,6 +10,7 @@ import pytest
 from runners.exams import get_exam
 from runners.exams.base import Grade, Reply
 from runners.sandbox import Sandbox, open_sandbox
+from tests.runners.exams.graded import grade as grade_reply
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +31,6 @@ def grade(sandbox: Sandbox, tmp_path: Path) -> GradeText:
     def run(text: str, finish_reason: str | None = "stop") -> Grade:
         folder = tmp_path / f"grading-{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
-        return exam.grade(Reply(text, finish_reason=finish_reason), sandbox, folder)
+        return grade_reply(exam, Reply(text, finish_reason=finish_reason), sandbox, folder)
 
     return run

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from runners.chat import Message
 from runners.exams import exam_names, get_exam
-from runners.exams.base import Exam, Grade, Reply, Specimen, UnknownExam
+from runners.exams.base import Grade, Specimen, Task, UnknownExam, ask_once
 from runners.exams.check import CheckReport, Finding, check_exam
 from runners.outcomes import Outcome
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from runners.exams.base import Chat, Exam, Transcript
+    from runners.exams.box import Box
     from runners.sandbox import Sandbox
 
 
@@ -27,7 +28,7 @@ def test_every_exam_keeps_its_promises() -> None:
         assert exam.prompt_version
         assert exam.grader_version
         assert exam.scorings
-        assert exam.messages()[-1]["role"] == "user"
+        assert exam.tasks()[0].messages[-1].role == "user"
         kinds = {specimen.kind for specimen in exam.specimens()}
         assert {"reference", "mutant", "cheat"} <= kinds
 
@@ -72,8 +73,11 @@ class Generous:
     language = "python"
     needs: frozenset[str] = frozenset()
 
-    def messages(self) -> list[dict[str, str]]:
-        return [{"role": "user", "content": "?"}]
+    def tasks(self) -> tuple[Task, ...]:
+        return (Task("main", (Message(role="user", content="?"),)),)
+
+    def solve(self, task: Task, chat: Chat, _box: Box) -> Transcript:
+        return ask_once(task, chat)
 
     def specimens(self) -> list[Specimen]:
         return [
@@ -83,15 +87,15 @@ class Generous:
             Specimen("known", "published", "known", bounds={"only": 6.0}),
         ]
 
-    def grade(self, reply: Reply, sandbox: Sandbox, workdir: Path) -> Grade:
+    def grade(self, task: Task, transcript: Transcript, box: Box) -> Grade:
         return Grade({"only": 10.0}, 10.0, Outcome.PASSED, (), "", "whole_reply", "none")
 
 
 class Stingy(Generous):
     """And one that gives nothing."""
 
-    def grade(self, reply: Reply, sandbox: Sandbox, workdir: Path) -> Grade:
-        return replace(super().grade(reply, sandbox, workdir), scores={"only": 0.0})
+    def grade(self, task: Task, transcript: Transcript, box: Box) -> Grade:
+        return replace(super().grade(task, transcript, box), scores={"only": 0.0})
 
 
 def checked(exam: Exam, monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> CheckReport:

@@ -14,6 +14,7 @@ from runners.exams.todo.exam import TodoExam
 from runners.exams.todo.functional import STEP_LIMITS, titles_for
 from runners.outcomes import Outcome
 from runners.sandbox import Sandbox, SandboxUnavailable, open_sandbox
+from tests.runners.exams.graded import grade as grade_reply
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -192,14 +193,14 @@ def test_misbehaviour_is_named(sandbox: Sandbox, tmp_path: Path, name: str) -> N
     exam = TodoExam(
         step_limits=replace(STEP_LIMITS, wall_s=2.0 if name == "time" else 60.0, cpu_s=1.0 if name == "cpu" else 30.0)
     )
-    result = exam.grade(Reply(f"import sqlite3\n{program}\n", finish_reason="stop"), sandbox, tmp_path)
+    result = grade_reply(exam, Reply(f"import sqlite3\n{program}\n", finish_reason="stop"), sandbox, tmp_path)
     assert result.outcome is outcome, result.log
     assert result.scores["strict"] == 20.0
 
 
 def test_a_program_that_hangs_is_not_run_seven_times(sandbox: Sandbox, tmp_path: Path) -> None:
     exam = TodoExam(step_limits=replace(STEP_LIMITS, wall_s=1.0))
-    result = exam.grade(Reply("import time\ntime.sleep(600)\n"), sandbox, tmp_path)
+    result = grade_reply(exam, Reply("import time\ntime.sleep(600)\n"), sandbox, tmp_path)
     assert result.log.count("(time_limit") == 2
     assert result.log.count("(not run)") == 5
 
@@ -222,7 +223,9 @@ def test_published_kinds_score_the_same_in_each_sandbox(kind: str, tmp_path: Pat
     for name in ("works", "menu", "cut_off"):
         folder = tmp_path / name
         folder.mkdir()
-        scores[name] = get_exam("todo").grade(Reply(PROGRAMS[name], finish_reason="stop"), sandbox, folder).scores
+        scores[name] = grade_reply(
+            get_exam("todo"), Reply(PROGRAMS[name], finish_reason="stop"), sandbox, folder
+        ).scores
     assert scores == {
         "works": {"published": 100.0, "strict": 100.0},
         "menu": {"published": 60.0, "strict": 60.0},

@@ -10,6 +10,7 @@ from runners.exams import get_exam
 from runners.exams.base import Reply
 from runners.outcomes import OutcomeClass, outcome_class
 from runners.sandbox.cleanup import remove_tree
+from tests.runners.exams.graded import grade as grade_reply
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +54,7 @@ def test_a_hostile_answer_is_scored(sandbox: Sandbox, tmp_path: Path, name: str)
     reply = Reply("```python" + PROGRAM.format(before=before, after=after) + "```\n", finish_reason="stop")
     folder = tmp_path / "work"
     folder.mkdir()
-    grade = exam.grade(reply, sandbox, folder)
+    grade = grade_reply(exam, reply, sandbox, folder)
     assert {outcome_class(outcome) for outcome in grade.outcomes.values()} == {OutcomeClass.MODEL}
     assert all(score >= 0 for score in grade.scores.values())
     assert remove_tree(folder)
@@ -61,7 +62,7 @@ def test_a_hostile_answer_is_scored(sandbox: Sandbox, tmp_path: Path, name: str)
 
 def test_the_same_program_without_hostility_does_all_that_is_asked(sandbox: Sandbox, tmp_path: Path) -> None:
     reply = Reply("```python" + PROGRAM.format(before="", after="") + "```\n", finish_reason="stop")
-    grade = get_exam("todo").grade(reply, sandbox, tmp_path)
+    grade = grade_reply(get_exam("todo"), reply, sandbox, tmp_path)
     failed = [line for line in grade.log.splitlines() if line.startswith("--") and "feature:" not in line]
     assert failed == []
     assert grade.scores["strict"] > 0
