@@ -29,7 +29,8 @@ STARTS = 4
 REVIVE_AFTER_S = 2.0
 STATE_BYTES, STATE_INODES = 8 << 20, 400
 MEMORY_BYTES = 1 << 30
-TEMPORARY_BYTES, TEMPORARY_INODES = 64 << 20, 2000
+# More than programs may use: where there is less, nothing is graded.
+TEMPORARY_BYTES, TEMPORARY_INODES = 128 << 20, 16_000
 
 
 # What makes a process and all below it a machine of its own: name, models, shared memory, bound of its memory.
