@@ -56,7 +56,7 @@ def test_a_model_of_the_hub_is_pinned_fetched_once_and_usable_offline(tmp_path: 
         first = sweep(tmp_path, "tiny-GGUF", "one", **env)
         assert first.returncode == 0, first.stderr
         rows = read_run(tmp_path / "one").table.to_pylist()
-        pinned = json.loads((tmp_path / "one" / "plan.json").read_text())["cells"][0]["artifact"]
+        pinned = json.loads((tmp_path / "one" / "plan.json").read_text())["cells"][0]["model"]["artifact"]
         assert len(pinned["revision"]) == 40
         assert {(row["repo"], row["revision"], row["file_sha256"]) for row in rows} == {
             ("owner/tiny-GGUF", pinned["revision"], pinned["files"][0]["sha256"])

@@ -83,7 +83,7 @@ def test_ranges_of_seeds() -> None:
         (("0.8", "-1.0"), "demo.toml:6: sampling.temperature"),
         (('"off"', '"of"'), "models[1].variants[0].reasoning"),
         (('["Q4_K_M"]', "[]"), "demo.toml:15: models[1].quants: is empty"),
-        (('["Q4_K_M"]', '"fitting"'), "demo.toml:15: models[1].quants"),
+        (('["Q4_K_M"]', '"fittest"'), "demo.toml:15: models[1].quants"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(change: tuple[str, str], expected: str) -> None:

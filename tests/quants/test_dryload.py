@@ -216,6 +216,7 @@ def test_a_program_that_is_not_there_is_explained(
 
 def test_the_program_beside_the_server_is_preferred(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_program(planner.path.with_name("llama-server")) == planner.path
+    monkeypatch.delenv("LLAMA_SERVER", raising=False)
     monkeypatch.setenv("PATH", str(planner.path.parent))
     assert find_program() == planner.path
 

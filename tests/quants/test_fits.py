@@ -229,6 +229,7 @@ def test_what_has_no_rules_is_asked_of_this_machines_engine(
     program = tmp_path / "llama-fit-params"
     program.write_text(PLANNER.replace("{answer}", answer))
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.delenv("LLAMA_SERVER", raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     cpu = of_machine(machine(device("cpu", kind="cpu", vendor="cpu", total=64, free=32)))
     row = fits([str(tmp_path)], [CARDS[0], *cpu]).rows[0]
