@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from orchestrator.errors import one_line
 from orchestrator.spec import EngineSpec
 from runners.engines import engine_kinds, settings_type
 from runners.engines.settings import LlamaCppSettings, TextFile
@@ -55,7 +56,7 @@ def settle(layers: list[Layer], *, base_dir: Path, load_timeout_s: float) -> Set
     try:
         own = settings_type(kind)
     except RunnersError as error:
-        return Settled(None, kind_path, [(_sentence(error), kind_path)])
+        return Settled(None, kind_path, [(one_line(error), kind_path)])
     known = {each.name for each in fields(own)}
     problems: list[tuple[str, KeyPath]] = []
     values: dict[str, Any] = {"context": DEFAULT_CONTEXT, "load_timeout_s": load_timeout_s}
@@ -82,7 +83,7 @@ def settle(layers: list[Layer], *, base_dir: Path, load_timeout_s: float) -> Set
     try:
         settings = cast("LlamaCppSettings", own(**values))
     except RunnersError as error:
-        return Settled(None, kind_path, [*problems, (_sentence(error), where.get("extra_args", kind_path))])
+        return Settled(None, kind_path, [*problems, (one_line(error), where.get("extra_args", kind_path))])
     if settings.cache_type_v not in {"f32", "f16", "bf16"} and settings.flash_attention == "off":
         path = where.get("flash_attention", ("engine", "flash_attention"))
         problems.append(("a quantized V cache needs flash attention, which is off", path))
@@ -108,7 +109,3 @@ def _read_text(path: Path) -> TextFile:
     except UnicodeDecodeError as error:
         msg = f"{path} is not a text file (byte {error.start} is not UTF-8)"
         raise ValueError(msg) from None
-
-
-def _sentence(error: RunnersError) -> str:
-    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())

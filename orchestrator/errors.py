@@ -94,6 +94,11 @@ def lines_of(error: Exception) -> list[str]:
     return [message, *getattr(error, "details", ()), *([hint] if hint else [])]
 
 
+def one_line(error: Exception) -> str:
+    """An error of a room below in one sentence, as a line among the problems of a spec."""
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
 _CURES = {
     errno.ENOSPC: "Make room there, or name another folder.",
     errno.EDQUOT: "Your quota there is used up: make room, or name another folder.",

@@ -6,10 +6,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import SpecError
+from orchestrator.errors import SpecError, one_line
 from orchestrator.late import said_late
 from orchestrator.plan import Limits, Plan, digest, make_job_id
-from orchestrator.survey import Surveyor, one_line
+from orchestrator.survey import Surveyor
 from quants.errors import QuantsError
 from runners.work import Job, cell_identity
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.engine_choice import Layer, given_values, settle
-from orchestrator.errors import Problem, SpecError
+from orchestrator.errors import Problem, SpecError, one_line
 from orchestrator.fitting import footprints_of
 from orchestrator.here import ThisMachine
 from orchestrator.needs import why_refused
@@ -269,11 +269,6 @@ def _unpinned(
     if header is None:
         return FileModel(name, artifact)
     return FileModel(name, artifact, footprints_of(header, engine), facts_of(header))
-
-
-def one_line(error: Exception) -> str:
-    """An error of a room below, for a line of a spec's problems."""
-    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
 def survey(spec: SweepSpec, *, file: str, text: str, base_dir: Path, local: bool = True) -> Survey:
