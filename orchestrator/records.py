@@ -153,7 +153,11 @@ class Cell:
 
     def open_on(self, station: Station) -> int:
         """How many of the jobs that wait the slot can run."""
-        return sum(bundle.open for bundle in self.bundles_on(station))
+        count = 0
+        for bundle in self.bundles.values():  # `bundles_on`, without generators: asked a dozen times an event
+            if bundle.open and bundle.runs_on(station):
+                count += bundle.open
+        return count
 
     def class_on(self, station: Station) -> str:
         """The hardware class of its timings on that slot."""
