@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from orchestrator.agents import Hello
 from orchestrator.cluster.node import node_notes
-from orchestrator.members import Hello
 from runners.cell import CellRun
 from runners.orders import CellEnded, CellEvent, CellOrder, JobOrder, NodeFacts, PhaseChanged, RowReady
 from runners.outcomes import Outcome

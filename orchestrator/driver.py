@@ -29,8 +29,9 @@ from runners.orders import CellEnded, CellEvent, ModelLoaded, PhaseChanged, RowR
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from orchestrator.agents import AgentCluster, Hello
     from orchestrator.journal import Journal
-    from orchestrator.members import AgentCluster, Hello, Member, News
+    from orchestrator.members import Member, News
     from orchestrator.plan import Plan
     from orchestrator.progress import Progress
     from orchestrator.rundir import RunDir

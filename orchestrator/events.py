@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.placement import Slot
-    from quants.fit import Verdict
+    from quants.fit.verdict import Verdict
 
 # --- events: what happened ------------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ class _Pinning:
 
     def artifact(self, found: SurveyedCell) -> Artifact:
         """Raises `QuantsError`: a file cannot be read, or the Hub does not say what is in it."""
-        from quants.source import pin
+        from quants.sources.resolve import pin
 
         key = (found.listing.source, found.candidate.quant)
         if key not in self._done:

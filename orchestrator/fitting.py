@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from profiles.backends import backend_of_name
-from quants.fit import DeviceSet, Memory, Verdict, VerdictKind, verdict, weights_verdict
+from quants.fit.verdict import DeviceSet, Memory, Verdict, VerdictKind, verdict, weights_verdict
 from quants.footprint import Backend
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from orchestrator.engine_choice import given_values, program_path
 from orchestrator.fitting import footprints_of, verdict_on
 from orchestrator.nodes import EMBEDDED, engine_of, serving_devices, verdicts_for, why_not_served
 from quants.errors import QuantsError
-from quants.fit import VerdictKind
+from quants.fit.verdict import VerdictKind
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.spec import SweepSpec
     from profiles.types import NodeProfile
-    from quants.listing import Listing
+    from quants.sources.listing import Listing
     from runners.work import Cell
 
 
@@ -55,7 +55,7 @@ class ThisMachine:
 
     def nearest_that_fits(self, cell: Cell, listing: Listing) -> str | None:
         """The largest quant below the cell's that some device can hold under the same settings."""
-        from quants.headers import read_headers
+        from quants.sources.headers import read_headers
 
         smaller = [c for c in listing.candidates if c.file_bytes < (cell.model.file_bytes or 0)]
         try:

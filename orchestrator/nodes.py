@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator import events as ev
     from orchestrator.plan import Plan
     from profiles.types import DeviceMatch
-    from quants.fit import Verdict
+    from quants.fit.verdict import Verdict
     from runners.engines.settings import EngineSettings
     from runners.work import Cell
 

@@ -39,7 +39,7 @@ def outlook(cells: Sequence[Cell], jobs: int, devices: Iterable[str], profile: N
         `seconds`: loading at 1 GB/s, and answers of 1,000 tokens each of which reads the weights once; devices work
         beside each other. None where no cell can be served. It is a guess, good for telling minutes from days.
     """
-    from quants.hubclient import HubSettings
+    from quants.hub.client import HubSettings
 
     folder = HubSettings.from_environment().cache_dir
     wanted: dict[tuple[str, str, str], int] = {}
@@ -75,7 +75,7 @@ def outlook_lines(found: dict[str, Any]) -> list[str]:
 
 
 def _to_fetch(cell: Cell, folder: Path) -> dict[tuple[str, str, str], int]:
-    from quants.hub import repo_folder
+    from quants.hub.repository import repo_folder
 
     if not isinstance(cell.model, FileModel):
         return {}

@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from quants.fit import VerdictKind
+from quants.fit.verdict import VerdictKind
 
 if TYPE_CHECKING:
-    from quants.fit import Verdict
+    from quants.fit.verdict import Verdict
 
 SlotId = tuple[str, str]
 """Node id and device id."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
-from quants.fit import GIB, VerdictKind
+from quants.fit.verdict import GIB, VerdictKind
 from results.figures import size
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from orchestrator.placement import Slot, SlotId
-    from quants.fit import Verdict
+    from quants.fit.verdict import Verdict
 
 Place = tuple[str, str]
 """Host name and device id: what stays the same when a node, or the whole cluster, is started again."""

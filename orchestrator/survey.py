@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from orchestrator.spec import ModelSpec, SweepSpec, VariantSpec
     from quants.gguf import Header
-    from quants.listing import Candidate, Listing
+    from quants.sources.listing import Candidate, Listing
     from runners.engines.settings import LlamaCppSettings
 
 DEFAULT_SAMPLING = Sampling(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05, max_tokens=8192)
@@ -173,7 +173,7 @@ class Surveyor:
             self.warnings.append(text)
 
     def _listing(self, number: int, model: ModelSpec) -> Listing | None:
-        from quants.source import resolve
+        from quants.sources.resolve import resolve
 
         try:
             found = resolve(model.source, base_dir=self.base_dir)
@@ -185,7 +185,7 @@ class Surveyor:
         return found
 
     def _candidates(self, number: int, model: ModelSpec, listing: Listing) -> tuple[Candidate, ...]:
-        from quants.source import choose
+        from quants.sources.resolve import choose
 
         try:
             return choose(listing, "all" if isinstance(model.quants, str) else model.quants)
@@ -195,7 +195,7 @@ class Surveyor:
 
     def _headers(self, listing: Listing, candidates: Sequence[Candidate]) -> dict[str, Header]:
         """The headers of `candidates` by quant; without one a cell is planned all the same, its verdict unknown."""
-        from quants.headers import read_headers
+        from quants.sources.headers import read_headers
 
         try:
             read = read_headers(listing, candidates)

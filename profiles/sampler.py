@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from profiles.counters.cputime import read_cpu
-from profiles.counters.gpu import GpuCounters, open_counters
+from profiles.counters.gpu import open_counters
 from profiles.counters.ram import ram_source
 from profiles.types import Device
 from profiles.window import Baseline, Window
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
+    from profiles.counters.readings import GpuCounters
     from profiles.samples import Phase, Samples
 
 T = TypeVar("T")

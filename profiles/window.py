@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from profiles.counters.cputime import CpuReading
-    from profiles.counters.gpu import GpuMemory, GpuState
     from profiles.counters.ram import ExactReading, RamReading
+    from profiles.counters.readings import GpuMemory, GpuState
     from profiles.types import Device
 
 MIN_ENERGY_S = 0.5

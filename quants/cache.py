@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quants.digests import file_sha256
-from quants.errors import CorruptFileError, FetchCancelledError, SourceError
-from quants.local import builtin_root
+from quants.errors import CorruptFileError, SourceError
+from quants.fetch_progress import FetchProgress
+from quants.sources.local import builtin_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from quants.artifact import Artifact, ModelFile
-    from quants.hubclient import HubSettings
+    from quants.hub.client import HubSettings
 
 
 def fetch(
@@ -41,9 +42,9 @@ def fetch(
         SourceError: a local file is gone.
         HubError: the Hub refused or cannot be reached, and the cache does not hold the file.
     """
-    tally = Tally(artifact.file_bytes, progress, cancelled)
+    tally = FetchProgress(artifact.file_bytes, progress, cancelled)
     if artifact.repo is not None:
-        from quants.download import fetch_hub
+        from quants.hub.download import fetch_hub
 
         return fetch_hub(artifact, tally, hub)
     root = builtin_root(artifact.builtin) if artifact.builtin is not None else Path(artifact.root or ".")
@@ -51,34 +52,7 @@ def fetch(
     return paths[0]
 
 
-class Tally:
-    """Adds up the progress of an artifact over its files, and passes on the wish to stop."""
-
-    def __init__(
-        self, total_bytes: int, progress: Callable[[int, int], None] | None, cancelled: Callable[[], bool] | None
-    ) -> None:
-        self.total_bytes = total_bytes
-        self.done_bytes = 0
-        self._progress = progress
-        self._cancelled = cancelled
-
-    def add(self, count: int) -> None:
-        """Count bytes done (negative: bytes that turned out bad) and report."""
-        self.done_bytes += count
-        if self._progress is not None:
-            self._progress(self.done_bytes, self.total_bytes)
-
-    def is_cancelled(self) -> bool:
-        """Whether the caller wants to stop."""
-        return self._cancelled is not None and self._cancelled()
-
-    def check(self, what: str) -> None:
-        """Raise FetchCancelledError if the caller wants to stop."""
-        if self.is_cancelled():
-            raise FetchCancelledError(f"fetching {what} was cancelled", "What was fetched so far is kept")
-
-
-def _verify_local(root: Path, file: ModelFile, tally: Tally) -> Path:
+def _verify_local(root: Path, file: ModelFile, tally: FetchProgress) -> Path:
     path = root / file.path
     try:
         size_bytes = path.stat().st_size

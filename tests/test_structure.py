@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.onewayout import children, ways_out
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("orchestrator", "profiles", "quants", "results", "runners")
@@ -50,6 +55,18 @@ def imported(tree: ast.AST) -> set[str]:
     return names
 
 
+def imported_modules(source: str, known: Collection[str]) -> set[str]:
+    """Those of the modules `known` (dotted names) that are imported anywhere in `source`."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names} & set(known)
+            found |= inner or {node.module}
+    return found & set(known)
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_module_keeps_to_the_structure(module: str) -> None:
     tree = ast.parse((ROOT / module).read_text())
@@ -62,6 +79,16 @@ def test_module_keeps_to_the_structure(module: str) -> None:
     at_import = {name for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom) for name in imported(node)}
     if module != "orchestrator/agent.py":
         assert not at_import & HEAVY, "heavy imports stay inside the functions that need them"
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    """Imports inside functions and those for type checking count as well."""
+    paths = {module.removesuffix(".py").removesuffix("/__init__").replace("/", "."): module for module in MODULES}
+    imports = {name: imported_modules((ROOT / path).read_text(), paths) - {name} for name, path in paths.items()}
+    try:
+        tuple(TopologicalSorter(imports).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(reversed(error.args[1])))
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if not module.startswith(EXIT)])

@@ -149,7 +149,7 @@ app.add_typer(exams_app, name="exams")
 def exams(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the exams, or prove a grader."""
     if context.invoked_subcommand is None:
-        from orchestrator.exam_commands import list_exams
+        from orchestrator.commands.exams import list_exams
 
         terminal.stdout().page(*list_exams(as_json=as_json))
 
@@ -160,7 +160,7 @@ def exams_check(
     as_json: JsonOption = False,
 ) -> None:
     """Prove a grader: its reference scores full, nothing scores nothing, mutants lose, cheats gain nothing."""
-    from orchestrator.exam_commands import check
+    from orchestrator.commands.exams import check
 
     parts, ok = check(name, as_json=as_json)
     terminal.stdout().page(*parts)
@@ -180,7 +180,7 @@ def nodes(
     as_json: JsonOption = False,
 ) -> None:
     """Show machines: devices, memory, engines, tools, and what would spoil a measurement."""
-    from orchestrator.node_commands import show_nodes
+    from orchestrator.commands.nodes import show_nodes
 
     terminal.stdout().page(*show_nodes(address=address, as_json=as_json))
 
@@ -202,7 +202,7 @@ def cards(
     as_json: JsonOption = False,
 ) -> None:
     """List the cards that are known, with their memory and bandwidth."""
-    from orchestrator.node_commands import show_cards
+    from orchestrator.commands.nodes import show_cards
 
     terminal.stdout().page(*show_cards(word, as_json=as_json))
 
@@ -213,7 +213,7 @@ def models(
     as_json: JsonOption = False,
 ) -> None:
     """List the models that have a short name, and what to write into a spec for each."""
-    from orchestrator.model_commands import show_models
+    from orchestrator.commands.models import show_models
 
     terminal.stdout().page(*show_models(word, as_json=as_json))
 

@@ -39,8 +39,8 @@ def fits(
 ) -> None:
     """Show which quants fit which cards, how much is left, and at what context; only headers are read."""
     from orchestrator import terminal
-    from orchestrator.fits_command import show_fits
-    from quants.fitrows import FitsSettings
+    from orchestrator.commands.fits import show_fits
+    from quants.fit.rows import FitsSettings
 
     settings = FitsSettings(
         context=context,

@@ -13,6 +13,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.agents import AgentLostError, AgentUnavailableError
 from orchestrator.cluster.address import Head, find_head, knock
 from orchestrator.cluster.closing import within
 from orchestrator.cluster.environment import prepare_for_own_cluster, prepare_to_join
@@ -20,7 +21,6 @@ from orchestrator.cluster.inquiry import examine
 from orchestrator.cluster.membership import CALL_S, Membership, RayNode
 from orchestrator.cluster.session import session_folder
 from orchestrator.errors import ClusterError
-from orchestrator.members import AgentLostError, AgentUnavailableError
 from orchestrator.terminal.mute import muted
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.cluster.connection import connect, reason_of
 
 if TYPE_CHECKING:
-    from orchestrator.members import Hello
+    from orchestrator.agents import Hello
     from profiles.types import NodeProfile
 
 PROBE_S = 60.0

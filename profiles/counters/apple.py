@@ -9,7 +9,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from profiles.counters.gpu import GpuMemory, GpuState
+from profiles.counters.readings import GpuMemory, GpuState
 from profiles.probe.system import System
 
 if TYPE_CHECKING:

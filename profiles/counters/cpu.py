@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from profiles.counters.gpu import GpuMemory, GpuState
+from profiles.counters.readings import GpuMemory, GpuState
 from profiles.probe.system import System
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from profiles.counters.gpu import GpuMemory, GpuState
+from profiles.counters.readings import GpuMemory, GpuState
 from profiles.drm import DrmClients
 from profiles.probe.system import System
 

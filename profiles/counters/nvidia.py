@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from profiles import nvml
-from profiles.counters.gpu import GpuMemory, GpuState
+from profiles.counters.readings import GpuMemory, GpuState
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -33,7 +33,7 @@ INT64_MAX: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class KnownEntries:
-    """Metadata entries of a sibling that need not be read again (see `quants.splice`).
+    """Metadata entries of a sibling that need not be read again (see `quants.sources.splice`).
 
     Attributes:
         first_key: the key of the first.

@@ -97,7 +97,7 @@ import sys
 from pathlib import Path
 from quants.errors import QuantsError
 from quants.gguf import read_header
-from quants.source import resolve, select
+from quants.sources.resolve import resolve, select
 try:
     listing = resolve(sys.argv[1], base_dir=Path(sys.argv[2]))
     print("listed", len(listing.candidates))

@@ -124,7 +124,7 @@ print(os.getpid())
 _PLAN_A_LOAD = """
 import sys
 from pathlib import Path
-from quants.dryload import dry_load, header_files
+from quants.fit.oracle import dry_load, header_files
 from quants.footprint import FootprintSettings
 model, program, cache = sys.argv[1:]
 dry_load(header_files([model]), FootprintSettings(context=256), program=Path(program), cache=Path(cache))

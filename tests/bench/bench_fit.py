@@ -13,7 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from quants.fit import DeviceSet, Memory, VerdictKind, verdict
+from quants.fit.verdict import DeviceSet, Memory, VerdictKind, verdict
 from tools.fit_truth.table import MIB, Row, TruthShape, load
 
 if TYPE_CHECKING:

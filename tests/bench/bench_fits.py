@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from quants.fitrows import FitsSettings
-    from quants.hubclient import HubSettings
+    from quants.fit.rows import FitsSettings
+    from quants.hub.client import HubSettings
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -59,8 +59,8 @@ def serve(folder: Path, store: Path, pipe: Connection) -> None:
 
 def ask(source: str, settings: FitsSettings, hub: HubSettings | None = None) -> tuple[str, int]:
     """How long one answer took, in words, and the bytes fetched for it."""
-    from quants.fits import fits
-    from quants.targets import by_size
+    from quants.fit.table import fits
+    from quants.fit.targets import by_size
 
     began, worked = time.perf_counter(), time.process_time()
     table = fits([source], [by_size(16), by_size(32)], settings, hub=hub)
@@ -73,8 +73,8 @@ def ask(source: str, settings: FitsSettings, hub: HubSettings | None = None) -> 
 def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         os.environ["XDG_CACHE_HOME"] = f"{work}/cache"  # nothing remembered from before, nothing left behind
-        from quants.fitrows import FitsSettings
-        from quants.hubclient import HubSettings
+        from quants.fit.rows import FitsSettings
+        from quants.hub.client import HubSettings
 
         folder = Path(work, "models")
         folder.mkdir()

@@ -80,8 +80,8 @@ def against_gguf_reader(folder: Path) -> None:
 
 def folder_of_quants(folder: Path) -> None:
     """Sixty quants of one model in a folder: listing, then all headers."""
-    from quants.headers import read_headers
-    from quants.source import resolve
+    from quants.sources.headers import read_headers
+    from quants.sources.resolve import resolve
 
     for index in range(QUANTS):
         (folder / f"M{index:02d}-Q4_K_M.gguf").write_bytes(model(index))
@@ -96,9 +96,9 @@ def folder_of_quants(folder: Path) -> None:
 
 def repository_of_quants(folder: Path) -> None:
     """Sixty quants of one model on the local test Hub: bytes fetched against bytes of header, and our own time."""
-    from quants.headers import read_headers
-    from quants.hubclient import HubSettings
-    from quants.source import resolve
+    from quants.hub.client import HubSettings
+    from quants.sources.headers import read_headers
+    from quants.sources.resolve import resolve
     from tests.hubserver.server import LocalHub
 
     with LocalHub(folder / "store") as hub:

@@ -18,7 +18,7 @@ from statistics import median
 from orchestrator import events as ev
 from orchestrator.placement import Slot
 from orchestrator.state import SweepState
-from quants.fit import Verdict, VerdictKind
+from quants.fit.verdict import Verdict, VerdictKind
 
 SIZES = (1_000, 10_000, 30_000, 100_000)
 JOBS_A_CELL = 100

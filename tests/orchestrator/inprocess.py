@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.agents import AgentLostError, AgentUnavailableError, Hello
 from orchestrator.cluster import RayNode
-from orchestrator.members import AgentLostError, AgentUnavailableError, Hello
 from profiles.types import Device, FoundNeed, NodeProfile
 from runners.orders import CellEnded, CellOrder, JobOrder, ModelLoaded, NodeFacts, RowReady
 from runners.outcomes import Outcome

@@ -10,7 +10,7 @@ from orchestrator.leases import PREFETCH
 from orchestrator.placement import Slot
 from orchestrator.restore import CommittedAttempt
 from orchestrator.state import SweepState
-from quants.fit import Verdict, VerdictKind
+from quants.fit.verdict import Verdict, VerdictKind
 
 OK = Verdict(VerdictKind.FITS, "fits")
 TOO_BIG = Verdict(VerdictKind.TOO_BIG, "the weights alone do not fit")

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator.agents import AgentLostError
 from orchestrator.driver import Driver, DriverReport
 from orchestrator.errors import ClusterError
 from orchestrator.expand import expand
 from orchestrator.journal import Journal, read_journal
-from orchestrator.members import HELLO_S, LOST_S, AgentLostError
+from orchestrator.members import HELLO_S, LOST_S
 from orchestrator.progress import Tally, _View
 from orchestrator.rundir import RunDir
 from orchestrator.spec import parse_spec

@@ -17,7 +17,7 @@ from orchestrator.preview import preview
 from orchestrator.spec import parse_spec
 from orchestrator.terminal import Json
 from profiles.probe import probe_node
-from quants.dryload import find_program
+from quants.fit.oracle import find_program
 from runners.engines import get_engine
 from runners.engines.base import EngineInfo
 from tests.profiles.nvml import build as nvml

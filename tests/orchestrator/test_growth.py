@@ -208,7 +208,7 @@ def test_a_quant_that_fits_no_more_was_taken_out_by_nobody(sweeps: Sweeps, monke
     """`quants = "all"` on a machine that has less room today, or of a repository that lost a file."""
     everything = SPEC.replace('["Q8_0"]', '"all"')
     first = sweeps.run(everything)
-    from quants import source as sources
+    from quants.sources import resolve as sources
 
     listing = sources.resolve
 

@@ -10,9 +10,9 @@ import pytest
 import profiles.probe.needs
 import runners.exams
 from orchestrator import events as ev
+from orchestrator.commands.exams import list_exams
 from orchestrator.doctor.examine import examine
 from orchestrator.driver import Driver
-from orchestrator.exam_commands import list_exams
 from orchestrator.expand import expand
 from orchestrator.journal import Journal
 from orchestrator.placement import Slot

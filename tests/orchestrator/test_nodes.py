@@ -19,7 +19,7 @@ from orchestrator.plan import Limits, Plan
 from profiles.probe.engines import matched_anew
 from profiles.types import Device, EngineDevice, FoundEngine, NodeProfile
 from quants.artifact import Artifact, ModelFile
-from quants.fit import VerdictKind
+from quants.fit.verdict import VerdictKind
 from quants.models import FileModel
 from runners.chat import Sampling
 from runners.engines import settings_type

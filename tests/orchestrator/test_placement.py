@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from orchestrator.placement import Slot, why_not, worth_splitting
 from orchestrator.records import Cell, Health, Job, Lease, Station
 from orchestrator.schedule import Schedule
-from quants.fit import Verdict, VerdictKind
+from quants.fit.verdict import Verdict, VerdictKind
 
 FITS = Verdict(VerdictKind.FITS, "fits")
 BIG = Verdict(VerdictKind.TOO_BIG, "needs 20 GB, has 16 GB")

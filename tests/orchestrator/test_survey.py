@@ -16,8 +16,8 @@ from orchestrator.preview import preview
 from orchestrator.spec import parse_spec
 from orchestrator.survey import Survey, survey
 from orchestrator.terminal import Json
-from quants import source as source_module
-from quants.hubclient import HubSettings
+from quants.hub.client import HubSettings
+from quants.sources import resolve as source_module
 from runners.engines.settings import EmbeddedSettings
 from runners.work import Cell
 from tests.quants.fitmodels import model, write_sparse

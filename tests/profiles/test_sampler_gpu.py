@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from profiles.counters.cpu import CpuCounters
-from profiles.counters.gpu import GpuMemory, GpuState, Guarded, Unmeasured, device_busy, open_counters
+from profiles.counters.gpu import Guarded, Unmeasured, device_busy, open_counters
 from profiles.sampler import take_baseline
 from profiles.types import Device
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from profiles.counters.readings import GpuMemory, GpuState
     from tests.profiles.conftest import FakeNvml, Machine
 
 GIB = 1 << 30

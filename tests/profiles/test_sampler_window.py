@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiles.counters.cputime import CpuReading, foreign_share, read_cpu
-from profiles.counters.gpu import GpuMemory, GpuState
 from profiles.counters.ram import ExactReading, RamReading
+from profiles.counters.readings import GpuMemory, GpuState
 from profiles.types import Device
 from profiles.window import Baseline, Window
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from quants.hubclient import HubSettings
+from quants.hub.client import HubSettings
 from tests.hubserver.server import LocalHub
 
 if TYPE_CHECKING:

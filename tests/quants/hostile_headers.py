@@ -180,8 +180,8 @@ import json, sys, time
 from pathlib import Path
 from quants.errors import QuantsError
 from quants.gguf import read_header
-from quants.source import resolve
-from quants.headers import read_headers
+from quants.sources.resolve import resolve
+from quants.sources.headers import read_headers
 from tests.quants.ggufbytes import small_model
 
 def resident(name):
@@ -191,7 +191,7 @@ kind, *places = sys.argv[1:]
 read_header(small_model().data())
 hub = None
 if kind == "hub":
-    from quants.hubclient import HubSettings
+    from quants.hub.client import HubSettings
     endpoint, cache, *places = places
     hub = HubSettings(endpoint, Path(cache), backoff_s=0.001, timeout_s=60.0)
     read_headers(resolve("hf:acme/Small-GGUF", base_dir=Path.cwd(), hub=hub), hub=hub)

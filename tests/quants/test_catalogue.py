@@ -9,9 +9,9 @@ import pytest
 
 from quants.catalogue import Model, catalogue, find_model, nearest_names
 from quants.errors import PrivateRepoError, SourceError
-from quants.hubclient import HubSettings
-from quants.labels import find_label
-from quants.source import resolve
+from quants.hub.client import HubSettings
+from quants.sources.labels import find_label
+from quants.sources.resolve import resolve
 from tests.quants.ggufbytes import small_model
 
 if TYPE_CHECKING:

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import quants.headers
+import quants.sources.headers
 from quants.errors import FetchCancelledError, GGUFError, HubUnavailableError
 from quants.gguf import read_header
-from quants.headers import read_headers
-from quants.source import resolve
+from quants.sources.headers import read_headers
+from quants.sources.resolve import resolve
 from tests.quants import ggufbytes as gb
 from tests.quants.ggufbytes import Tensor, small_model, split_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from quants.hubclient import HubSettings
-    from quants.listing import Listing
+    from quants.hub.client import HubSettings
+    from quants.sources.listing import Listing
     from tests.hubserver.server import LocalHub
 
 TENSOR_BYTES = 4 * 1024 * 1024
@@ -56,7 +56,10 @@ def test_a_repository_costs_little_more_than_one_header(
     assert fetched_bytes == local_hub.file_bytes_sent()
     assert fetched_bytes < 2 * header_bytes
     if tokens > 18_000:
-        assert fetched_bytes < max(quants.headers.FIRST_BYTES, 2 * header_bytes / len(QUANTS)) + len(QUANTS) * 16_384
+        assert (
+            fetched_bytes
+            < max(quants.sources.headers.FIRST_BYTES, 2 * header_bytes / len(QUANTS)) + len(QUANTS) * 16_384
+        )
 
 
 def test_split_sets_and_a_choice_of_candidates(local_hub: LocalHub, hub_settings: HubSettings, tmp_path: Path) -> None:
@@ -125,7 +128,7 @@ def test_the_first_request_is_small(local_hub: LocalHub, hub_settings: HubSettin
     listing = listed(local_hub, hub_settings, tmp_path, {"M-Q8_0.gguf": model(9, 0)})
     read_headers(listing, hub=hub_settings)
     assert [request.range for request in local_hub.log if request.path.startswith("/cdn/")] == [
-        f"bytes=0-{quants.headers.FIRST_BYTES - 1}"
+        f"bytes=0-{quants.sources.headers.FIRST_BYTES - 1}"
     ]
 
 

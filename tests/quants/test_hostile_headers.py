@@ -9,10 +9,10 @@ import pytest
 
 from quants.errors import GGUFError, SourceError
 from quants.gguf import LISTING_BYTES, combine, held_bytes, read_header
-from quants.headers import read_headers
-from quants.labels import group
-from quants.listing import ListedFile
-from quants.source import resolve
+from quants.sources.headers import read_headers
+from quants.sources.labels import group
+from quants.sources.listing import ListedFile
+from quants.sources.resolve import resolve
 from tests.quants import ggufbytes as gb
 from tests.quants.ggufbytes import small_model, split_model
 from tests.quants.hostile_headers import HEADERS, MB, PROMISED_BYTES, costs, on_a_hub, split_set
@@ -20,7 +20,7 @@ from tests.quants.hostile_headers import HEADERS, MB, PROMISED_BYTES, costs, on_
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from quants.hubclient import HubSettings
+    from quants.hub.client import HubSettings
     from tests.hubserver.server import LocalHub
 
 SLOW = bool(os.environ.get("QUANTSWEEP_SLOW"))
@@ -76,7 +76,7 @@ def test_nor_one_of_which_the_shards_are_fetched_one_by_one(
     shards = {f"M-Q8_0-{number:05d}-of-00009.gguf": one.data() for number, one in enumerate(split_model(9), 1)}
     local_hub.add("acme/Split", dict(shards))
     listing = resolve("hf:acme/Split", base_dir=tmp_path, hub=hub_settings)
-    monkeypatch.setattr("quants.headers.SET_BYTES", 8_000)
+    monkeypatch.setattr("quants.sources.headers.SET_BYTES", 8_000)
     local_hub.log.clear()
     (found,) = read_headers(listing, hub=hub_settings)
     assert "the headers of its 9 files take more than" in str(found.error)
@@ -87,7 +87,7 @@ def test_the_headers_of_a_source_are_bounded_together(tmp_path: Path, monkeypatc
     for number in range(4):
         (tmp_path / f"M{number}-Q8_0.gguf").write_bytes(small_model(extra=[("x", gb.STRING, "x" * 90_000)]).data())
     assert len(resolve(".", base_dir=tmp_path).candidates) == 4
-    monkeypatch.setattr("quants.local.LISTING_BYTES", MB)
+    monkeypatch.setattr("quants.sources.local.LISTING_BYTES", MB)
     with pytest.raises(SourceError, match="the headers of its files take more than 0 MiB"):
         resolve(".", base_dir=tmp_path)
     assert held_bytes(read_header(tmp_path / "M0-Q8_0.gguf")) > 360_000
@@ -106,7 +106,7 @@ def test_a_name_cannot_claim_any_number_of_files(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quants.local.MOST_FILES", 3)
+    monkeypatch.setattr("quants.sources.local.MOST_FILES", 3)
     for number in range(4):
         (tmp_path / f"M{number}-Q8_0.gguf").write_bytes(small_model().data())
     with pytest.raises(SourceError, match=r"holds more than 3 \.gguf files"):

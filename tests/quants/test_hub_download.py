@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import quants.download
+import quants.hub.download
 from quants.cache import fetch
 from quants.errors import (
     CorruptFileError,
@@ -27,14 +27,14 @@ from quants.errors import (
     RepoNotFoundError,
     SourceError,
 )
-from quants.source import resolve, select
+from quants.sources.resolve import resolve, select
 from tests.quants.ggufbytes import Tensor, small_model, split_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from quants.artifact import Artifact
-    from quants.hubclient import HubSettings
+    from quants.hub.client import HubSettings
     from tests.hubserver.server import LocalHub
 
 SIZE = 3 * 1024 * 1024
@@ -194,7 +194,7 @@ def test_no_network_and_not_cached(artifact: Artifact, hub_settings: HubSettings
 def test_the_disk_is_looked_at_before_the_first_byte(
     artifact: Artifact, local_hub: LocalHub, hub_settings: HubSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quants.download, "SPARE_BYTES", 2**60)
+    monkeypatch.setattr(quants.hub.download, "SPARE_BYTES", 2**60)
     with pytest.raises(DiskFullError, match=r"needs 0.0 GB in .*, where .* GB are free.*HF_HOME"):
         fetch(artifact, hub=hub_settings)
     assert not ranges(local_hub)
@@ -209,7 +209,7 @@ def test_a_disk_that_fills_up_under_way(artifact: Artifact, hub_settings: HubSet
 
 
 def _partial_of(artifact: Artifact, hub: HubSettings) -> Path:
-    return quants.download._Place(str(artifact.repo), str(artifact.revision), artifact.files[0], hub).partial
+    return quants.hub.download._Place(str(artifact.repo), str(artifact.revision), artifact.files[0], hub).partial
 
 
 def test_a_cache_that_cannot_be_written(artifact: Artifact, hub_settings: HubSettings, tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_a_body_that_trickles_is_given_up_and_fetched_by_another_request(
     artifact: Artifact, local_hub: LocalHub, hub_settings: HubSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each byte came within the time-out, so the lease waited for weeks."""
-    monkeypatch.setattr(quants.download, "PACE_S", 0.2)
+    monkeypatch.setattr(quants.hub.download, "PACE_S", 0.2)
     local_hub.misbehave("GET /cdn/", trickle_s=0.01, times=2)
     assert fetch(artifact, hub=hub_settings).read_bytes() == MODEL
     assert len(ranges(local_hub)) == 3

@@ -21,15 +21,15 @@ from quants.errors import (
     RepoNotFoundError,
     SourceError,
 )
-from quants.hubclient import HubClient
-from quants.source import resolve, select
+from quants.hub.client import HubClient
+from quants.sources.resolve import resolve, select
 from tests.quants.ggufbytes import small_model, split_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from quants.hubclient import HubSettings
-    from quants.listing import Listing
+    from quants.hub.client import HubSettings
+    from quants.sources.listing import Listing
     from tests.hubserver.server import LocalHub
 
 MODEL = small_model().data()

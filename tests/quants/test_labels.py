@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quants.labels import find_label, group, parse_path
-from quants.listing import ListedFile
+from quants.sources.labels import find_label, group, parse_path
+from quants.sources.listing import ListedFile
 
 if TYPE_CHECKING:
     import random

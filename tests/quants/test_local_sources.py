@@ -13,8 +13,8 @@ from quants.artifact import Artifact
 from quants.cache import fetch
 from quants.digests import file_sha256, forget
 from quants.errors import CorruptFileError, FetchCancelledError, SelectionError, SourceError
-from quants.local import BUILTIN_MODELS, builtin_root
-from quants.source import parse_hub, resolve, select
+from quants.sources.local import BUILTIN_MODELS, builtin_root
+from quants.sources.resolve import parse_hub, resolve, select
 from tests.quants import ggufbytes as gb
 from tests.quants.ggufbytes import small_model, split_model
 

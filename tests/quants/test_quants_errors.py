@@ -50,7 +50,8 @@ def test_an_artifact_needs_files_and_says_where_it_is_from() -> None:
 
 
 def test_importing_sources_pulls_in_nothing_heavy() -> None:
-    code = "import sys, quants.source, quants.cache, quants.headers, quants.hub; print(*sys.modules)"
+    modules = "quants.sources.resolve, quants.cache, quants.sources.headers, quants.hub.repository"
+    code = f"import sys, {modules}; print(*sys.modules)"
     root = str(Path(__file__).parents[2])
     loaded = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
     assert not {"huggingface_hub", "httpx", "httpx2", "pydantic", "numpy", "ray", "pyarrow"} & set(loaded.split())

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from quants.errors import HubError, OfflineError
-from quants.hubclient import HubClient, HubSettings
+from quants.hub.client import HubClient, HubSettings
 from quants.secrets import holds_secret, redacted
 
 SECRET = "s3cr3t-of-ours"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from quants.gguf import Header, read_header
-from quants.labels import parse_path
+from quants.sources.labels import parse_path
 from quants.standin import LABEL, STANDIN_DIR
 
 QUANTS = {"Q8_0", "Q5_K_M", "Q4_K_M", "Q3_K_S", "Q2_K", "TQ1_0"}

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator.commands.fits import notes
 from orchestrator.expand import expand
-from orchestrator.fits_command import notes
 from orchestrator.spec import parse_spec
-from quants.fitrows import FitsSettings
-from quants.fits import fits
+from quants.fit.rows import FitsSettings
+from quants.fit.table import fits
+from quants.fit.targets import by_size
 from quants.gguf import read_header
-from quants.targets import by_size
 from quants.trained import beyond_trained, trained_context
 from tests.quants import ggufbytes as gb
 from tests.quants.fitmodels import model, write_sparse

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from quants.models import FileModel
-from quants.source import resolve, select
+from quants.sources.resolve import resolve, select
 from results.schema import validate_row
 from runners import stall
 from runners.cell import CellRun

@@ -16,9 +16,9 @@ from urllib.parse import quote
 from quants.artifact import ModelFile
 from quants.digests import cache_folder, file_sha256, write_atomically
 from quants.errors import CorruptFileError, HubError, OfflineError, SourceError
-from quants.hubclient import HubClient, HubSettings
-from quants.labels import group
-from quants.listing import Candidate, ListedFile, Listing
+from quants.hub.client import HubClient, HubSettings
+from quants.sources.labels import group
+from quants.sources.listing import Candidate, ListedFile, Listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -74,7 +74,7 @@ class Listing:
         sidecars: mmproj, imatrix and draft files.
         skipped: (path, reason) of GGUF files that cannot be used; selecting one of them is an error that says so.
         headers: of local files by path, as they were read while listing; empty for the Hub, where headers cost bytes
-            (`quants.headers.read_headers` has them for every kind of source).
+            (`quants.sources.headers.read_headers` has them for every kind of source).
     """
 
     kind: SourceKind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.model_commands import show_models
+from orchestrator.commands.models import show_models
 from orchestrator.terminal import Json, Printer
 from quants.catalogue import catalogue, find_model
 from quants.errors import SourceError

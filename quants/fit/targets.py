@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from quants.errors import QuantsError
-from quants.fit import GIB, DeviceSet, Memory
+from quants.fit.verdict import GIB, DeviceSet, Memory
 from quants.footprint import Backend
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from quants.fit import (
+from quants.fit.verdict import (
     DeviceSet,
     Memory,
     VerdictKind,

@@ -6,25 +6,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from quants.dryload import DryLoadError, dry_load, find_program, header_files
 from quants.errors import QuantsError
-from quants.fit import GIB, VerdictKind, cheapest_offload, largest_context, report
-from quants.fitrows import CardVerdict, FitRow, FitsSettings, FitTable
+from quants.fit.oracle import DryLoadError, dry_load, find_program, header_files
+from quants.fit.rows import CardVerdict, FitRow, FitsSettings, FitTable
+from quants.fit.verdict import GIB, VerdictKind, cheapest_offload, largest_context, report
 from quants.footprint import Estimator, Footprint, FootprintSettings
 from quants.footprint.placement import place
-from quants.headers import read_headers
-from quants.local import builtin_root
-from quants.source import resolve
+from quants.sources.headers import read_headers
+from quants.sources.local import builtin_root
+from quants.sources.resolve import resolve
 from quants.trained import trained_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from quants.fit.targets import Target
     from quants.gguf import Header
-    from quants.headers import CandidateHeader
-    from quants.hubclient import HubSettings
-    from quants.listing import Listing
-    from quants.targets import Target
+    from quants.hub.client import HubSettings
+    from quants.sources.headers import CandidateHeader
+    from quants.sources.listing import Listing
 
 __all__ = ["CardVerdict", "FitRow", "FitTable", "FitsSettings", "fits"]
 

@@ -13,14 +13,14 @@ from quants.artifact import Artifact, ModelFile
 from quants.catalogue import find_model, nearest_names
 from quants.digests import file_sha256
 from quants.errors import SelectionError, SourceError
-from quants.labels import find_label
-from quants.listing import Candidate, ListedFile, Listing, Sidecar, SourceKind
-from quants.local import builtin_root, list_builtin, list_local
+from quants.sources.labels import find_label
+from quants.sources.listing import Candidate, ListedFile, Listing, Sidecar, SourceKind
+from quants.sources.local import builtin_root, list_builtin, list_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from quants.hubclient import HubSettings
+    from quants.hub.client import HubSettings
 
 __all__ = [
     "Candidate",
@@ -67,7 +67,7 @@ def resolve(text: str, *, base_dir: Path, need_data: bool = True, hub: HubSettin
         raise SourceError("the model source is empty", "Give a file, a folder, or hf:owner/name")
     address = parse_hub(source)
     if address is not None:
-        from quants.hub import list_repo
+        from quants.hub.repository import list_repo
 
         return list_repo(address.repo, revision=address.revision, source=source, settings=hub)
     if source.startswith("builtin:"):
@@ -220,7 +220,7 @@ def pin(
 ) -> Artifact:
     """One candidate, pinned by size and sha256; arguments and errors as of `select`."""
     if listing.kind == "hub":
-        from quants.hub import pin_files
+        from quants.hub.repository import pin_files
 
         files = pin_files(listing, candidate, hub)
     else:

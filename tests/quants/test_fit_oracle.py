@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from quants.dryload import DryLoadError, HeaderFile, dry_load, find_program, header_files
+from quants.fit.oracle import DryLoadError, HeaderFile, dry_load, find_program, header_files
 from quants.footprint import Backend, FootprintSettings, estimate
 from tools.fit_truth.table import MIB, load
 from tools.fit_truth.write import write

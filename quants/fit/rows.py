@@ -11,8 +11,8 @@ from quants.footprint import CACHE_TYPES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from quants.fit import VerdictKind
-    from quants.targets import Target
+    from quants.fit.targets import Target
+    from quants.fit.verdict import VerdictKind
 
 _LARGEST_CONTEXT: Final = 1 << 24
 _MOST_SLOTS: Final = 256  # LLAMA_MAX_SEQ in llama.cpp

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.fits_command import choose_targets, notes, render, show_fits
+from orchestrator.commands.fits import choose_targets, notes, render, show_fits
 from orchestrator.terminal import Printer
 from orchestrator.terminal.printer import PLAIN_WIDTH
 from profiles.errors import UnknownCardError
-from quants.fitrows import FitsSettings
-from quants.fits import fits
-from quants.targets import by_size
+from quants.fit.rows import FitsSettings
+from quants.fit.table import fits
+from quants.fit.targets import by_size
 from tests.hubserver.server import LocalHub
 from tests.quants import ggufbytes as gb
 from tests.quants.fitmodels import MATRIX_TYPES, model, publish, write_sparse

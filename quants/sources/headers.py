@@ -1,9 +1,9 @@
 """The headers of everything a source offers: from local files, or by HTTP Range from the Hub, several at once.
 
 From the Hub the first header is read in doubling steps. Of the others only what can differ is fetched (see
-`quants.splice`): sixty quants cost little more than one. Nothing but headers is fetched, and nothing at all of a file
-that lies in the cache, so what was downloaded once can be planned for without network. Memory is bounded: each header
-as `quants.gguf.limits` says, those of a source together by `LISTING_BYTES`.
+`quants.sources.splice`): sixty quants cost little more than one. Nothing but headers is fetched, and nothing at all of
+a file that lies in the cache, so what was downloaded once can be planned for without network. Memory is bounded: each
+header as `quants.gguf.limits` says, those of a source together by `LISTING_BYTES`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Final
 
 from quants.errors import GGUFError, HubError, QuantsError
 from quants.gguf import LISTING_BYTES, SET_BYTES, HeaderParser, Window, combine, held_bytes
-from quants.hub import repo_folder
-from quants.hubclient import HubClient, HubSettings
-from quants.local import MARGIN_BYTES
-from quants.splice import BEGINNING_BYTES, Sibling, ends_with
+from quants.hub.client import HubClient, HubSettings
+from quants.hub.repository import repo_folder
+from quants.sources.local import MARGIN_BYTES
+from quants.sources.splice import BEGINNING_BYTES, Sibling, ends_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from quants.gguf import Header, KnownEntries
     from quants.gguf.window import Read
-    from quants.listing import Candidate, ListedFile, Listing
+    from quants.sources.listing import Candidate, ListedFile, Listing
 
 FIRST_BYTES: Final = 1024 * 1024
 LATER_SHARD_BYTES: Final = 64 * 1024  # shards after the first hold no tokenizer, only their tensor table

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 from quants.errors import GGUFError, SourceError
 from quants.gguf import LISTING_BYTES, ArrayMemo, combine, held_bytes, read_header
 from quants.gguf.window import FIRST_BYTES
-from quants.labels import group, parse_path
-from quants.listing import Candidate, ListedFile, Listing, Sidecar
+from quants.sources.labels import group, parse_path
+from quants.sources.listing import Candidate, ListedFile, Listing, Sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from quants.gguf import Header
-    from quants.listing import SidecarKind
+    from quants.sources.listing import SidecarKind
 
 BUILTIN_MODELS: Final = {"stand-in": "standin"}  # name in a spec -> folder in this package
 # By how much the headers of one model's quants differ (imatrix notes, file type): the next read is that much longer.
@@ -38,7 +38,7 @@ def builtin_root(name: str) -> Path:
     folder = BUILTIN_MODELS.get(name)
     if folder is None:
         raise SourceError(f"no built-in model {name!r}", f"There is: {', '.join(BUILTIN_MODELS)}")
-    return Path(__file__).resolve().parent / folder
+    return Path(__file__).resolve().parents[1] / folder
 
 
 def list_builtin(name: str, source: str) -> Listing:

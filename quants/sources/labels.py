@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from quants.listing import Candidate, Sidecar
+from quants.sources.listing import Candidate, Sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from quants.listing import ListedFile, SidecarKind
+    from quants.sources.listing import ListedFile, SidecarKind
 
 # A label starts behind a separator, or glued to the name in camel case ("devstralQ4_K_M.gguf").
 _LABEL: Final = re.compile(

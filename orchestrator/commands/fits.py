@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final, Literal
 
 from orchestrator.terminal import Json
-from quants.fit import GIB, VerdictKind
+from quants.fit.verdict import GIB, VerdictKind
 from quants.trained import beyond_trained
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from orchestrator.terminal import Part
-    from quants.fitrows import CardVerdict, FitRow, FitsSettings, FitTable
-    from quants.targets import Target
+    from quants.fit.rows import CardVerdict, FitRow, FitsSettings, FitTable
+    from quants.fit.targets import Target
 
 MIB: Final = 1024**2
 _GAP: Final = 2
@@ -62,7 +62,7 @@ def show_fits(
         QuantsError: a source, a size or a setting that cannot be used.
         ProfilesError: a card that is not in the catalogue.
     """
-    from quants.fits import fits
+    from quants.fit.table import fits
 
     table = fits(sources, choose_targets(vram_gb, cards, here=here), settings)
     parts: list[Part] = [Json([row.to_json() for row in table.rows])] if as_json else render(table)
@@ -76,7 +76,7 @@ def choose_targets(vram_gb: Sequence[float], cards: Sequence[str], *, here: bool
         QuantsError: a size that no card has, or a machine without a device that may be used.
         UnknownCardError: a card that is not in the catalogue.
     """
-    from quants.targets import by_card, by_size, of_machine, unique
+    from quants.fit.targets import by_card, by_size, of_machine, unique
 
     targets = [by_size(size) for size in vram_gb]
     if cards:

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from profiles.catalogue import find_card
 from profiles.types import Device, DeviceMatch, FoundEngine, NodeProfile
 from quants.errors import QuantsError, SourceError
-from quants.fit import GIB, VerdictKind, largest_context, report
-from quants.fits import FitRow, FitsSettings, FitTable, Quant, fits
+from quants.fit.table import FitRow, FitsSettings, FitTable, Quant, fits
+from quants.fit.targets import USABLE_SHARE, by_card, by_size, of_machine, unique
+from quants.fit.verdict import GIB, VerdictKind, largest_context, report
 from quants.footprint import Backend, Estimator, FootprintSettings
 from quants.gguf import read_header
-from quants.targets import USABLE_SHARE, by_card, by_size, of_machine, unique
 from tests.quants import ggufbytes as gb
 from tests.quants.fitmodels import MATRIX_TYPES, model, publish, write_sparse
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from quants.hubclient import HubSettings
+    from quants.hub.client import HubSettings
     from tests.hubserver.server import LocalHub
 
 # One of each kind of memory: plain attention, windows, shared and recurrent layers, experts, latent attention.

@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn
 
 from quants.digests import file_sha256, forget, remember_verified
 from quants.errors import CorruptFileError, DiskFullError, OfflineError, QuantsError, SourceError
-from quants.hub import repo_folder
-from quants.hubclient import HubClient, HubSettings
+from quants.hub.client import HubClient, HubSettings
+from quants.hub.repository import repo_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from quants.artifact import Artifact, ModelFile
-    from quants.cache import Tally
+    from quants.fetch_progress import FetchProgress
 
 CHUNK_BYTES: Final = 256 * 1024
 # One request asks for at most this much: CDNs refuse to serve files beyond 50 GB in one piece.
@@ -44,7 +44,7 @@ _LOG: Final = logging.getLogger("quantsweep.quants")
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
-def fetch_hub(artifact: Artifact, tally: Tally, settings: HubSettings | None = None) -> Path:
+def fetch_hub(artifact: Artifact, tally: FetchProgress, settings: HubSettings | None = None) -> Path:
     """The path of the artifact's first file in the cache, once all its files are there and verified.
 
     Raises:
@@ -81,11 +81,11 @@ class _Place:
     def __str__(self) -> str:
         return f"hf:{self.repo}@{self.revision[:8]} ({self.file.path})"
 
-    def is_whole(self, tally: Tally) -> bool:
+    def is_whole(self, tally: FetchProgress) -> bool:
         """Whether the pinned bytes are in place. Changes nothing: another process may be using what is there."""
         return self.pointer.exists() and self._matches(self.pointer, tally)
 
-    def adopt_blob(self, tally: Tally) -> bool:
+    def adopt_blob(self, tally: FetchProgress) -> bool:
         """Link the snapshot to the blob that another commit or another tool brought, if it is right."""
         if not self.blob.exists() or not self._matches(self.blob, tally):
             return False
@@ -106,7 +106,7 @@ class _Place:
             path.unlink(missing_ok=True)
         self.pointer.unlink(missing_ok=True)
 
-    def _matches(self, path: Path, tally: Tally) -> bool:
+    def _matches(self, path: Path, tally: FetchProgress) -> bool:
         if path.stat().st_size != self.file.size_bytes:
             return False
         before = tally.done_bytes
@@ -143,7 +143,7 @@ def _require_room(missing: list[_Place], cache_dir: Path) -> None:
         )
 
 
-def _fetch_one(place: _Place, client: HubClient, tally: Tally) -> None:
+def _fetch_one(place: _Place, client: HubClient, tally: FetchProgress) -> None:
     """Fetch one file under its lock, unless another process did so while we waited."""
     try:
         for folder in (place.blob.parent, place.pointer.parent, place.lock.parent):
@@ -165,7 +165,7 @@ def _fetch_one(place: _Place, client: HubClient, tally: Tally) -> None:
 
 
 @contextmanager
-def _locked(place: _Place, tally: Tally) -> Iterator[None]:
+def _locked(place: _Place, tally: FetchProgress) -> Iterator[None]:
     """Hold the lock that huggingface_hub takes for the same blob; waits as long as the caller does not cancel."""
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined] # public, but not in an __all__
 
@@ -183,7 +183,7 @@ def _locked(place: _Place, tally: Tally) -> Iterator[None]:
         yield
 
 
-def _download_verified(place: _Place, client: HubClient, tally: Tally) -> None:
+def _download_verified(place: _Place, client: HubClient, tally: FetchProgress) -> None:
     """Leave the whole file, verified, under its partial name. A wrong one is fetched anew, once."""
     for last in (False, True):
         before = tally.done_bytes
@@ -200,7 +200,7 @@ def _download_verified(place: _Place, client: HubClient, tally: Tally) -> None:
     )
 
 
-def _download(place: _Place, client: HubClient, tally: Tally) -> None:
+def _download(place: _Place, client: HubClient, tally: FetchProgress) -> None:
     """Bring the partial file to its full size, from where it stands, through as many requests as it takes."""
     size_bytes = place.file.size_bytes
     failures = 0
@@ -223,7 +223,7 @@ def _download(place: _Place, client: HubClient, tally: Tally) -> None:
         os.fsync(out.fileno())
 
 
-def _receive(place: _Place, client: HubClient, out: BinaryIO, tally: Tally) -> None:
+def _receive(place: _Place, client: HubClient, out: BinaryIO, tally: FetchProgress) -> None:
     """One request: append what arrives from the end of `out` on."""
     size_bytes = place.file.size_bytes
     start = out.tell()

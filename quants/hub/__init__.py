@@ -1,0 +1,1 @@
+"""The Hugging Face Hub: its client, its repositories, and downloads."""
