@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.plan import make_job_id
 from quants.models import FileModel
+from results.answer import exam_name
 from runners.work import Cell, Job, cell_identity
 
 if TYPE_CHECKING:
@@ -152,14 +153,17 @@ def _said(old: Plan, new: Plan) -> Iterator[str]:
 
 
 def _parts(plan: Plan, other: Plan) -> str:
-    """What `plan` has that `other` has not: seeds, exams, cells."""
+    """What `plan` has that `other` has not: seeds, exams, tasks, cells."""
     seeds = _missing([job.seed for job in plan.jobs], {job.seed for job in other.jobs})
     exams = _missing([job.exam for job in plan.jobs], {job.exam for job in other.jobs})
+    asked = [(job.exam, job.task) for job in plan.jobs if job.exam not in exams]
+    tasks = [exam_name(*each) for each in _missing(asked, {(job.exam, job.task) for job in other.jobs})]
     ids = {cell.cell_id for cell in other.cells}
     cells = [cell.label for cell in plan.cells if cell.cell_id not in ids]
     found = [
         f"{'seed' if len(seeds) == 1 else 'seeds'} {_ranges(seeds)}" if seeds else "",
         f"{'exam' if len(exams) == 1 else 'exams'} {', '.join(exams)}" if exams else "",
+        f"{'task' if len(tasks) == 1 else 'tasks'} {', '.join(tasks)}" if tasks else "",
         ", ".join(cells[:8]) + (f" and {len(cells) - 8} more" if len(cells) > 8 else ""),
     ]
     return "; ".join(part for part in found if part) or "other combinations of what is there"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from results.answer import place_name
+from results.answer import exam_name, place_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -204,7 +204,8 @@ class PlainProgress(_View):
         super().committed(row)
         rate = f", {row['decode_tps']:.0f} tok/s" if row.get("decode_tps") else ""
         cell = f"{place_name(row['model'], row['variant'])} {row['quant']}"
-        self.say(f"  {cell} {row['exam']} seed {row['seed']}: {score_text(row)}{rate}; {self._tally.line()}")
+        exam = exam_name(row["exam"], row.get("task"))
+        self.say(f"  {cell} {exam} seed {row['seed']}: {score_text(row)}{rate}; {self._tally.line()}")
 
 
 class LiveProgress(_View):

@@ -19,7 +19,7 @@ from orchestrator.needs import why_refused
 from orchestrator.restore import numbers_given
 from orchestrator.rundir import RunDir
 from profiles.probe.needs import find_needs
-from results.answer import place_name
+from results.answer import exam_name, place_name
 from results.store import RunStore
 from runners.errors import RunnersError
 from runners.exams import exam_names, get_exam
@@ -55,6 +55,7 @@ class Regraded:
     job_id: str
     cell: str
     exam: str
+    task: str | None
     seed: int
     before: Grading
     after: Grading
@@ -72,6 +73,7 @@ class NotRegraded:
     job_id: str
     cell: str
     exam: str
+    task: str | None
     seed: int
     reason: str
     failed: bool
@@ -103,7 +105,7 @@ class Report:
     def lines(self) -> list[str]:
         """The report for a person: a line a cell, the answers that changed below it, and who was left out."""
         cells: dict[tuple[str, str], list[Regraded]] = defaultdict(list)
-        for each in sorted(self.regraded, key=lambda each: each.seed):
+        for each in sorted(self.regraded, key=lambda each: (each.task or "", each.seed)):
             cells[each.exam, each.cell].append(each)
         lines = [line for (exam, cell), found in sorted(cells.items()) for line in _of_cell(exam, cell, found)]
         changed = sum(each.changed for each in self.regraded)
@@ -115,7 +117,7 @@ class Report:
             lines.append(f"not graded: {self.unscored} without an answer, as the infrastructure failed: they stay so")
         reasons: dict[str, list[str]] = defaultdict(list)
         for left in self.left:
-            reasons[left.reason].append(f"{left.cell} on {left.exam}, seed {left.seed}")
+            reasons[left.reason].append(f"{left.cell} on {exam_name(left.exam, left.task)}, seed {left.seed}")
         lines += [f"not graded again, {reason}: {'; '.join(whose)}" for reason, whose in reasons.items()]
         return lines
 
@@ -239,7 +241,9 @@ class _Work:
             return None
 
     def _leave(self, row: Mapping[str, Any], reason: str, *, failed: bool = False) -> None:
-        self.report.left.append(NotRegraded(row["job_id"], _cell(row), row["exam"], row["seed"], reason, failed))
+        self.report.left.append(
+            NotRegraded(row["job_id"], _cell(row), row["exam"], row["task"], row["seed"], reason, failed)
+        )
 
     def _keep(self, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
         """Commits the grades that differ, all of them or none, and notes which answers were looked at."""
@@ -260,7 +264,7 @@ class _Work:
 
     def _report(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         self.report.regraded.append(
-            Regraded(old["job_id"], _cell(old), old["exam"], old["seed"], _grading(old), _grading(new))
+            Regraded(old["job_id"], _cell(old), old["exam"], old["task"], old["seed"], _grading(old), _grading(new))
         )
 
     def _recall(self, graded: list[dict[str, Any]]) -> None:
@@ -286,7 +290,7 @@ class _Work:
 
 
 _SLIM = (
-    *("job_id", "attempt", "regrade_of", "model", "quant", "variant", "exam", "seed"),
+    *("job_id", "attempt", "regrade_of", "model", "quant", "variant", "exam", "task", "seed"),
     *("score", "outcome", "grader_version", "ended_at"),
 )
 
@@ -318,7 +322,8 @@ def _of_cell(exam: str, cell: str, found: list[Regraded]) -> Iterator[str]:
         outcome = each.after.outcome
         if each.before.outcome != outcome:
             outcome = f"{each.before.outcome} -> {outcome}"
-        yield f"  seed {each.seed}: {each.before.score:g} -> {each.after.score:g} ({outcome})"
+        task = "" if each.task in {None, "main"} else f"{each.task}, "
+        yield f"  {task}seed {each.seed}: {each.before.score:g} -> {each.after.score:g} ({outcome})"
 
 
 def _answers(number: int) -> str:

@@ -50,6 +50,11 @@ def place_name(model: str, variant: str) -> str:
     return model if variant == "default" else f"{model} ({variant})"
 
 
+def exam_name(exam: str, task: str | None) -> str:
+    """An exam with its task, where it has several."""
+    return exam if task in {None, "main"} else f"{exam} ({task})"
+
+
 def _answer(model: str, variant: str, exam: str, group: Sequence[QuantSummary]) -> Answer:
     ranked = sorted(group, key=lambda summary: (-(summary.file_bytes or 0), summary.quant))
     usable = [summary for summary in ranked if summary.scores and summary.file_bytes is not None]
@@ -87,29 +92,31 @@ class _Words:
         return largest.quant, "keeps" if surely else "undecided", text + self._below(largest.quant)
 
     def _too_few(self) -> str:
-        seeds = max(comparison.pairs for comparison in self.comparisons)
+        most = max(self.comparisons, key=lambda comparison: comparison.pairs)
+        tasks = max(most.tasks, 1)
+        fewest, good = (-(-wanted // tasks) for wanted in (FEWEST_SEEDS, GOOD_SEEDS))
         return (
-            f"undecided: with {count(seeds, 'seed')} to compare by, one unlucky draw would turn the answer. "
-            f"Run at least {FEWEST_SEEDS}, better {GOOD_SEEDS}."
+            f"undecided: with {_seen(most)} to compare by, one unlucky draw would turn the answer. "
+            f"Run at least {fewest if tasks == 1 else count(fewest, 'seed')}, better {good}."
         )
 
     def _kept(self, kept: Comparison) -> str:
         quant = self.usable[self.place[kept.quant]]
         text = (
             f"{self._sized(kept.quant)} is the smallest quant that kept the score: mean {_mean_of(quant)}, "
-            f"{_against(kept)} {kept.reference}, the best larger one, over {count(kept.pairs, 'seed')}."
+            f"{_against(kept)} {kept.reference}, the best larger one, over {_seen(kept)}."
         )
         allowance = points(ALLOWANCE * (quant.score_max or 1.0))
         if kept.certainty == "keeps":
-            return f"{text} To within {allowance} points, {count(kept.pairs, 'seed')} are enough to say so at 95%."
+            return f"{text} To within {allowance} points, {_seen(kept)} are enough to say so at 95%."
         if kept.lowest is None:
             room = f"a failure in up to {unseen_rate(kept.pairs):.0%} of replies could have gone unseen"
         else:
             room = f"they leave room for a true mean up to {points(max(-kept.lowest, 0.0))} points lower"
-        text += f" That is what {count(kept.pairs, 'seed')} saw, not proof: {room} (95%)"
+        text += f" That is what {_seen(kept)} saw, not proof: {room} (95%)"
         if kept.more_seeds is None:
             return f"{text}, and the fall is too near the allowance of {allowance} points to tell by running more."
-        return f"{text}; about {kept.more_seeds:,} more would show it to within {allowance} points."
+        return f"{text}; about {_more(kept)} would show it to within {allowance} points."
 
     def _below(self, name: str) -> str:
         """What became of the next smaller quant."""
@@ -118,14 +125,14 @@ class _Words:
             return " No smaller one has scores."
         text = f" The next smaller, {self._sized(below.quant)}, "
         if below.difference is None or below.pairs < FEWEST_SEEDS:
-            return f"{text}has too few seeds to compare by ({below.pairs})."
+            return f"{text}has too few {'seeds' if below.tasks <= 1 else 'answers'} to compare by ({below.pairs})."
         text += f"scored {points(-below.difference)} points lower"
-        seeds = count(below.pairs, "seed")
+        seeds = _seen(below)
         if below.certainty == "loses":
             return f"{text}, and {seeds} are enough to tell."
         if below.more_seeds is None:
             return f"{text}, too near the allowance to tell by running more."
-        return f"{text}, which {seeds} cannot tell from chance; about {below.more_seeds:,} more would."
+        return f"{text}, which {seeds} cannot tell from chance; about {_more(below)} would."
 
     def _sized(self, name: str) -> str:
         return f"{name} ({size(self.usable[self.place[name]].file_bytes)})"
@@ -140,3 +147,15 @@ def _against(kept: Comparison) -> str:
     if abs(difference) < 0.05:
         return "as high as"
     return f"{points(abs(difference))} points {'above' if difference > 0 else 'below'}"
+
+
+def _seen(comparison: Comparison) -> str:
+    """What a comparison rests on: `5 seeds`, or `10 answers (2 tasks, 5 seeds)`."""
+    if comparison.tasks <= 1:
+        return count(comparison.pairs, "seed")
+    return f"{count(comparison.pairs, 'answer')} ({comparison.tasks} tasks, {count(comparison.seeds, 'seed')})"
+
+
+def _more(comparison: Comparison) -> str:
+    more = f"{comparison.more_seeds:,} more"
+    return more if comparison.tasks <= 1 else f"{more} seed{'s' * (comparison.more_seeds != 1)}"

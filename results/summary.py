@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import chain
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from results.stats import Interval, mean_interval, rate_interval, standard_deviation
 
@@ -27,6 +27,7 @@ _FIGURES: Final = (
         "regrade_of",
         "reused_from",
         "taken_out",
+        "task",
         "seed",
         "outcome",
         "outcome_class",
@@ -54,6 +55,14 @@ BUSY_SHARE: Final = 0.15
 """Where others take more than this of a machine's CPU time during a request, its timings are not clean.
 
 Ray and the driver take some 0.2 of a core themselves, which is a tenth of the smallest machines."""
+
+
+class Score(NamedTuple):
+    """The points of one job."""
+
+    task: str
+    seed: int
+    points: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,7 @@ class QuantSummary:
         retried: Attempts on record whose answers are not the ones that count.
         regraded: Jobs whose answer was graded again; their earlier grades are on record.
         reused: Jobs whose answer was taken from another run.
-        scores: (seed, points) of the scored jobs, by seed.
+        scores: Of the scored jobs, by task and seed: one each.
         mean: Over the scored jobs, in points.
         strict_mean: The same with infrastructure failures as 0.
         low, high: Range of the scores.
@@ -126,7 +135,7 @@ class QuantSummary:
     budget: int
     retried: int
     regraded: int
-    scores: tuple[tuple[int, float], ...]
+    scores: tuple[Score, ...]
     mean: float | None
     strict_mean: float | None
     low: float | None
@@ -199,8 +208,9 @@ def finals_of(rows: Iterable[Row]) -> list[Row]:
 def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
     model, variant, exam, quant = key
     finals = finals_of(rows)
-    scored = sorted((row for row in finals if row["score"] is not None), key=lambda row: int(row["seed"]))
-    points = [float(row["score"]) for row in scored]
+    scored = [row for row in finals if row["score"] is not None]
+    scores = sorted(Score(row["task"] or "main", int(row["seed"]), float(row["score"])) for row in scored)
+    points = [score.points for score in scores]
     shown = finals or rows
     standing = {(row["job_id"], row["regrade_of"] or row["attempt"]) for row in finals}
     answers = {(row["job_id"], row["attempt"]) for row in rows if row["regrade_of"] is None}
@@ -226,7 +236,7 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
         budget=sum(row["outcome_class"] == "budget" for row in finals),
         retried=len(answers - standing),
         regraded=sum(row["regrade_of"] is not None for row in finals),
-        scores=tuple((row["seed"], float(row["score"])) for row in scored),
+        scores=tuple(scores),
         mean=fmean(points) if points else None,
         strict_mean=sum(points) / len(finals) if finals else None,
         low=min(points, default=None),

@@ -1,7 +1,8 @@
 """Whether a quant keeps the score of the larger ones, and how sure a handful of seeds makes that.
 
 A quant *kept* the score where its mean is at most ALLOWANCE of full marks below that of the best larger quant, over the
-seeds that both have. That is what was seen. Whether it *keeps* it is another question, asked at 95%, one-sided:
+answers that both have: one for each seed, of each task where the exam has several. That is what was seen. Whether it
+*keeps* it is another question, asked at 95%, one-sided:
 
 - `keeps`: Student's bound on the mean difference is above the allowance, and there were enough seeds that a failure in
   more than ALLOWANCE of replies would not have gone unseen (59 seeds; Clopper and Pearson). The second is needed
@@ -10,8 +11,10 @@ seeds that both have. That is what was seen. Whether it *keeps* it is another qu
   nothing to go on, (ALLOWANCE / f) ** n <= 5% (Markov's inequality on each of n independent pairs).
 - `undecided`: neither. `more_seeds` says about how many more would tell, if they go on as the ones so far.
 
-Pairs share a seed, not their random draws: pairing takes the exam's chance out, not the sampler's. The best of several
-larger quants is a little flattered by being the best, which errs on the side of keeping the larger one.
+Pairs share task and seed, not their random draws: pairing takes the exam's chance out, not the sampler's. Tasks on
+which a fall differs widen Student's bound, although the tasks are the same every time: that errs on the side of saying
+too little. The best of several larger quants is a little flattered by being the best, which errs on the side of keeping
+the larger one.
 """
 
 from __future__ import annotations
@@ -46,18 +49,22 @@ class Comparison:
 
     Attributes:
         reference: The larger quant with the highest mean.
-        pairs: Seeds that both have a score for.
+        pairs: Tasks and seeds that both have a score for.
+        tasks, seeds: How many of each those are of.
         difference: Mean of quant - reference over those pairs, in points; None without pairs.
         lowest: Student's one-sided bound at 95% on that difference, in points; None where he gives none (fewer than
             three pairs, or all differences equal).
         kept: Whether the difference is within the allowance, over at least FEWEST_SEEDS pairs.
         certainty: Whether it is so beyond these seeds, at 95%.
-        more_seeds: About how many more seeds would tell; None where none are needed, or more than stats.MOST_SEEDS.
+        more_seeds: About how many more seeds, of all those tasks, would tell; None where none are needed, or more than
+            stats.MOST_SEEDS.
     """
 
     quant: str
     reference: str
     pairs: int
+    tasks: int
+    seeds: int
     difference: float | None
     lowest: float | None
     kept: bool
@@ -69,11 +76,13 @@ def compare(quant: QuantSummary, larger: Sequence[QuantSummary]) -> Comparison:
     """`quant` against the best of the `larger` ones, of which there is at least one; all of them have scores."""
     reference = max(larger, key=lambda summary: summary.mean or 0.0)
     full = quant.score_max or 1.0
-    theirs = dict(reference.scores)
-    differences = [(score - theirs[seed]) / full for seed, score in quant.scores if seed in theirs]
+    theirs = {score[:2]: score.points for score in reference.scores}
+    both = [score for score in quant.scores if score[:2] in theirs]
+    differences = [(score.points - theirs[score[:2]]) / full for score in both]
     pairs = len(differences)
     if not pairs:
-        return Comparison(quant.quant, reference.quant, 0, None, None, False, "undecided", GOOD_SEEDS)
+        return Comparison(quant.quant, reference.quant, 0, 0, 0, None, None, False, "undecided", GOOD_SEEDS)
+    tasks = len({score.task for score in both})
     mean = fmean(differences)
     # Two-sided at 90%, so that each bound is one-sided at 95%.
     bounds = mean_interval(differences, confidence=2 * CONFIDENCE - 1)
@@ -83,11 +92,13 @@ def compare(quant: QuantSummary, larger: Sequence[QuantSummary]) -> Comparison:
         quant=quant.quant,
         reference=reference.quant,
         pairs=pairs,
+        tasks=tasks,
+        seeds=len({score.seed for score in both}),
         difference=mean * full,
         lowest=None if bounds is None else bounds.low * full,
         kept=within and pairs >= FEWEST_SEEDS,
         certainty=certainty,
-        more_seeds=None if certainty != "undecided" or needed is None else max(needed - pairs, 1),
+        more_seeds=None if certainty != "undecided" or needed is None else max(math.ceil((needed - pairs) / tasks), 1),
     )
 
 

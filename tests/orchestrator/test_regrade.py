@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -18,7 +18,7 @@ from orchestrator import regrade as regrading
 from orchestrator.cli.app import app
 from orchestrator.errors import RunFolderError
 from orchestrator.journal import Journal
-from orchestrator.regrade import regrade
+from orchestrator.regrade import Grading, NotRegraded, Regraded, Report, regrade
 from orchestrator.restore import CommittedAttempt
 from orchestrator.rundir import RunDir
 from orchestrator.state import SweepState
@@ -31,9 +31,6 @@ from runners.exams import get_exam
 from runners.exams.base import Grade, Item, Task, Transcript
 from runners.outcomes import Outcome
 from tests.results.conftest import INFRASTRUCTURE, make_row
-
-if TYPE_CHECKING:
-    from orchestrator.regrade import Report
 
 ROOT = Path(__file__).parents[2]
 QUIET = Printer(None)
@@ -334,3 +331,13 @@ def _sandbox(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
             isolation = "nothing"
 
         monkeypatch.setattr("runners.sandbox.open_sandbox", Box)
+
+
+def test_answers_to_several_tasks_are_told_apart() -> None:
+    before, after = (Grading(number, float(number), "wrong", "1") for number in (1, 2))
+    found = Report("bubblewrap")
+    found.regraded += [Regraded(f"j-{task}", "m Q4", "repair", task, 1, before, after) for task in ("plain", "loud")]
+    found.left.append(NotRegraded("j-3", "m Q4", "repair", "loud", 2, "it is gone", False))
+    lines = found.lines()
+    assert lines[1:3] == ["  loud, seed 1: 1 -> 2 (wrong)", "  plain, seed 1: 1 -> 2 (wrong)"]
+    assert lines[-1] == "not graded again, it is gone: m Q4 on repair (loud), seed 2"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,16 +10,21 @@ from hypothesis import strategies as st
 from results.answer import Answer, answers, smallest_good_quant
 from results.reading import read_run
 from results.stats import Interval
-from results.summary import QuantSummary, Timings, summarise
+from results.store import RunStore
+from results.summary import QuantSummary, Score, Timings, summarise
 from results.verdict import compare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.results.conftest import MakeRow
 
-def quant(name: str, file_bytes: int | None, scores: list[float], full: float = 100.0) -> QuantSummary:
-    """A summary with nothing in it but what an answer looks at."""
+
+def quant(
+    name: str, file_bytes: int | None, scores: list[float], full: float = 100.0, *, tasks: tuple[str, ...] = ("main",)
+) -> QuantSummary:
+    """A summary with nothing in it but what an answer looks at; the scores are those of the first seed, then on."""
     return QuantSummary(
         model="m",
         quant=name,
@@ -35,7 +41,9 @@ def quant(name: str, file_bytes: int | None, scores: list[float], full: float = 
         budget=0,
         retried=0,
         regraded=0,
-        scores=tuple(enumerate(scores, 1)),
+        scores=tuple(
+            Score(tasks[place % len(tasks)], 1 + place // len(tasks), score) for place, score in enumerate(scores)
+        ),
         mean=sum(scores) / len(scores) if scores else None,
         strict_mean=None,
         low=min(scores, default=None),
@@ -133,6 +141,42 @@ def test_a_quant_with_too_few_seeds_does_not_spoil_the_rest() -> None:
     found = answer(quant("Q8_0", 3_000, [100] * 5), quant("Q5", 2_000, [100] * 5), quant("Q4", 1_000, [100]))
     assert found.smallest == "Q5"
     assert "The next smaller, Q4 (1.0 kB), has too few seeds to compare by (1)." in found.sentence
+
+
+TWO = ("plain", "loud")
+
+
+def test_answers_to_several_tasks_are_held_against_those_to_the_same_task() -> None:
+    """With the seed alone as the pair, each task's score was held against the last task's of that seed."""
+    larger = quant("Q8_0", 2_000, [100, 0] * 5, tasks=TWO)
+    found = answer(larger, quant("Q4_K_M", 1_000, [100, 0] * 5, tasks=TWO))
+    (comparison,) = found.comparisons
+    assert (comparison.pairs, comparison.tasks, comparison.seeds, comparison.difference) == (10, 2, 5, 0.0)
+    assert found.smallest == "Q4_K_M"
+    assert "as high as Q8_0, the best larger one, over 10 answers (2 tasks, 5 seeds)." in found.sentence
+    # 59 answers would show it: 49 more, of which a seed gives two.
+    assert "; about 25 more seeds would show it to within 5.0 points." in found.sentence
+    assert compare(quant("Q4_K_M", 1_000, [0, 100] * 5, tasks=TWO), [larger]).difference == 0.0
+    only = compare(quant("Q4_K_M", 1_000, [40] * 5, tasks=("loud",)), [larger])
+    assert (only.pairs, only.difference) == (5, 40.0)
+
+
+def test_a_seed_of_several_tasks_is_several_answers() -> None:
+    found = answer(quant("Q8_0", 2_000, [100, 100], tasks=TWO), quant("Q4", 1_000, [100, 100], tasks=TWO))
+    assert "with 2 answers (2 tasks, 1 seed) to compare by, one unlucky draw" in found.sentence
+    assert "Run at least 2 seeds, better 3." in found.sentence
+
+
+def test_a_run_of_several_tasks_is_paired_by_task(run_of: Callable[..., Path], row: MakeRow) -> None:
+    folder = run_of({})
+    with RunStore(folder) as store:
+        for name, file_bytes in (("Q8_0", 2_000), ("Q4", 1_000)):
+            for task, seed in product(TWO, range(1, 4)):
+                score = 100.0 if task == "plain" else 20.0
+                names = {"job_id": f"{name}-{task}-{seed}", "quant": name, "task": task, "seed": seed}
+                assert store.commit(row(**names, file_bytes=file_bytes, score=score))
+    (found,) = answers(summarise(read_run(folder).table))
+    assert [(each.pairs, each.difference) for each in found.comparisons] == [(6, 0.0)]
 
 
 def test_where_nothing_scored_there_is_nothing_to_keep() -> None:
