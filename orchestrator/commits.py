@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import events as ev
 from orchestrator.file_names import log_name
-from results.schema import SchemaError, complete_row
+from results.rows import SchemaError, complete_row
 from runners.orders import JobOrder, NodeFacts, Place
 from runners.outcomes import Outcome
 from runners.row import identity_columns, unrun_row

@@ -17,7 +17,7 @@ from quants.models import FileModel
 from results.figures import count
 from results.parts import MOST_ROWS
 from results.reading import ATTEMPTS_FOLDER, read_files
-from results.schema import SchemaError, complete_row
+from results.rows import SchemaError, complete_row
 from results.seal import TornFileError
 from runners.exams import get_exam
 from runners.row import DEFAULT_VARIANT

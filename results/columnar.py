@@ -5,18 +5,17 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from results.schema import arrow_schema
+from results.schema import arrow_schema, file_note
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from results.index import Key, Mark
 
-_LONG: Final = ("reply", "reasoning")
+_SAME: Final = ("prompt", "chat_template")
+"""Texts that are the same in many rows."""
+_LONG: Final = ("reply", "reasoning", *_SAME)
 _TEXTS: Final = (*_LONG, "grader_log", "grade_items", "events")
-
-own_schema = cache(arrow_schema)
-"""The `pyarrow.Schema` of the current version, made once."""
 
 
 def as_table(rows: list[dict[str, Any]]) -> Any:
@@ -24,8 +23,8 @@ def as_table(rows: list[dict[str, Any]]) -> Any:
     import pyarrow as pa
 
     # As one column of structs, because the way by `Table.from_pylist` takes a call for every column.
-    batch = pa.RecordBatch.from_struct_array(pa.array(rows, type=pa.struct(list(own_schema()))))
-    return pa.Table.from_batches([batch], schema=own_schema())
+    batch = pa.RecordBatch.from_struct_array(pa.array(rows, type=pa.struct(list(arrow_schema()))))
+    return pa.Table.from_batches([batch], schema=arrow_schema())
 
 
 def joined(before: Any, after: Any) -> Any:
@@ -75,18 +74,24 @@ def parquet_options(*, closed: bool) -> Mapping[str, Any]:
     """How we write Parquet.
 
     Most of a small file is description: dictionaries, statistics and Arrow's own schema would treble it. Compression
-    is set up anew for every column, which costs more than it saves where there is one short value.
+    is set up anew for every column, which costs more than it saves where there is one short value. A text that all rows
+    share stands once in a closed part, as a dictionary's only entry.
     """
-    compression = dict.fromkeys(own_schema().names, "snappy") | dict.fromkeys(_TEXTS, "zstd")
+    compression = dict.fromkeys(arrow_schema().names, "snappy") | dict.fromkeys(_TEXTS, "zstd")
     if not closed:
         compression = dict.fromkeys(_LONG, "zstd")
     return {
         "compression": compression,
-        "use_dictionary": False,
+        "use_dictionary": list(_SAME) if closed else False,
         "write_statistics": False,
         "store_schema": False,
         "write_page_checksum": True,
     }
+
+
+def note_of(table: Any) -> Mapping[Any, Any]:
+    """What a file of `table` is to say of itself; one with the columns of another version says what it said."""
+    return file_note() if table.schema.equals(arrow_schema()) else table.schema.metadata or {}
 
 
 def encode_alone(table: Any) -> bytes:
@@ -95,5 +100,7 @@ def encode_alone(table: Any) -> bytes:
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, **parquet_options(closed=True))
+    with pq.ParquetWriter(sink, table.schema, **parquet_options(closed=True)) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(note_of(table))
     return bytes(memoryview(sink.getvalue()))

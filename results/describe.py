@@ -46,6 +46,12 @@ _RULES: Final = """\
 - Texts are most of a run's bytes: read the columns you need (`columns=` in pandas; DuckDB and `scan_parquet` see it).
 - Runs of different versions together: `read_parquet([...], union_by_name = true)` in DuckDB,
   `missing_columns="insert"` in Polars.
+- Each file says its own columns: `quantsweep.columns` in its key-value metadata is a JSON object of their units and
+  meanings, `quantsweep.schema_version` and `quantsweep.version` stand beside it. In DuckDB
+  `SELECT decode(key), decode(value) FROM parquet_kv_metadata('runs/quickstart/attempts/*.parquet')`, in pyarrow
+  `pq.read_metadata(file).metadata`, in Polars `pl.read_parquet_metadata(file)`.
+- What was asked: `SELECT DISTINCT prompt_sha256, prompt, chat_template_sha256, chat_template FROM ...`. They are texts
+  of every row, and take the space of one in each file. Templates are the models', to be looked at and not to be run.
 - `attempts.parquet` beside the folder, where there is one, is a copy of all of it in one file. The files in the folder
   have holes, which `cp` keeps and `tar` keeps with `-S`. Damaged files, should there be any, are set aside in
   `quarantine/`, out of the way of every reader.

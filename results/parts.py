@@ -24,10 +24,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from results import durable
-from results.columnar import own_schema, parquet_options
+from results.columnar import note_of, parquet_options
+from results.schema import arrow_schema
 from results.seal import MAGIC, Seal, TornFileError, check_rows, footer_begin, read_seal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 MOST_ROWS: Final = 48
@@ -135,7 +137,7 @@ class Part:
     def takes_rows(self) -> bool:
         """Whether rows can be put into it: it has the columns of this version, and is not outgrown by its past."""
         size = 0 if self._version is None else self._version.size
-        return size <= MOST_PAST_BYTES and all(bool(table.schema.equals(own_schema())) for table in self._tables)
+        return size <= MOST_PAST_BYTES and all(bool(table.schema.equals(arrow_schema())) for table in self._tables)
 
     def would_be_full(self, table: Any) -> bool:
         """Whether it is to be closed when `table` has been added."""
@@ -149,7 +151,7 @@ class Part:
         import pyarrow as pa
 
         if len(self._tables) != 1:
-            self._tables = [pa.concat_tables(self._tables or [own_schema().empty_table()]).combine_chunks()]
+            self._tables = [pa.concat_tables(self._tables or [arrow_schema().empty_table()]).combine_chunks()]
         return self._tables[0]
 
     def add(self, table: Any) -> None:
@@ -162,11 +164,11 @@ class Part:
         if version is None:
             self._publish(_new_version(table, MAGIC, len(MAGIC), closed=False), [table])
             return
-        body, own = _encode(table, version.body, closed=False)
+        body, own = _encode(table, version.body)
         self._least_tail = self._least_tail or len(_footer(own))
         size, tail_bytes = version.size, len(version.tail) + self._least_tail  # at most so many: both have the columns
         if len(body) + tail_bytes > size:
-            body, own = _encode(table, version.bytes(), closed=False)
+            body, own = _encode(table, version.bytes())
             size = _roomy(len(body) + tail_bytes)
         description = version.description
         self._version = None  # what describes it is changed from here on
@@ -220,7 +222,7 @@ def forget_past(path: Path) -> None:
 
 def _new_version(table: Any, before: bytes, hole: int, *, closed: bool) -> _Version:
     """A file of one row group behind `before`, with room for more unless it is closed."""
-    body, description = _encode(table, before, closed=closed)
+    body, description = _encode(table, before, closed=closed, note=note_of(table))
     seal = Seal(len(before), len(body), zlib.crc32(body[len(before) :]), closed)
     tail = seal.tail(_footer(description))
     size = len(body) + len(tail)
@@ -232,8 +234,13 @@ def _roomy(size: int) -> int:
     return max(_LEAST_SIZE, 1 << size.bit_length())
 
 
-def _encode(table: Any, before: bytes | memoryview, *, closed: bool) -> tuple[memoryview, Any]:
-    """`before`, and `table` as a row group that counts its places from the beginning of `before`; its description."""
+def _encode(
+    table: Any, before: bytes | memoryview, *, closed: bool = False, note: Mapping[Any, Any] | None = None
+) -> tuple[memoryview, Any]:
+    """`before`, and `table` as a row group that counts its places from the beginning of `before`; its description.
+
+    `note` is what the file says of itself; not for a row group that is added, as its first version has said it.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -243,6 +250,8 @@ def _encode(table: Any, before: bytes | memoryview, *, closed: bool) -> tuple[me
     with pq.ParquetWriter(sink, table.schema, metadata_collector=described, **options) as writer:
         sink.write(memoryview(before)[len(MAGIC) :])  # the writer has written MAGIC, and asks the sink where it is
         writer.write_table(table)
+        if note:
+            writer.add_key_value_metadata(note)
     data = memoryview(sink.getvalue())
     return data[: footer_begin(data[-1 << 20 :], len(data))], described[0]
 

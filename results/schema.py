@@ -1,24 +1,21 @@
-"""The one table quantsweep writes: every column with its type, unit and meaning, and the check of a row against it.
+"""The one table quantsweep writes: every column with its type, unit and meaning.
 
-A row is a plain dict, column name to value, one per attempt. Nullable columns may be left out. What could not be
-measured is null, never 0, and `null_reasons` may say why. Times are timezone-aware: a `datetime`, or ISO 8601 text
-with an offset (`2026-11-20T09:30:00Z`). JSON columns hold text.
+docs/columns.md is written from it, and so is what each file of a run says of itself. Rows are checked against it in
+`results.rows`.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 """Raised with every change of the columns: a file of this version has exactly these, or it is damaged."""
 
 LogicalType = Literal["string", "int", "float", "bool", "timestamp", "json", "list[string]"]
@@ -26,17 +23,6 @@ OutcomeClass = Literal["model", "budget", "infrastructure"]
 
 OUTCOME_CLASSES: Final[tuple[OutcomeClass, ...]] = get_args(OutcomeClass)
 _LOGICAL_TYPES: Final[Mapping[str, LogicalType]] = {name: name for name in get_args(LogicalType)}
-
-
-class SchemaError(ValueError):
-    """A row that the table cannot hold as it stands; every problem found is listed."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__(problems)
-        self.problems = problems
-
-    def __str__(self) -> str:
-        return "this row does not fit the results table: " + "; ".join(self.problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +46,10 @@ class Column:
     group: str
     description: str
     choices: tuple[str, ...] = ()
+
+    def note(self) -> dict[str, str]:
+        """What a file says of the column: `meaning`, and `unit` where it has one."""
+        return {"meaning": self.description, **({} if self.unit is None else {"unit": self.unit})}
 
 
 _TABLE: Final = """
@@ -90,6 +80,7 @@ variant              string!       -          Name of the variant of engine and 
 exam                 string!       -          Name of the exam.
 task                 string        -          Name of the exam's task; `main` where it has only one.
 prompt_version       string        -          Changes with what the exam asks.
+prompt_sha256        string        -          sha256 of the text in `prompt`, of all of it, in hex.
 grader_version       string        -          Changes with anything that can change a score.
                                               Compare scores within one version only.
 seed                 int!          -          Seed of the sampler. Equal seeds are not equal draws across quants or
@@ -119,6 +110,8 @@ threads              int           -          CPU threads that were asked for; n
 gpu_layers           int           -          Layers that were to go to the GPU; null: all.
 cpu_moe_layers       int           -          Layers whose experts were to stay in host memory; null: none.
 reasoning_mode       string        -          Whether reasoning was asked for (`auto`, `on`, `off`).
+reasoning_budget     int           tokens     Most tokens of reasoning that were allowed; null: no limit.
+chat_template_sha256 string        -          sha256 of the text in `chat_template`, of all of it, in hex.
 context              int           tokens     Context window of the slot that answered.
 load_mode            string        -          How the weights came into memory (`mmap`, `read`, ...); `peak_ram_bytes`
                                               depends on it.
@@ -146,6 +139,8 @@ decode_tps_client    float         tokens/s   The same as seen by the client, (n
                                               token. More than 5% from `decode_tps` is suspect.
 decode_ceiling_tps   float         tokens/s   What the memory bus allows for this model and device. A rate above 1.05
                                               of it is impossible.
+above_ceiling        bool          -          True where `decode_tps` is above 1.05 of `decode_ceiling_tps`, which no
+                                              machine can do: do not count it. Null where one of them is.
 itl_p50_s            float         s          Inter-token latency, median.
 itl_p95_s            float         s          Inter-token latency, 95th percentile.
 itl_p99_s            float         s          Inter-token latency, 99th percentile.
@@ -177,7 +172,7 @@ buffer_model_bytes   int           bytes      Weights, from the engine's log, ov
 buffer_kv_bytes      int           bytes      KV cache, from the engine's log.
 buffer_compute_bytes int           bytes      Compute buffers, from the engine's log.
 buffer_output_bytes  int           bytes      Output buffer, from the engine's log.
-buffer_state_bytes   int           bytes      Recurrent state, from the engine's log.
+buffer_state_bytes   int           bytes      Recurrent state, from the engine's log; null where the model has none.
 predicted_bytes      int           bytes      What the plan expected the engine to need; beside the measured figures
                                               on purpose.
 energy_j             float         J          Energy the device took over the request.
@@ -198,7 +193,7 @@ outcome_class        string!       -          Whose doing that was. `model`: sco
 error                string        -          What went wrong and what to do about it, in a sentence; null where
                                               nothing did.
 isolation            string        -          What held the program while it was graded (`bubblewrap`,
-                                              `namespaces+landlock`, ...).
+                                              `namespaces+landlock`, ...); null where none was run.
 extraction           string        -          How the program was found in the reply.
 grade_s              float         s          Time the grading took.
 
@@ -219,7 +214,7 @@ hardware_class       string        -          What makes timings comparable. The
                                               within one class only.
 governor             string        -          CPU frequency governor.
 platform_profile     string        -          Power profile of the firmware.
-driver               string        -          GPU driver version.
+driver               string        -          GPU driver version; null without a GPU.
 throttle_reasons     json          -          List of what held the clocks down meanwhile; an empty list where nothing
                                               did.
 temperature_c        float         celsius    Highest temperature of the device during the request.
@@ -231,6 +226,11 @@ foreign_cpu_share    float         fraction   Share of the node's CPU time, all 
                                               timings are marked; null where it was too short to tell.
 
 # Texts
+prompt               string        -          What the exam's task asks: its messages, each under its role where there
+                                              are several. What was asked in later turns is in `transcript`.
+chat_template        string        -          The template that turned messages into what the model read, as the
+                                              server said it: the spec's, or else the model's own. Of one beyond
+                                              64 KiB the beginning and the end.
 reply                string        -          The answer, as the engine gave it.
 reasoning            string        -          Reasoning that the engine told apart from the answer.
 transcript           json          -          What was said in all turns, in order: messages and replies. Null where
@@ -269,15 +269,21 @@ COLUMNS: Final = _parse(_TABLE)
 
 COLUMNS_BY_NAME: Final[Mapping[str, Column]] = {column.name: column for column in COLUMNS}
 
-_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-"""A job id is part of a file name."""
 
-_INT64 = range(-(2**63), 2**63)
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+@cache
+def file_note() -> Mapping[str, str]:
+    """What every file says of itself (Parquet's key-value metadata): versions, and the columns as a JSON object."""
+    columns = {column.name: column.note() for column in COLUMNS}
+    return {
+        "quantsweep.schema_version": str(SCHEMA_VERSION),
+        "quantsweep.version": version("quantsweep"),
+        "quantsweep.columns": json.dumps(columns, ensure_ascii=False, separators=(",", ":")),
+    }
 
 
+@cache
 def arrow_schema() -> Any:
-    """The table as a `pyarrow.Schema`, columns in the order of COLUMNS.
+    """The table as a `pyarrow.Schema`, columns in the order of COLUMNS, with what is to be said of each.
 
     Every field is nullable there, so that a file from before a column existed reads into the same schema; that
     required columns are filled is checked before a row is written.
@@ -293,158 +299,4 @@ def arrow_schema() -> Any:
         "timestamp": pa.timestamp("us", tz="UTC"),
         "list[string]": pa.list_(pa.field("element", pa.string())),  # the name that Parquet gives back
     }
-    return pa.schema([pa.field(column.name, types[column.type]) for column in COLUMNS])
-
-
-def validate_row(row: Mapping[str, Any]) -> None:
-    """Check `row` against the table.
-
-    Raises:
-        SchemaError: Unknown columns (with the nearest right name), wrong types, required columns that are missing,
-            figures that contradict each other. All of them at once.
-    """
-    problems = [_unknown(name) for name in row if name not in COLUMNS_BY_NAME]
-    for column in COLUMNS:
-        value = row.get(column.name)
-        if value is None:
-            if not column.nullable and column.name != "schema_version":
-                problems.append(f"{column.name} is missing")
-        elif (problem := _problem(column, value)) is not None:
-            problems.append(f"{column.name} {problem}, not {_short(value)}")
-    if not problems:
-        problems = _contradictions(row)
-    if problems:
-        raise SchemaError(problems)
-
-
-def complete_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """`row` checked, with every column in order, times as UTC datetimes, and text that UTF-8 can hold.
-
-    Raises:
-        SchemaError: As `validate_row`.
-    """
-    validate_row(row)
-    full = {column.name: _stored(column, row.get(column.name)) for column in COLUMNS}
-    if full["schema_version"] is None:
-        full["schema_version"] = SCHEMA_VERSION
-    return full
-
-
-def _stored(column: Column, value: Any) -> Any:
-    if value is None:
-        return None
-    if column.type == "timestamp":
-        return _as_utc(value)
-    if column.type in {"string", "json"}:
-        return _LONE_SURROGATE.sub("\ufffd", value)
-    if column.type == "list[string]":
-        return [_LONE_SURROGATE.sub("\ufffd", text) for text in value]
-    return float(value) if column.type == "float" else value
-
-
-def _as_utc(value: datetime | str) -> datetime:
-    """`value` in UTC; ValueError where it is no ISO 8601 time or does not say its offset."""
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    if moment.tzinfo is None:
-        raise ValueError("no offset")
-    return moment.astimezone(UTC)
-
-
-def _problem(column: Column, value: Any) -> str | None:
-    """What is wrong with one value, or None; reads `<column> <problem>, not <value>`."""
-    match column.type:
-        case "string":
-            if not isinstance(value, str):
-                return "must be text"
-            if column.choices and value not in column.choices:
-                return f"must be one of {', '.join(column.choices)}"
-        case "json":
-            return None if isinstance(value, str) and _is_json(value) else "must be text that is valid JSON"
-        case "int":
-            if not isinstance(value, int) or isinstance(value, bool) or value not in _INT64:
-                return "must be a whole number of at most 64 bits"
-            if column.unit is not None and value < 0:
-                return f"must be a number of {column.unit} from 0 up"
-        case "float":
-            if not isinstance(value, int | float) or isinstance(value, bool) or not _is_finite(value):
-                return "must be a finite number (leave out what was not measured)"
-            if value < 0 and column.unit != "celsius":
-                return "must not be negative"
-        case "bool":
-            return None if isinstance(value, bool) else "must be True or False"
-        case "timestamp":
-            return None if _is_time(value) else "must be a time with its offset from UTC"
-        case "list[string]":
-            if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-                return "must be a list of texts"
-    return None
-
-
-def _contradictions(row: Mapping[str, Any]) -> list[str]:
-    """What is wrong between columns, each of which is sound by itself."""
-    problems = []
-    if not _JOB_ID.fullmatch(row["job_id"]):
-        problems.append(
-            f"job_id must be letters, digits, `_`, `.` and `-` (it names a file), not {_short(row['job_id'])}"
-        )
-    if row["attempt"] < 1:
-        problems.append(f"attempt counts from 1, not {row['attempt']}")
-    score, score_max = row.get("score"), row.get("score_max")
-    if row["outcome_class"] == "infrastructure":
-        if score is not None:
-            problems.append(f"score must be null on an infrastructure failure, not {score}: nothing was graded")
-    elif score is None or score_max is None or row.get("scoring") is None:
-        problems.append(f"score, score_max and scoring must be there for outcome {row['outcome']!r}")
-    elif not score <= score_max:
-        problems.append(f"score {score} is above score_max {score_max}")
-    if (rate := row.get("draft_accept_rate")) is not None and rate > 1:
-        problems.append(f"draft_accept_rate is a fraction, not {rate}")
-    if (reasons := row.get("null_reasons")) is not None:
-        problems += _null_reason_problems(row, json.loads(reasons))
-    return problems
-
-
-def _null_reason_problems(row: Mapping[str, Any], reasons: Any) -> list[str]:
-    if not isinstance(reasons, dict) or not all(isinstance(reason, str) for reason in reasons.values()):
-        return ["null_reasons must be an object of texts"]
-    problems = [f"null_reasons: {_unknown(name)}" for name in reasons if name not in COLUMNS_BY_NAME]
-    given = [name for name in reasons if row.get(name) is not None]
-    return problems + [f"null_reasons says why {name} is null, and it is not" for name in given]
-
-
-def _unknown(name: object) -> str:
-    near = get_close_matches(str(name), COLUMNS_BY_NAME, n=1)
-    return f"there is no column {name!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _refuse_constant(name: str) -> None:
-    """NaN and Infinity are Python's own: no other reader of the column parses them."""
-    raise ValueError(name)
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an int beyond what a double holds
-        return False
-
-
-def _is_time(value: Any) -> bool:
-    try:
-        _as_utc(value)
-    except (ValueError, TypeError, AttributeError, OverflowError):
-        return False
-    return True
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return pa.schema([pa.field(column.name, types[column.type], metadata=column.note()) for column in COLUMNS])

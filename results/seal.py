@@ -22,7 +22,7 @@ _CHECK: Final = struct.Struct("<I")
 """CRC-32 of the fields and of everything behind the seal."""
 SEAL_BYTES: Final = _FIELDS.size + _CHECK.size
 
-_END_BYTES: Final = 1 << 14
+_END_BYTES: Final = 1 << 15
 """Read at once from the end of a file: seal and footer of a closed part."""
 _CHUNK_BYTES: Final = 1 << 20
 

@@ -28,7 +28,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from results import durable
-from results.columnar import as_table, joined, own_schema, parquet_options, with_marks, without, without_mark
+from results.columnar import as_table, joined, parquet_options, with_marks, without, without_mark
 from results.figures import count
 from results.hold import Hold
 from results.index import Attempt, Index, Key, Mark, attempts_of, to_attempt
@@ -44,7 +44,8 @@ from results.reading import (
     read_files,
     read_run,
 )
-from results.schema import complete_row
+from results.rows import complete_row
+from results.schema import arrow_schema, file_note
 from results.seal import TornFileError
 from results.shelf import Shelf
 
@@ -242,14 +243,17 @@ class RunStore:
         """
         import pyarrow.parquet as pq
 
+        # One file has room for Arrow's own schema too, where pyarrow finds what is said of a column.
+        options = {**parquet_options(closed=True), "store_schema": True}
         try:
             with (
                 durable.replacing(self.compact_file) as file,
-                pq.ParquetWriter(file, own_schema(), **parquet_options(closed=True)) as writer,
+                pq.ParquetWriter(file, arrow_schema(), **options) as writer,
             ):
                 for _, table in read_files(self.attempts_folder):
                     if not isinstance(table, TornFileError):
                         writer.write_table(table)
+                writer.add_key_value_metadata(file_note())
         except OSError as error:
             raise self._failure(f"cannot write {self.compact_file}", error) from error
         return self.compact_file

@@ -40,7 +40,7 @@ _FIGURES: Final = (
     *("file_bytes", "node", "load_s", "peak_ram_bytes", "peak_vram_bytes", "hardware_class"),
     *("device", "engine_settings", "foreign_cpu_share"),
     *("cold", "cached_tokens", "shared_with", "ttft_any_s", "ttft_answer_s", "prefill_tps"),
-    *("decode_tps", "decode_tps_client", "decode_ceiling_tps"),
+    *("decode_tps", "decode_tps_client", "above_ceiling"),
 )
 
 SUMMARISED: Final = ("sweep", *_GROUP, *_FIGURES)
@@ -48,8 +48,6 @@ SUMMARISED: Final = ("sweep", *_GROUP, *_FIGURES)
 
 _DISAGREEMENT: Final = 0.05
 """Client and server decode rates further apart than this are suspect (docs/columns.md)."""
-
-_CEILING_SLACK: Final = 1.05
 
 BUSY_SHARE: Final = 0.15
 """Where others take more than this of a machine's CPU time during a request, its timings are not clean.
@@ -297,11 +295,11 @@ def _leaves_threads(engine_settings: str | None) -> bool:
 
 def _is_suspect(row: Row) -> bool:
     """Whether a decode rate contradicts the client's clock or what the memory bus allows."""
-    server, client, ceiling = row["decode_tps"], row["decode_tps_client"], row["decode_ceiling_tps"]
+    server, client = row["decode_tps"], row["decode_tps_client"]
     if not server:
         return False
     disagrees = client is not None and abs(client - server) > _DISAGREEMENT * server
-    return disagrees or (ceiling is not None and server > _CEILING_SLACK * ceiling)
+    return disagrees or bool(row["above_ceiling"])
 
 
 def _median(rows: Sequence[Row], name: str) -> float | None:

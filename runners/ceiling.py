@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from runners.orders import Place
     from runners.work import Cell
 
+CEILING_SLACK: Final = 1.05
+"""A rate so far above the ceiling is impossible: bandwidths are what makers say, and clocks are not exact."""
+
 CACHES_BYTES: Final = 256 << 20
 """Weights below this may stay in the caches of a processor, which are faster than the bus by far."""
 

@@ -35,6 +35,7 @@ from runners.patience import Patience
 from runners.process import log_path
 from runners.solving import Session, solve
 from runners.spool import Spool, state_dir
+from runners.texts import text_columns
 from runners.turns import measure_turns
 
 if TYPE_CHECKING:
@@ -337,7 +338,8 @@ class CellRun:
             engine_failure = failure
         self._judge(served, job, engine_failure, time.monotonic() - started_s)
         samples = self._hosted.window("idle")
-        reasons: dict[str, str] = {}
+        reasons = row.unknown_of_node(self._node)
+        columns |= text_columns(task, served, reasons)
         columns |= row.sample_columns(
             self._hosted.load_samples, samples, reasons, on_gpu_bytes=gpu_buffer_bytes(served.buffers)
         )
@@ -346,7 +348,13 @@ class CellRun:
             columns |= row.reply_columns(result) | row.turn_columns(solved, reasons)
             depth = columns["prompt_tokens"]  # of all turns; the cache was as deep as the mean of them
             depth = None if depth is None else depth // len(solved.results)
-            columns |= row.ceiling_column(self.order.cell, self.order.place, depth, reasons)
+            columns |= row.ceiling_columns(
+                self.order.cell,
+                self.order.place,
+                prompt_tokens=depth,
+                rate=columns["decode_tps"],
+                reasons=reasons,
+            )
         columns["shared_with"] = row.compact_json(sorted(shared | set(self._neighbours())))
 
         answer = Answer(

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from quants.models import EndpointModel
-from runners.ceiling import decode_ceiling_tps
+from runners.ceiling import CEILING_SLACK, decode_ceiling_tps
 from runners.engines.settings import LlamaCppSettings
 from runners.exams.transcript import transcript_json
 from runners.outcomes import Outcome, outcome_class
@@ -40,7 +40,7 @@ _PEAKS = {
     "peak_vram_bytes": "peak_vram_bytes",
 }
 _FACTS = ("architecture", "parameters", "parameters_active", "bits_per_weight")
-_AXES = ("cache_type_k", "cache_type_v", "threads", "gpu_layers", "cpu_moe_layers")
+_AXES = ("cache_type_k", "cache_type_v", "threads", "gpu_layers", "cpu_moe_layers", "reasoning_budget")
 _TIMING_COLUMNS = (
     "ttft_any_s",
     "ttft_answer_s",
@@ -110,6 +110,15 @@ def identity_columns(
     }
 
 
+def unknown_of_node(node: NodeFacts) -> dict[str, str]:
+    """Why columns are null that the node could not fill."""
+    reasons = {
+        "governor": "this machine tells no CPU frequency governor (a virtual machine?)",
+        "platform_profile": "its firmware has none",
+    }
+    return {name: why for name, why in reasons.items() if getattr(node, name) is None}
+
+
 def _file_columns(model: Model) -> dict[str, Any]:
     if isinstance(model, EndpointModel):
         return {}
@@ -165,13 +174,18 @@ def timing_columns(timing: Timing, reasons: dict[str, str]) -> dict[str, Any]:
     return columns
 
 
-def ceiling_column(cell: Cell, place: Place, prompt_tokens: int | None, reasons: dict[str, str]) -> dict[str, Any]:
-    """The highest decode rate that the device can have with the model; why it is null goes into `reasons`."""
+def ceiling_columns(
+    cell: Cell, place: Place, *, prompt_tokens: int | None, rate: float | None, reasons: dict[str, str]
+) -> dict[str, Any]:
+    """The highest decode rate that the device can have with the model, and whether the measured `rate` is above it.
+
+    Why there is none goes into `reasons`.
+    """
     found = decode_ceiling_tps(cell, place, prompt_tokens)
     if isinstance(found, str):
         reasons["decode_ceiling_tps"] = found
         return {"decode_ceiling_tps": None}
-    return {"decode_ceiling_tps": found}
+    return {"decode_ceiling_tps": found, "above_ceiling": None if rate is None else rate > CEILING_SLACK * found}
 
 
 def reply_columns(result: ChatResult) -> dict[str, Any]:

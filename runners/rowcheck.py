@@ -30,18 +30,19 @@ _COLUMNS: dict[Kind, str] = {
         file_sha256 engine engine_build load_mode token_count_source finish_reason peak_ram_source peak_vram_source
         scoring outcome outcome_class error isolation extraction node device backend engine_device
         device_match hardware_class governor platform_profile driver reply reasoning grader_log
-        quantsweep_version reused_from architecture cache_type_k cache_type_v reasoning_mode os cpu""",
+        quantsweep_version reused_from architecture cache_type_k cache_type_v reasoning_mode os cpu
+        prompt prompt_sha256 chat_template chat_template_sha256""",
     "json": """sampling engine_settings events scores grade_items throttle_reasons shared_with unmatched_devices
         null_reasons turn_timings transcript""",
     "whole": """attempt regrade_of seed file_bytes context prompt_tokens cached_tokens reasoning_tokens answer_tokens
         peak_ram_bytes peak_ram_anon_bytes peak_ram_file_bytes peak_gtt_bytes peak_vram_bytes
         buffer_model_bytes buffer_kv_bytes buffer_compute_bytes buffer_output_bytes buffer_state_bytes
-        predicted_bytes parameters parameters_active threads gpu_layers cpu_moe_layers ram_bytes
+        predicted_bytes parameters parameters_active threads gpu_layers cpu_moe_layers reasoning_budget ram_bytes
         device_memory_bytes turns""",
     "figure": """load_s ttft_any_s ttft_answer_s prefill_tps decode_tps decode_tps_client decode_ceiling_tps itl_p50_s
         itl_p95_s itl_p99_s e2e_s draft_accept_rate energy_j mean_power_w score score_max grade_s
         temperature_c clock_mhz foreign_cpu_share bits_per_weight""",
-    "flag": "cold taken_out",
+    "flag": "cold taken_out above_ceiling",
     "time": "started_at ended_at",
     "texts": "file_paths",
 }
@@ -54,7 +55,14 @@ REQUIRED = frozenset(_REQUIRED.split())
 _DECIDES = frozenset({"score", "score_max", "scoring", "scores", "grade_items", "outcome", "outcome_class"})
 _MAY_BE_NEGATIVE = frozenset({"seed", "attempt", "temperature_c"})
 
-LIMITS_BYTES = {"reply": 4 << 20, "reasoning": 4 << 20, "grader_log": 1 << 20, "error": 16 << 10}
+LIMITS_BYTES = {
+    "reply": 4 << 20,
+    "reasoning": 4 << 20,
+    "grader_log": 1 << 20,
+    "error": 16 << 10,
+    "prompt": 64 << 10,
+    "chat_template": 64 << 10,
+}
 """How many bytes of UTF-8 a text may have in a row; the longest reply of a million tokens is about four megabytes."""
 OTHER_TEXT_BYTES = 8 << 10
 JSON_BYTES = 1 << 20

@@ -104,6 +104,7 @@ class LlamaCppServed:
         self.buffers: BufferSizes | None = None
         self.log_path: Path | None = process.log_path
         self.context = 0
+        self.chat_template: str | None = None
         self.warm_up: WarmUp | None = None
         self.device_busy: Callable[[], bool | None] | None = None
         self._process = process

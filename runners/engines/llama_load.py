@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runners import stall
 from runners.chat import CancelledError, ChatError, ChatRequest, Message, Sampling, ServerCrashError
@@ -57,7 +57,9 @@ def bring_up(
             return None
         _require_lock(process, kind, base_url)
         served.load_s = ready_s - process.spawned_s
-        served.context = _context(base_url, key) or settings.context
+        properties = _properties(base_url, key)
+        served.context = _context(properties) or settings.context
+        served.chat_template = _chat_template(properties)
         served.warm_up = _warm_up(served, cancelled)
         served.buffers = parse_buffers(read_log(process.log_path))
     except BaseException:
@@ -152,13 +154,26 @@ def _is_ours(base_url: str, alias: str, key: str) -> bool:
         return False
 
 
-def _context(base_url: str, key: str) -> int | None:
+def _properties(base_url: str, key: str) -> Any:
+    """What the server says of itself and the model."""
+    try:
+        return get_json(base_url, "/props", key=key)[1]
+    except OSError:
+        return None
+
+
+def _context(properties: Any) -> int | None:
     """Tokens of context for each slot, as the server says."""
     try:
-        _, properties = get_json(base_url, "/props", key=key)
         return count(properties["default_generation_settings"]["n_ctx"])
-    except (OSError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None
+
+
+def _chat_template(properties: Any) -> str | None:
+    """The template that the server uses, whoever gave it."""
+    template = properties.get("chat_template") if isinstance(properties, dict) else None
+    return template if isinstance(template, str) and template else None
 
 
 def _warm_up(served: LlamaCppServed, cancelled: threading.Event | None) -> WarmUp | None:

@@ -1,8 +1,9 @@
 """What a run costs as it grows: a commit, opening it again, `quantsweep show`, and the README's three lines.
 
-For each size a run of that many attempts, in cells of 100, with replies and reasoning of 4 to 40 kB a row, is laid down
-part by part. Then rows are committed one by one with that many before them, and each reader reads it in a process of
-its own. The aim at 100,000: a commit under 15 ms, flat; everything else under 10 s and 1 GiB. Usage:
+For each size a run of that many attempts, in cells of 100, with replies and reasoning of 4 to 40 kB a row and the same
+prompt and chat template of 15 kB, is laid down part by part. Then rows are committed one by one with that many before
+them, and each reader reads it in a process of its own. The aim at 100,000: a commit under 15 ms, flat; everything else
+under 10 s and 1 GiB. Usage:
 
     python -m tests.bench.bench_scale_store [--sizes 1000 10000 30000 100000] [--commits 500] [--folder DIR]
 
@@ -28,7 +29,7 @@ from results.columnar import as_table
 from results.describe import READERS
 from results.parts import MOST_ROWS, Part
 from results.reading import ATTEMPTS_FOLDER, part_name
-from results.schema import complete_row
+from results.rows import complete_row
 from results.store import RunStore
 from tests.results.conftest import make_row
 
@@ -105,6 +106,7 @@ def rows_like_those_of_a_sweep(count: int) -> list[dict[str, Any]]:
     chance = random.Random(7)
     letters = "etaoinshrdlucmfwypvbgkjqxz"
     words = ["".join(chance.choices(letters, k=chance.randint(2, 10))) for _ in range(4000)]
+    asked = {"prompt": text(chance, words, 5_000), "chat_template": text(chance, words, 10_000)}
     found = []
     for _ in range(count):
         size = chance.randint(4_000, 40_000)
@@ -131,6 +133,8 @@ def rows_like_those_of_a_sweep(count: int) -> list[dict[str, Any]]:
             e2e_s=chance.uniform(10, 300),
             finish_reason="stop",
             events='{"chunks": 900}',
+            **asked,
+            **{f"{name}_sha256": "0123456789abcdef" * 4 for name in asked},
             grade_items='[{"item":"adds","points":10},{"item":"removes","points":20}]',
             device="GPU0",
             peak_vram_bytes=chance.randrange(10**10),

@@ -14,7 +14,7 @@ import pytest
 from results import parts
 from results.columnar import as_table
 from results.parts import Part, forget_past, is_open_size
-from results.schema import complete_row
+from results.rows import complete_row
 from results.seal import SEAL_BYTES, TornFileError, read_seal
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from results import durable, parts, shelf
 from results.columnar import as_table
 from results.reading import attempt_files, read_file, read_run
-from results.schema import COLUMNS, SCHEMA_VERSION, SchemaError, arrow_schema, complete_row
+from results.rows import SchemaError, complete_row
+from results.schema import COLUMNS, SCHEMA_VERSION, arrow_schema
 from results.store import Attempt, RunStore, StoreError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from orchestrator.terminal import Json, Printer
 from results import figures
 from results.columnar import as_table
 from results.reading import StoreError, read_run
-from results.schema import complete_row
+from results.rows import complete_row
 from results.store import RunStore
 from results.summary import QuantSummary, summarise
 from results.tables import Report, report, report_of
@@ -178,7 +178,7 @@ class TestSummary:
 
     def test_a_rate_above_what_the_bus_allows_is_suspect(self, tmp_path: Path, row: MakeRow) -> None:
         store = RunStore(tmp_path)
-        store.commit(row(decode_tps=1510.0, decode_tps_client=1510.0, decode_ceiling_tps=300.0))
+        store.commit(row(decode_tps=1510.0, decode_tps_client=1510.0, decode_ceiling_tps=300.0, above_ceiling=True))
         assert "1 request with a decode rate that the client's clock or the memory bus contradicts" in render(
             store.table()
         )

@@ -14,6 +14,7 @@ from runners.ceiling import decode_ceiling_tps
 from runners.chat import Sampling
 from runners.engines.settings import LlamaServerSettings
 from runners.orders import Place
+from runners.row import ceiling_columns
 from runners.work import Cell
 
 GB = 10**9
@@ -53,3 +54,14 @@ def test_what_cannot_be_known_is_said() -> None:
         assert isinstance(found, str)
         assert said in found
     assert isinstance(decode_ceiling_tps(cell(gpu_layers=0), replace(CARD, backend="cpu"), 10), float)
+
+
+def test_a_rate_above_the_ceiling_is_marked_and_one_within_the_slack_is_not() -> None:
+    for rate, above in ((104.0, False), (106.0, True), (None, None)):
+        found = ceiling_columns(cell(), CARD, prompt_tokens=10, rate=rate, reasons={})
+        assert (found["decode_ceiling_tps"], found["above_ceiling"]) == (pytest.approx(100), above)
+    reasons: dict[str, str] = {}
+    assert ceiling_columns(cell(gpu_layers=10), CARD, prompt_tokens=10, rate=1e9, reasons=reasons) == {
+        "decode_ceiling_tps": None
+    }
+    assert "host memory" in reasons["decode_ceiling_tps"]

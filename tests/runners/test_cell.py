@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import queue
@@ -16,7 +17,7 @@ import pytest
 
 from quants.models import FileModel
 from quants.sources.resolve import resolve, select
-from results.schema import validate_row
+from results.rows import validate_row
 from runners import stall
 from runners.cell import CellRun
 from runners.chat import Sampling
@@ -25,6 +26,7 @@ from runners.engines.settings import EmbeddedSettings
 from runners.orders import CellEnded, CellOrder, JobOrder, ModelLoaded, NodeFacts, PhaseChanged, Place, RowReady
 from runners.spool import Spool
 from runners.work import Cell
+from tests.runners.tiny_gguf import CHATML
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,6 +132,9 @@ def test_jobs_of_a_cell_share_one_load_and_leave_nothing(tiny_model: Path, lease
     told = first["foreign_cpu_share"] is not None or "foreign_cpu_share" in json.loads(first["null_reasons"])
     assert told  # a request of a few tokens may be too short for it
     assert first["buffer_model_bytes"] > 0
+    assert first["chat_template"] == CHATML
+    for name in ("prompt", "chat_template"):
+        assert first[f"{name}_sha256"] == hashlib.sha256(first[name].encode()).hexdigest()
     assert first["ttft_any_s"] <= first["e2e_s"]
     assert json.loads(first["scores"]).keys() == {"published", "strict"}
     spooled = {row["job_id"] for row, _ in Spool.of_run("run").rows()}

@@ -65,6 +65,7 @@ class FakeServed:
         self.engine_build = "fake"
         self.base_url = self.buffers = self.log_path = self.warm_up = None
         self.context = 1024
+        self.chat_template = "{{ messages }}"
 
     def chat(self, request: object, *, cancelled: object = None, on_event: Any = None) -> ChatResult:
         on_event(RESULT.events[0])

@@ -435,6 +435,8 @@ def test_texts_that_settings_point_to_are_followed(tiny_model: Path, tmp_path: P
             result = served.chat(request)
         finally:
             served.stop()
+        assert settings.chat_template is not None
+        assert served.chat_template == settings.chat_template.text  # not the model's own
         assert result.text == "yes"
         assert result.usage is not None
         assert result.usage.prompt_tokens is not None

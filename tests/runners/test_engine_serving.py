@@ -30,6 +30,7 @@ from runners.engines.wire import get_json
 from runners.outcomes import Outcome
 from runners.timing import measure
 from tests.runners.models import settings_for
+from tests.runners.tiny_gguf import CHATML
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +55,7 @@ def test_is_available_and_says_its_build(engine: Engine) -> None:
 def test_a_loaded_model_says_what_it_is(served: Served, engine: Engine) -> None:
     assert served.is_alive()
     assert served.context == 1024
+    assert served.chat_template == CHATML
     assert served.load_s > 0
     assert isinstance(there := engine.available(), EngineInfo)
     assert served.engine_build == there.build

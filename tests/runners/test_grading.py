@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from results.schema import validate_row
+from results.rows import validate_row
 from runners.chat import ChatResult
 from runners.errors import RunnersError
 from runners.exams.base import Grade, Item, Reply, Task, Transcript

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from results import schema
+from results import rows, schema
 from runners import rowcheck
 from runners.errors import RunnersError
 from runners.outcomes import Outcome, OutcomeClass
@@ -48,7 +48,7 @@ GRADED = {
 def taken(row: dict[str, Any]) -> dict[str, Any]:
     """The row as the driver gets it: through JSON on the spool, then checked against the table."""
     arrived: dict[str, Any] = json.loads(json.dumps(row, allow_nan=False))
-    full = schema.complete_row({**arrived, "final": True})
+    full = rows.complete_row({**arrived, "final": True})
     for value in full.values():
         str(value).encode()  # nothing UTF-8 cannot hold
     return full
@@ -197,4 +197,4 @@ def test_what_the_spool_lets_through_the_table_takes(changes: dict[str, Any]) ->
     if not problems_of(row):
         made = sound(row, IDENTITY)
         assert made["outcome"] == row["outcome"]
-        schema.validate_row({**made, "final": True})
+        rows.validate_row({**made, "final": True})

@@ -169,12 +169,14 @@ def test_slots_are_counted() -> None:
 
 
 @pytest.mark.parametrize("said", [float("inf"), float("nan"), -5, True, "2048", 10**40, None])
-def test_a_context_that_is_no_number_is_the_one_that_was_asked_for(
-    monkeypatch: pytest.MonkeyPatch, said: object
-) -> None:
-    properties = {"default_generation_settings": {"n_ctx": said}}
-    monkeypatch.setattr(llama_load, "get_json", lambda *_, **__: (200, properties))
-    assert llama_load._context("http://127.0.0.1:1", "key") is None
+def test_a_context_that_is_no_number_is_the_one_that_was_asked_for(said: object) -> None:
+    assert llama_load._context({"default_generation_settings": {"n_ctx": said}}) is None
+
+
+@pytest.mark.parametrize("said", [None, [], "x", {}, {"chat_template": 3}, {"chat_template": ""}])
+def test_properties_that_are_none_name_no_context_and_no_template(said: object) -> None:
+    assert llama_load._context(said) is None
+    assert llama_load._chat_template(said) is None
 
 
 # --- how a reply ended ----------------------------------------------------------------------------------------------

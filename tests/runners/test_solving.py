@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import runners.exams
-from results.schema import validate_row
+from results.rows import validate_row
 from runners.chat import (
     CancelledError,
     ChatRequest,
