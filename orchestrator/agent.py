@@ -115,7 +115,8 @@ class NodeAgent:
 
         self._profile = probe_node(binaries=binaries, needs=needs)
         spooled = tuple(
-            RowReady(row=row, lease_id=None, duration_s=duration_s) for row, duration_s in self._spool.rows()
+            RowReady(row=kept.row, lease_id=None, duration_s=kept.duration_s, files=kept.files)
+            for kept in self._spool.rows()
         )
         return Hello(version("quantsweep"), os.getpid(), self._profile, spooled, _no_sandbox(), node_notes())
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import events as ev
 from orchestrator.file_names import log_name
 from results.rows import SchemaError, complete_row
+from runners.files import require_contents
 from runners.orders import JobOrder, NodeFacts, Place
 from runners.outcomes import Outcome
 from runners.row import identity_columns, unrun_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from orchestrator.journal import Journal
     from orchestrator.plan import Plan
@@ -59,7 +60,7 @@ class Commits:
         for job in plan.jobs:
             self.jobs[job.job_id] = job
             self._totals[job.cell_id] = self._numbers[job.job_id] = self._totals.get(job.cell_id, 0) + 1
-        self._offered: dict[tuple[str, int], tuple[dict[str, Any], str]] = {}
+        self._offered: dict[tuple[str, int], tuple[dict[str, Any], dict[str, bytes], str]] = {}
         self._set_aside = 0
 
     def job_order(self, job_id: str, attempt: int) -> JobOrder:
@@ -95,11 +96,12 @@ class Commits:
         try:
             full = complete_row({**row, "final": False})
             Outcome(full["outcome"])
+            require_contents(full, offer.files)
         except (SchemaError, ValueError, TypeError) as error:
             self._keep_bad(row, hostname, str(error))
             reason = f"the node handed over a row that does not fit the table: {error}"
             full = self._unrun(str(job_id), attempt, Outcome.GRADER_CRASH, reason, hostname=hostname)
-        self._offered[full["job_id"], attempt] = (full, node_id)
+        self._offered[full["job_id"], attempt] = (full, offer.files, node_id)
         return ev.AttemptOffered(
             job_id=full["job_id"],
             attempt=attempt,
@@ -133,13 +135,13 @@ class Commits:
         Raises:
             StoreError: it could not be written; the node keeps it.
         """
-        row, node_id = self._offered.pop((order.job_id, order.attempt))
-        self._write({**row, "final": order.final}, order)
+        row, files, node_id = self._offered.pop((order.job_id, order.attempt))
+        self._write({**row, "final": order.final}, order, files)
         self._acknowledge(node_id, order.job_id, order.attempt)
 
     def drop(self, order: ev.Drop) -> None:
         """Tells a node that a row it offered is in the store already."""
-        _, node_id = self._offered.pop((order.job_id, order.attempt))
+        *_, node_id = self._offered.pop((order.job_id, order.attempt))
         self._acknowledge(node_id, order.job_id, order.attempt)
 
     def commit_unrun(self, order: ev.CommitUnrun) -> None:
@@ -169,8 +171,8 @@ class Commits:
         )
         return unrun_row(identity, outcome=outcome, error=reason, at=datetime.now(UTC))
 
-    def _write(self, row: dict[str, Any], order: ev.Commit) -> None:
-        is_new = self._store.commit(row)
+    def _write(self, row: dict[str, Any], order: ev.Commit, files: Mapping[str, bytes] | None = None) -> None:
+        is_new = self._store.commit(row, (files or {}).get)
         kinds = {"outcome": row["outcome"], "outcome_class": row["outcome_class"]}
         self._journal.append("committed", durable=True, **plain(order), **kinds, new=is_new)
         self._progress.committed(row)

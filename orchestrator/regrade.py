@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from orchestrator.terminal import Printer
     from runners.exams.base import Exam
+    from runners.regrading import NewGrade
     from runners.sandbox.base import Sandbox
 
 STARTED: Final = "regrade_started"
@@ -233,7 +234,7 @@ class _Work:
             self.refused[exam.name] = why_refused(exam.name, find_needs(exam.needs))
         return self.refused[exam.name]
 
-    def _grade(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _grade(self, row: Mapping[str, Any]) -> NewGrade | None:
         try:
             return graded_again(row, self.exams[row["exam"]], self.sandbox)
         except RunnersError as error:
@@ -245,10 +246,11 @@ class _Work:
             NotRegraded(row["job_id"], _cell(row), row["exam"], row["task"], row["seed"], reason, failed)
         )
 
-    def _keep(self, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+    def _keep(self, pairs: list[tuple[dict[str, Any], NewGrade]]) -> None:
         """Commits the grades that differ, all of them or none, and notes which answers were looked at."""
         rows = []
-        for old, new in pairs:
+        contents: dict[str, bytes] = {}
+        for old, (new, files) in pairs:
             kept = new
             if is_same_grade(old, new):
                 kept = old
@@ -257,8 +259,9 @@ class _Work:
                 self.numbers[old["job_id"]] = number
                 new |= {"attempt": number, "final": True}
                 rows.append(new)
+                contents |= files
             self._report(old, kept)
-        self.store.commit_many(rows)
+        self.store.commit_many(rows, contents.get)
         if pairs:
             self.journal.append(DONE, durable=True, jobs=[old["job_id"] for old, _ in pairs])
 

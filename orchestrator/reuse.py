@@ -15,6 +15,7 @@ from orchestrator.restore import INFRASTRUCTURE, numbers_given
 from orchestrator.rundir import RunDir
 from quants.models import FileModel
 from results.figures import count
+from results.files import RunFiles, named_files
 from results.parts import MOST_ROWS
 from results.reading import ATTEMPTS_FOLDER, read_files
 from results.rows import SchemaError, complete_row
@@ -52,24 +53,30 @@ def reuse(donors: Sequence[Path], plan: Plan, store: RunStore, folder: RunDir, o
     total = 0
     for donor in donors:
         taken: list[dict[str, Any]] = []
-        odd = 0
+        odd = gone = 0
         origin = _name_of(RunDir(donor))
+        files = RunFiles(donor)
         for kept in _finals_of(donor, jobs, out):
             job = jobs[kept["job_id"]]
             row = _taken(kept, job, cells[job.cell_id], plan, number=numbers[job.job_id] + 1, origin=origin)
             if row is None:
                 odd += 1
                 continue
+            if not _has_files(row, files):
+                gone += 1
+                continue
             del jobs[job.job_id]
             taken.append(row)
         for first in range(0, len(taken), MOST_ROWS):
-            store.commit_many(taken[first : first + MOST_ROWS])
+            store.commit_many(taken[first : first + MOST_ROWS], files.read)
         total += len(taken)
         out.say(f"{count(len(taken), 'job')} taken from {donor}, not to be run again")
         if odd:
             out.say(
                 f"warning: {donor}: {count(odd, 'row')} left out, as they contradict their job's id or lack its scoring"
             )
+        if gone:
+            out.say(f"warning: {donor}: {count(gone, 'row')} left out, as files that they name are gone from that run")
         if other := sorted({str(row["grader_version"]) for row in taken if not _is_of_todays_grader(row)}):
             out.say(
                 f"warning: {donor}: some were graded by another version of the grader ({', '.join(other)}): "
@@ -120,6 +127,14 @@ def _taken(
         return complete_row({**kept, **changes})
     except (ValueError, TypeError, KeyError, SchemaError, RecursionError):
         return None
+
+
+def _has_files(row: Mapping[str, Any], files: RunFiles) -> bool:
+    """Whether all that a row names is there; a row of somebody else's run may name anything."""
+    try:
+        return all(files.read(file.sha256) is not None for file in named_files(row["files"]))
+    except SchemaError:
+        return False
 
 
 def _is_of_todays_grader(row: Mapping[str, Any]) -> bool:

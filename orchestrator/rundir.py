@@ -7,6 +7,7 @@ runs/<sweep>/
     versions/<n>/      spec and plan as they were before the spec was changed, oldest first
     journal.jsonl      what happened, see orchestrator.journal
     attempts/          the results, a few dozen attempts in a Parquet file
+    files/             what gradings left to be looked at, by sha256; the column `files` names it
     attempts.lock      held by the process that writes them
     logs/              engine logs, one a lease
     lock               held by the driver that is alive

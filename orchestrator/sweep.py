@@ -246,8 +246,8 @@ def run_sweep(
             )
         # What was committed may have been deleted since: nothing is said to be kept that is not there.
         try:
-            for torn in store.check():
-                out.say(f"warning: {torn}")
+            for lost in store.check():
+                out.say(f"warning: {lost}")
         except StoreError as gone:
             result.done, result.failed, result.trouble = 0, 0, gone
             return result

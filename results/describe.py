@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from itertools import groupby
+from textwrap import indent
 from typing import Final
 
 from results.schema import COLUMNS, SCHEMA_VERSION, Column
@@ -25,6 +26,13 @@ READERS: Final = {
 }
 """One line of Python each that prints every quant's mean score and decode rate, out of the shards themselves."""
 
+FILES_QUERY: Final = """\
+SELECT quant, seed, file.name, file.media_type, 'runs/quickstart/files/' || file.sha256 AS path
+FROM (SELECT *, unnest(from_json(files, '[{"name":"VARCHAR","media_type":"VARCHAR","sha256":"VARCHAR"}]')) AS file
+      FROM 'runs/quickstart/attempts/*.parquet' WHERE final)
+"""
+"""For DuckDB: every file that the answers of a run left, with its path."""
+
 _HEAD: Final = f"""\
 # Columns of the results (schema version {SCHEMA_VERSION})
 
@@ -34,7 +42,7 @@ A sweep leaves one row for each attempt in `runs/<sweep>/attempts/*.parquet`, a 
 Polars and pandas read in one line each (`pip install 'quantsweep[read]'`), while it runs as well as afterwards:
 """
 
-_RULES: Final = """\
+_RULES: Final = f"""\
 - `WHERE final` gives each job once. Without it you also count attempts that were retried, earlier grades of answers
   that were graded again (`regrade_of` says of which attempt), and jobs that were taken out of the sweep (`taken_out`).
 - Means leave infrastructure failures out, because their score is null; `count(score) / count(*)` is the coverage.
@@ -52,6 +60,12 @@ _RULES: Final = """\
   `pq.read_metadata(file).metadata`, in Polars `pl.read_parquet_metadata(file)`.
 - What was asked: `SELECT DISTINCT prompt_sha256, prompt, chat_template_sha256, chat_template FROM ...`. They are texts
   of every row, and take the space of one in each file. Templates are the models', to be looked at and not to be run.
+- Files that a grading left (pictures, logs) lie in `files/` beside `attempts/`, under their sha256, equal ones once. A
+  file is there before the row that names it. In DuckDB, with a path for each:
+
+  ```sql
+{indent(FILES_QUERY, "  ")}  ```
+
 - `attempts.parquet` beside the folder, where there is one, is a copy of all of it in one file. The files in the folder
   have holes, which `cp` keeps and `tar` keeps with `-S`. Damaged files, should there be any, are set aside in
   `quarantine/`, out of the way of every reader.

@@ -63,9 +63,18 @@ def replace(target: Path, *content: Piece) -> None:
         OSError: The old file is still there (see DISK_FULL), or, if what failed was to make the new one's name durable,
             the new one is, whole.
     """
+    write(target, *content)
+    sync_folder(target.parent)
+
+
+def write(target: Path, *content: Piece) -> None:
+    """As `replace`, but for the name, which `sync_folder` makes durable for many at once.
+
+    Raises:
+        OSError: The old file is still there (see DISK_FULL).
+    """
     with _temporary(target, content) as temporary:
         temporary.rename(target)
-    sync_folder(target.parent)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 """Raised with every change of the columns: a file of this version has exactly these, or it is damaged."""
 
 LogicalType = Literal["string", "int", "float", "bool", "timestamp", "json", "list[string]"]
@@ -196,6 +196,9 @@ isolation            string        -          What held the program while it was
                                               `namespaces+landlock`, ...); null where none was run.
 extraction           string        -          How the program was found in the reply.
 grade_s              float         s          Time the grading took.
+files                json          -          List of the files that the grading left, each an object of name,
+                                              media_type, sha256 and bytes; `files/<sha256>` in the run folder holds
+                                              it. Null where it left none.
 
 # The machine and its state
 node                 string        -          Name of the machine.

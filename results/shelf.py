@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 QUARANTINE_FOLDER: Final = "quarantine"
 
+NEEDED: Final = (*INDEXED, "files")
+
 READERS_GRACE_S: Final = 60.0
 """So long after a part was closed, nobody reads any more what it was before."""
 
@@ -52,10 +54,10 @@ class Shelf:
     # --- opening ----------------------------------------------------------------------------------------------------
 
     def scan(self) -> Iterator[tuple[Path, Any]]:
-        """Every sound file with what the index needs of it; damaged ones are set aside."""
+        """Every sound file with what the store needs of it (NEEDED); damaged ones are set aside."""
         files = attempt_files(self.folder)
         taken = sum(path.stat().st_blocks * 512 for path in files)
-        for path, found in read_files(self.folder, INDEXED, whole=taken <= CHECKED_WHOLE_BYTES):
+        for path, found in read_files(self.folder, NEEDED, whole=taken <= CHECKED_WHOLE_BYTES):
             if isinstance(found, TornFileError):
                 self.set_aside(path, str(found))
             else:

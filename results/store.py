@@ -4,6 +4,7 @@
     runs/<sweep>/attempts/<job_id>-<attempt>.parquet      one attempt, as earlier versions wrote it: read as ever
     runs/<sweep>/attempts.lock                            held by the process that writes
     runs/<sweep>/attempts.parquet                         all of them in one file, made by `compact`; a copy
+    runs/<sweep>/files/<sha256>                           the files that attempts name (`results.files`)
     runs/<sweep>/quarantine/                              damaged files, set aside so that they break no reader
 
 A commit writes the newest part anew, with one row more, and renames it over the old one (`results.parts`): one rename
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from results import durable
 from results.columnar import as_table, joined, parquet_options, with_marks, without, without_mark
 from results.figures import count
+from results.files import RunFiles
 from results.hold import Hold
 from results.index import Attempt, Index, Key, Mark, attempts_of, to_attempt
 from results.parts import MOST_ROWS
@@ -53,9 +55,15 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from results.files import Content, LostFiles
+
 __all__ = ["Attempt", "Reading", "RunStore", "StoreError", "Torn", "read_attempts", "read_run"]
 
 COMPACT_FILE: Final = "attempts.parquet"
+
+
+def _no_content(_sha256: str) -> None:
+    """For rows that name no files, or only such as are kept already."""
 
 
 class _Write(NamedTuple):
@@ -81,6 +89,7 @@ class RunStore:
         self.run_folder = run_folder
         self.attempts_folder = run_folder / ATTEMPTS_FOLDER
         self.compact_file = run_folder / COMPACT_FILE
+        self._files = RunFiles(run_folder)
         self._index = Index()
         self._shelf = Shelf(run_folder, self.attempts_folder)
         self._doubtful: set[Path] = set()
@@ -89,6 +98,7 @@ class RunStore:
             self._hold = Hold(run_folder, self.attempts_folder)
             for folder in (self.attempts_folder, run_folder):
                 durable.clean_leftovers(folder)
+            self._files.clean()
             self._admit_all()
             self._shelf.tidy()
         except OSError as error:
@@ -99,8 +109,10 @@ class RunStore:
         """Damaged files that this process set aside, by their new paths."""
         return tuple(self._shelf.quarantined)
 
-    def commit(self, row: Mapping[str, Any]) -> bool:
+    def commit(self, row: Mapping[str, Any], content: Content = _no_content) -> bool:
         """Keep one attempt, durably: once this returns, a power cut does not lose it.
+
+        `content` gives what the files that it names hold; they are kept first.
 
         A row that says it is final, for a job that has its final already, is kept with `final` false; only an
         infrastructure failure gives the mark up, to the final of a later attempt or of a scored one; and a scored one
@@ -114,9 +126,9 @@ class RunStore:
             StoreError: No room, or no right, to write, or the folder is gone: its message says what that means for
                 what was committed before.
         """
-        return self.commit_many([row])[0]
+        return self.commit_many([row], content)[0]
 
-    def commit_many(self, rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+    def commit_many(self, rows: Sequence[Mapping[str, Any]], content: Content = _no_content) -> list[bool]:
         """As `commit` for each of `rows`, up to 48 of them for little more than the price of one.
 
         They come into one part with one rename: all of them are there, or none. Apart from these are rows that take
@@ -138,8 +150,11 @@ class RunStore:
                 key = (row["job_id"], row["attempt"])
                 is_new.append(key not in self._index and key not in new)
                 new.setdefault(key, row)
+            texts = [row["files"] for key, row in new.items() if key not in self._index]
+            self._files.keep(texts, content)
             for write in self._marked(row for key, row in new.items() if key not in self._index):
                 self._write(write)
+            self._files.remember(texts)
         except OSError as error:
             raise self._failure(f"cannot write {what} to {self.attempts_folder}", error) from error
         return is_new
@@ -199,7 +214,7 @@ class RunStore:
             finals = ((row, self._index.final_of(row["job_id"])) for row in table.to_pylist() if row["final"])
             yield [row for row, held in finals if held is not None and held.attempt == row["attempt"]]
 
-    def check(self) -> tuple[Torn, ...]:
+    def check(self) -> tuple[Torn | LostFiles, ...]:
         """Look whether every file is still there as it was written, and forget the attempts of those that are not.
 
         Costs a look at each file, no more where nothing was changed. Ask before saying that something is kept.
@@ -211,12 +226,14 @@ class RunStore:
             StoreError: The whole folder is gone: its message says what that means.
         """
         self._hold.check(len(self._index))
-        lost = []
+        lost: list[Torn | LostFiles] = []
         try:
             for path, reason in self._shelf.damaged():
                 number = self._index.forget(path)
                 self._shelf.set_aside(path, f"{reason} ({count(number, 'attempt')})")
                 lost.append(self._shelf.quarantined[-1])
+            if (gone := self._files.lost()) is not None:
+                lost.append(gone)
         except OSError as error:
             raise self._failure(f"cannot read {self.attempts_folder}", error) from error
         return tuple(lost)
@@ -381,6 +398,7 @@ class RunStore:
         doubled: dict[Path, set[Key]] = defaultdict(set)
         demoted: dict[Path, set[Key]] = defaultdict(set)
         for path, table in self._shelf.scan():
+            self._files.remember(table["files"].to_pylist())
             for attempt in attempts_of(table):
                 if attempt.key in self._index:
                     if self._index.path_of(attempt) != path:

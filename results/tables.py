@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from results.answer import Answer, answers, place_name
 from results.figures import duration, plain, points, rate, size
+from results.files import summary_of
 from results.layout import Column, Layout
 from results.notes import notes
 from results.reading import read_run
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from results.files import FilesSummary
     from results.reading import Torn
 
 _REASONED: Final = 1.2
@@ -44,6 +46,7 @@ class Report:
         answers: which quant kept the score.
         remarks: what a reader has to know of the figures.
         where: the run folder, for a report that is empty.
+        files: what gradings left to be looked at; None where they left nothing.
     """
 
     attempts: int
@@ -52,6 +55,7 @@ class Report:
     answers: Sequence[Answer]
     remarks: Sequence[str]
     where: str = "this run"
+    files: FilesSummary | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as docs/columns.md describes it."""
@@ -62,6 +66,7 @@ class Report:
             "summaries": [asdict(summary) for summary in self.summaries],
             "answers": [asdict(answer) for answer in self.answers],
             "notes": list(self.remarks),
+            "files": None if self.files is None else asdict(self.files),
         }
 
     def parts(self) -> list[RenderableType]:
@@ -77,6 +82,8 @@ class Report:
             parts += [Text(title, style="bold"), _table(group, label, named), ""]
         for answer in self.answers:
             parts += [Text(answer.sentence, style="bold"), ""]
+        if self.files is not None:
+            parts += [Text(str(self.files)), ""]
         return [*parts, *notes] if notes else parts[:-1]
 
 
@@ -86,8 +93,10 @@ def report(run_folder: Path) -> Report:
     Raises:
         StoreError: There is no run, or a newer quantsweep wrote it.
     """
-    reading = read_run(run_folder, SUMMARISED)
-    return report_of(reading.table, torn=reading.torn, where=str(run_folder))
+    reading = read_run(run_folder, (*SUMMARISED, "files"))
+    found = report_of(reading.table, torn=reading.torn, where=str(run_folder))
+    finals = reading.table.filter(reading.table["final"])
+    return replace(found, files=summary_of(finals["files"].to_pylist(), run_folder))
 
 
 def report_of(table: Any, *, torn: Sequence[Torn] = (), where: str = "this run") -> Report:

@@ -9,12 +9,13 @@ from concurrent import futures
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runners import row, textwork
 from runners.bounded import HungError, within
 from runners.chat import ChatError, ChatResult, GenerationTimeoutError
 from runners.errors import RunnersError
+from runners.files import contents_of, named_in
 from runners.orders import JobOrder, RowReady
 from runners.outcomes import Outcome
 from runners.rowcheck import sound
@@ -54,6 +55,13 @@ class Answer:
     failure: ChatError | None
     started: datetime
     started_s: float
+
+
+class _Graded(NamedTuple):
+    """The columns that say how an attempt ended, and what the files that they name hold, by sha256."""
+
+    columns: dict[str, Any]
+    files: dict[str, bytes]
 
 
 @dataclass(slots=True)
@@ -154,9 +162,7 @@ class Grader:
         if not task.claim.acquire(blocking=False):
             return  # it came to an end just now
         reason = f"grading {task.answer.job.exam} did not end within {self._grading_s:g} s"
-        # A copy: the thread that hangs may still write to its own.
-        columns = {**task.answer.columns, **self._ungraded(task.answer, Outcome.GRADER_CRASH, reason)}
-        self._deliver(task.answer, columns)
+        self._deliver(task.answer, self._ungraded(task.answer, Outcome.GRADER_CRASH, reason))
         raise RunnersError(f"{reason}, and its thread could not be ended", "Start the sweep again on this machine.")
 
     # --- in the grader's thread -------------------------------------------------------------------------------
@@ -164,43 +170,43 @@ class Grader:
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
             try:
-                columns = {**task.answer.columns, **self._grade(task.answer)}
+                graded = self._grade(task.answer)
             except BaseException as error:  # a bug in a grader is never the model's, and never ends this thread
-                crash = self._ungraded(task.answer, Outcome.GRADER_CRASH, self._crash(error))
-                columns = {**task.answer.columns, **crash}
+                graded = self._ungraded(task.answer, Outcome.GRADER_CRASH, self._crash(error))
             if not task.claim.acquire(blocking=False):
                 return  # given up by whoever waited, who has handed a row over
             task.graded.set_result(None)
             try:
-                self._deliver(task.answer, columns)
+                self._deliver(task.answer, graded)
             except BaseException as error:  # raised again where it can end the lease, at the next answer at the latest
                 self._unkept = error
             task.written.set_result(None)
 
-    def _grade(self, answer: Answer) -> dict[str, Any]:
-        """The columns that say how the attempt ended."""
+    def _grade(self, answer: Answer) -> _Graded:
         failure, result, transcript = answer.failure, answer.result, answer.transcript
         if failure is not None or result is None or transcript is None:
             outcome = Outcome(failure.outcome) if failure else Outcome.TRANSPORT
-            columns = self._ungraded(answer, outcome, str(failure))
+            graded = self._ungraded(answer, outcome, str(failure))
             if tail := getattr(failure, "log_tail", ""):
-                columns["grader_log"] = tail
+                graded.columns["grader_log"] = tail
             elif isinstance(failure, GenerationTimeoutError):
-                columns["grader_log"] = "Not graded: the answer was not finished."
-            return columns
-        columns = self._score(answer, transcript)
+                graded.columns["grader_log"] = "Not graded: the answer was not finished."
+            return graded
+        graded = self._score(answer, transcript)
+        columns = graded.columns
         if result.context_full and columns["outcome"] == Outcome.MAX_TOKENS:
             error = f"the answer filled the context of {answer.columns['context']} tokens"
-            columns |= row.outcome_columns(Outcome.CONTEXT_OVERFLOW, error)
+            columns.update(row.outcome_columns(Outcome.CONTEXT_OVERFLOW, error))
         elif result.cut_short and columns["outcome"] == Outcome.MAX_TOKENS:
             columns["error"] = result.cut_short
-        return columns
+        return graded
 
-    def _score(self, answer: Answer, transcript: Transcript) -> dict[str, Any]:
+    def _score(self, answer: Answer, transcript: Transcript) -> _Graded:
         began = time.monotonic()
         try:
             grade = grade_of(answer.exam, answer.task, transcript, self.sandbox, self._note_traceback)
-            return row.grade_columns(grade, self._scoring[answer.job.exam], time.monotonic() - began)
+            columns = row.grade_columns(grade, self._scoring[answer.job.exam], time.monotonic() - began)
+            return _Graded(columns, contents_of(grade.files))
         except RunnersError as error:
             return self._ungraded(answer, Outcome(getattr(error, "outcome", Outcome.GRADER_CRASH)), str(error))
         except OSError as error:  # no room, no inodes, no temporary folder: say which
@@ -212,10 +218,10 @@ class Grader:
         self._note_traceback()
         return f"the grader failed: {type(error).__name__}: {error}"
 
-    def _ungraded(self, answer: Answer, outcome: Outcome, reason: str) -> dict[str, Any]:
-        return row.unscored_columns(outcome, reason, score_max=answer.exam.score_max)
+    def _ungraded(self, answer: Answer, outcome: Outcome, reason: str) -> _Graded:
+        return _Graded(row.unscored_columns(outcome, reason, score_max=answer.exam.score_max), {})
 
-    def _deliver(self, answer: Answer, columns: dict[str, Any]) -> None:
+    def _deliver(self, answer: Answer, graded: _Graded) -> None:
         """Spools the row, then says that it is there.
 
         Raises:
@@ -223,14 +229,16 @@ class Grader:
                 and if the driver dies as well the job is only run again.
         """
         ended = datetime.now(UTC)
+        columns = {**answer.columns, **graded.columns}
         finished = row.finish(columns, answer.reasons, started=answer.started, ended=ended)
         whole = sound(finished, {**answer.identity, "started_at": answer.started.isoformat()})
+        files = {file.sha256: graded.files[file.sha256] for file in named_in(whole)}
         duration_s = time.monotonic() - answer.started_s
         unkept: Exception | None = None
         try:
-            within(self._spool_s, "writing a row to the spool", lambda: self._spool.put(whole, duration_s))
+            within(self._spool_s, "writing a row to the spool", lambda: self._spool.put(whole, duration_s, files))
         except (RunnersError, HungError) as error:
             unkept = error
-        self._emit(RowReady(row=whole, lease_id=self._lease_id, duration_s=duration_s))
+        self._emit(RowReady(row=whole, lease_id=self._lease_id, duration_s=duration_s, files=files))
         if unkept is not None:
             raise RunnersError(str(unkept)) from unkept

@@ -105,11 +105,15 @@ class ModelLoaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowReady:
-    """An attempt is over and its row is spooled. `row` has every column but `final`, which the driver decides."""
+    """An attempt is over and its row is spooled. `row` has every column but `final`, which the driver decides.
+
+    `files` holds what the files that the row names hold, by sha256 (`runners.files`).
+    """
 
     row: dict[str, Any]
     lease_id: str | None
     duration_s: float
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,12 @@ import json
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runners import row
 from runners.errors import RunnersError
 from runners.exams.transcript import transcript_of
+from runners.files import contents_of, named_in
 from runners.outcomes import Outcome, OutcomeClass
 from runners.rowcheck import KINDS, REQUIRED, sound
 from runners.scoring import grade_of
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 
 _GRADE = ("score", "score_max", "outcome", "grader_version")
 _OF_ITEM = ("name", "scoring", "points", "points_max", "passed")
+
+
+class NewGrade(NamedTuple):
+    """A row with a new grade, and what the files that it names hold, by sha256."""
+
+    row: dict[str, Any]
+    files: dict[str, bytes]
 
 
 def why_not(kept: Mapping[str, Any], exam: Exam) -> str | None:
@@ -44,7 +52,7 @@ def why_not(kept: Mapping[str, Any], exam: Exam) -> str | None:
 
 def graded_again(
     kept: Mapping[str, Any], exam: Exam, sandbox: Sandbox, note_traceback: Callable[[], None] = lambda: None
-) -> dict[str, Any]:
+) -> NewGrade:
     """The row `kept` with the grade that its answer gets here and now; `attempt` and `final` are the caller's.
 
     An answer that was scored without being looked at, because its time was up, is scored so again.
@@ -54,7 +62,7 @@ def graded_again(
     """
     began = time.monotonic()
     try:
-        columns = _columns(kept, exam, sandbox, note_traceback, began)
+        columns, files = _columns(kept, exam, sandbox, note_traceback, began)
     except OSError as error:
         raise RunnersError(f"this machine could not grade: {error.strerror or error}") from error
     except RunnersError:
@@ -65,6 +73,7 @@ def graded_again(
     old = {name: _as_text(value) for name, value in kept.items() if name in KINDS}
     new = {
         **old,
+        "files": None,
         **columns,
         "grader_version": exam.grader_version,
         "regrade_of": kept["regrade_of"] or kept["attempt"],
@@ -74,7 +83,7 @@ def graded_again(
     whole = sound(new, {name: old[name] for name in REQUIRED})
     if whole["outcome"] == Outcome.GRADER_CRASH:
         raise RunnersError(str(whole["error"]))
-    return whole
+    return NewGrade(whole, {file.sha256: files[file.sha256] for file in named_in(whole)})
 
 
 def is_same_grade(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -84,10 +93,10 @@ def is_same_grade(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def _columns(
     kept: Mapping[str, Any], exam: Exam, sandbox: Sandbox, note_traceback: Callable[[], None], began: float
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, bytes]]:
     if not _was_graded(kept):
         outcome = Outcome(kept["outcome"])
-        return row.unscored_columns(outcome, kept["error"] or outcome.sentence, score_max=exam.score_max)
+        return row.unscored_columns(outcome, kept["error"] or outcome.sentence, score_max=exam.score_max), {}
     task = _task_of(kept, exam)
     if task is None:
         raise RunnersError(f"the exam has no task {kept['task']!r}")
@@ -97,7 +106,7 @@ def _columns(
         raise RunnersError(f"the grader calls this a failure of the machine ({columns['outcome']})")
     if kept["outcome"] == Outcome.CONTEXT_OVERFLOW and columns["outcome"] == Outcome.MAX_TOKENS:
         columns |= row.outcome_columns(Outcome.CONTEXT_OVERFLOW, kept["error"])  # only its server knew which it was
-    return columns
+    return columns, contents_of(grade.files)
 
 
 def _task_of(kept: Mapping[str, Any], exam: Exam) -> Task | None:

@@ -15,6 +15,7 @@ from quants.models import EndpointModel
 from runners.ceiling import CEILING_SLACK, decode_ceiling_tps
 from runners.engines.settings import LlamaCppSettings
 from runners.exams.transcript import transcript_json
+from runners.files import files_json
 from runners.outcomes import Outcome, outcome_class
 
 if TYPE_CHECKING:
@@ -270,6 +271,7 @@ def grade_columns(grade: Grade, scoring: str, grade_s: float) -> dict[str, Any]:
         "extraction": grade.extraction_method,
         "isolation": grade.isolation or None,
         "grade_s": grade_s,
+        "files": files_json(grade.files),
         **outcome_columns(grade.outcome),
     }
 

@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from runners.errors import RunnersError
+from runners.files import problem_of
 from runners.outcomes import Outcome, OutcomeClass, outcome_class
 from runners.row import compact_json, outcome_columns
 
@@ -33,7 +34,7 @@ _COLUMNS: dict[Kind, str] = {
         quantsweep_version reused_from architecture cache_type_k cache_type_v reasoning_mode os cpu
         prompt prompt_sha256 chat_template chat_template_sha256""",
     "json": """sampling engine_settings events scores grade_items throttle_reasons shared_with unmatched_devices
-        null_reasons turn_timings transcript""",
+        null_reasons turn_timings transcript files""",
     "whole": """attempt regrade_of seed file_bytes context prompt_tokens cached_tokens reasoning_tokens answer_tokens
         peak_ram_bytes peak_ram_anon_bytes peak_ram_file_bytes peak_gtt_bytes peak_vram_bytes
         buffer_model_bytes buffer_kv_bytes buffer_compute_bytes buffer_output_bytes buffer_state_bytes
@@ -140,7 +141,10 @@ def _fit(name: str, kind: Kind, value: Any) -> Any:
         case "text":
             return _text(value, LIMITS_BYTES.get(name, OTHER_TEXT_BYTES))
         case "json":
-            return _json(value)
+            text = _json(value)
+            if name == "files" and (problem := problem_of(json.loads(text))) is not None:
+                raise _Unfit(problem)
+            return text
         case "whole":
             if not isinstance(value, int) or isinstance(value, bool) or value not in _INT64:
                 raise _Unfit(f"was no whole number of 64 bits: {_short(value)}")

@@ -15,17 +15,29 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runners.errors import RunnersError
+from runners.files import ALL_BYTES, joined, split
 from runners.process import process_identity
 from runners.rowcheck import problems_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROW_BYTES = 64 << 20
 """More than any row that `runners.rowcheck` lets through takes as JSON (each escaped character up to six bytes)."""
 
 FORGOTTEN_S = 60 * 86400.0
 """A run that is started again after that runs the job again."""
+
+
+class Spooled(NamedTuple):
+    """A row that lies on this node, the seconds that its attempt took, and what its files hold, by sha256."""
+
+    row: dict[str, Any]
+    duration_s: float
+    files: dict[str, bytes]
 
 
 def state_dir() -> Path:
@@ -59,7 +71,11 @@ def clear_forgotten() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Spool:
-    """The rows of one run that lie on this node, one file an attempt: a line of JSON, and a line with its sha256."""
+    """The rows of one run that lie on this node, one file an attempt.
+
+    It is a line of JSON and its sha256; where the row names files, a line feed and what they hold follow. One rename
+    puts a row there with its files, and one removal takes them away.
+    """
 
     folder: Path
 
@@ -71,8 +87,13 @@ class Spool:
     def _path(self, job_id: str, attempt: int) -> Path:
         return self.folder / f"{job_id}-{attempt}.json"
 
-    def put(self, row: dict[str, Any], duration_s: float) -> None:
+    def put(self, row: dict[str, Any], duration_s: float, files: Mapping[str, bytes] | None = None) -> None:
         """Writes a row so that it survives a crash of this process and of the machine.
+
+        Args:
+            row: What is to be kept.
+            duration_s: How long its attempt took.
+            files: What the files that it names hold, by sha256.
 
         How long an fsync takes on a disk that hangs is out of our reach: nothing can take it back.
 
@@ -81,21 +102,24 @@ class Spool:
         """
         try:
             text = json.dumps({"row": row, "duration_s": duration_s}, allow_nan=False)
-            self._write(self._path(row["job_id"], row["attempt"]), sealed(text))
-        except (OSError, TypeError, ValueError) as error:
+            content = sealed(text).encode("ascii")
+            if data := joined(row, files or {}):
+                content += b"\n" + data
+            self._write(self._path(row["job_id"], row["attempt"]), content)
+        except (OSError, TypeError, ValueError, KeyError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise RunnersError(
                 f"{self.folder}: a finished result cannot be kept on this node: {reason}",
                 "Free some room there, or set QUANTSWEEP_STATE to a folder with room.",
             ) from None
 
-    def _write(self, path: Path, text: str) -> None:
+    def _write(self, path: Path, content: bytes) -> None:
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         for last in (False, True):
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                with temporary.open("w", encoding="utf-8") as file:
-                    file.write(text)
+                with temporary.open("wb") as file:
+                    file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
                 temporary.replace(path)
@@ -116,8 +140,8 @@ class Spool:
         with contextlib.suppress(OSError):
             self.folder.rmdir()  # succeeds only when it is empty
 
-    def rows(self) -> list[tuple[dict[str, Any], float]]:
-        """What lies here, as (row, seconds it took); what is damaged or no complete row is set aside (`.damaged`)."""
+    def rows(self) -> list[Spooled]:
+        """What lies here; what is damaged or no complete row is set aside (`.damaged`)."""
         found = []
         try:
             paths = sorted(self.folder.glob("*.json")) if self.folder.is_dir() else []
@@ -134,18 +158,20 @@ class Spool:
                     path.replace(path.with_suffix(".damaged"))
         return found
 
-    def _read(self, path: Path) -> tuple[dict[str, Any], float]:
+    def _read(self, path: Path) -> Spooled:
         """The row in one file; ValueError and the like where there is none that could be offered."""
-        if path.stat().st_size > ROW_BYTES:
+        if path.stat().st_size > ROW_BYTES + ALL_BYTES:
             raise ValueError("larger than any row")
-        text, _, digest = path.read_text(encoding="utf-8").rpartition("\n")
-        if digest != _digest(text):
+        line, digest, *rest = path.read_bytes().split(b"\n", 2)
+        text = line.decode("ascii")
+        if digest != _digest(text).encode():
             raise ValueError("not what was written")
         value = json.loads(text)
         row, duration_s = dict(value["row"]), float(value["duration_s"])
         if problems_of(row) or path != self._path(row["job_id"], row["attempt"]):
             raise ValueError("no complete row")
-        return row, duration_s if math.isfinite(duration_s) and duration_s >= 0 else 0.0
+        took_s = duration_s if math.isfinite(duration_s) and duration_s >= 0 else 0.0
+        return Spooled(row, took_s, split(row, rest[0] if rest else b""))
 
     def _clear_abandoned(self) -> None:
         """Removes what processes that were killed had begun to write."""

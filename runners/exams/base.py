@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from runners.errors import RunnersError
+from runners.files import check_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runners.chat import ChatResult, Message
     from runners.exams.box import Box
+    from runners.files import GradedFile
     from runners.outcomes import Outcome
 
 
@@ -133,6 +135,10 @@ class Grade:
         extraction_method: How the program was found in the reply (runners.extract).
         isolation: What held the program (Sandbox.isolation); empty where nothing was run.
         outcomes: The outcome by scoring; `outcome` is that of the first.
+        files: What the grading left to be looked at (a picture, a log), kept in the run folder.
+
+    Raises:
+        FileRefusedError: There are more, or larger, files than a row may bring (`runners.files`).
     """
 
     scores: dict[str, float]
@@ -143,6 +149,10 @@ class Grade:
     extraction_method: str
     isolation: str
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    files: tuple[GradedFile, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_together(self.files)
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,33 @@ from unittest.mock import patch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STEPS = ("open", "write", "lseek", "fsync", "link", "unlink", "rename", "close")
+STEPS = ("mkdir", "open", "write", "lseek", "fsync", "link", "unlink", "rename", "close")
 ROWS_OF_A_PART = 6
 """So few, that parts are closed all the time."""
 ROWS_BEFORE = {"first": 0, "add": 3, "close": ROWS_OF_A_PART - 1, "mark": ROWS_OF_A_PART + 2}
-ROWS_BEFORE |= {"regrade": ROWS_OF_A_PART + 2, "outgrown": ROWS_OF_A_PART + 2}
+ROWS_BEFORE |= {"regrade": ROWS_OF_A_PART + 2, "outgrown": ROWS_OF_A_PART + 2, "files": 2}
 MARKING = ("mark", "regrade", "outgrown")
 """What takes the mark from a row in a closed part: a failure's, a score's, a score's in a part that has grown large."""
+
+
+FILES = (b"a picture", b"a log")
+
+
+def files_column() -> str:
+    """The column of a row that names FILES."""
+    import hashlib
+    import json
+
+    shas = [hashlib.sha256(data).hexdigest() for data in FILES]
+    named = [(f"{number}.bin", sha, len(FILES[number])) for number, sha in enumerate(shas)]
+    return json.dumps([{"name": n, "media_type": "a/b", "sha256": s, "bytes": b} for n, s, b in named])
+
+
+def content_of(sha256: str) -> bytes | None:
+    """What one of FILES holds."""
+    import hashlib
+
+    return next((data for data in FILES if hashlib.sha256(data).hexdigest() == sha256), None)
 
 
 def die_at_step(number: int, before: bool) -> None:
@@ -131,8 +151,8 @@ def prepare() -> None:
 def commits(folder: str, row_text: str) -> None:
     """For each line it reads, `kind step`, has a child die before that step of a commit of that kind.
 
-    Says how the child ended. Kinds are a first row, a row more, the row that closes a part, and those of MARKING. The
-    child commits in `folder`/run, which is made anew for each.
+    Says how the child ended. Kinds are a first row, a row more, the row that closes a part, those of MARKING, and a row
+    that names files. The child commits in `folder`/run, which is made anew for each.
     """
     import json
 
@@ -159,8 +179,10 @@ def commits(folder: str, row_text: str) -> None:
                 again = {"regrade_of": 1} if kind in MARKING[1:] else {}
                 if kind == "outgrown":
                     patch.object(parts, "MOST_PAST_BYTES", 1).start()
+                more = {"files": files_column()} if kind == "files" else {}
                 die_at_step(int(step), before=True)
-                store.commit({**row, **again, "job_id": "j0" if kind in MARKING else "new", "attempt": 2})
+                names = {"job_id": "j0" if kind in MARKING else "new", "attempt": 2}
+                store.commit({**row, **again, **more, **names}, content_of)
             os._exit(0)
         _, status = os.waitpid(pid, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)

@@ -18,7 +18,7 @@ from results.durable import clean_leftovers
 from results.reading import read_run
 from results.store import RunStore
 
-from .crashing_writer import MARKING, ROWS_BEFORE
+from .crashing_writer import FILES, MARKING, ROWS_BEFORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,6 +205,10 @@ def test_killed_at_every_single_step_of_a_commit_it_is_there_or_not(tmp_path: Pa
                 assert store.quarantined == ()
                 assert len(store.committed()) == len(rows)
                 assert not list(store.attempts_folder.glob(".*"))
+                assert store.check() == ()  # no row names a file that is not there
+            kept = {path.read_bytes() for path in (run / "files").glob("*")}
+            assert kept <= set(FILES)  # whole, and nothing half written
+            assert kept == set(FILES) or not (kind == "files" and committed)
             if survived:
                 assert committed
                 break

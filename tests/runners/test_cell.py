@@ -137,7 +137,7 @@ def test_jobs_of_a_cell_share_one_load_and_leave_nothing(tiny_model: Path, lease
         assert first[f"{name}_sha256"] == hashlib.sha256(first[name].encode()).hexdigest()
     assert first["ttft_any_s"] <= first["e2e_s"]
     assert json.loads(first["scores"]).keys() == {"published", "strict"}
-    spooled = {row["job_id"] for row, _ in Spool.of_run("run").rows()}
+    spooled = {kept.row["job_id"] for kept in Spool.of_run("run").rows()}
     assert spooled == {"v1-a", "v1-b"}
     ended = lease.finish()
     assert ended.how == "done"

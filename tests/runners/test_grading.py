@@ -119,8 +119,9 @@ class Desk:
     def only_row(self) -> dict[str, Any]:
         """The one row that was told, which is the one that was spooled, and fits the table."""
         (ready,) = self.told
-        ((spooled, _),) = self.spool.rows()
+        ((spooled, _, files),) = self.spool.rows()
         assert spooled == json.loads(json.dumps(ready.row))
+        assert files == ready.files
         validate_row({**spooled, "final": True})
         return spooled
 
@@ -297,7 +298,7 @@ def test_a_spool_folder_that_is_deleted_meanwhile_is_made_again(desk: Desk) -> N
     shutil.rmtree(desk.spool.folder)
     desk.submit(lambda _: FULL, "v1-b")
     desk.grader.drain()
-    assert [row["job_id"] for row, _ in desk.spool.rows()] == ["v1-b"]
+    assert [kept.row["job_id"] for kept in desk.spool.rows()] == ["v1-b"]
 
 
 def test_a_grader_that_hangs_is_given_up_and_speaks_no_second_time(tmp_path: Path) -> None:
@@ -347,7 +348,7 @@ def test_a_spooled_row_that_is_none_is_set_aside_at_reading(tmp_path: Path, cont
     spool = Spool(tmp_path)
     spool.put({**GRADED, "job_id": "v1-good"}, 2.0)
     (tmp_path / "v1-a-1.json").write_bytes(content)
-    assert [row["job_id"] for row, _ in spool.rows()] == ["v1-good"]
+    assert [kept.row["job_id"] for kept in spool.rows()] == ["v1-good"]
     assert (tmp_path / "v1-a-1.damaged").read_bytes() == content
 
 

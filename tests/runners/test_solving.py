@@ -230,7 +230,7 @@ def test_a_row_of_two_turns_is_graded_again_from_its_transcript(
     assert (row["turns"], row["score"], row["reply"], row["prompt_tokens"]) == (2, 1.0, "print('pelican!')", 14)
     kept = {**row, "regrade_of": None}
     assert why_not(kept, EXAM) is None
-    assert is_same_grade(graded_again(kept, EXAM, open_sandbox()), row)
+    assert is_same_grade(graded_again(kept, EXAM, open_sandbox()).row, row)
     assert "no task 'gone'" in (why_not({**kept, "task": "gone"}, EXAM) or "")
     assert "transcript was not kept" in (why_not({**kept, "transcript": None}, EXAM) or "")
 
