@@ -42,7 +42,7 @@ A sweep leaves one row for each attempt in `runs/<sweep>/attempts/*.parquet`, a 
 Polars and pandas read in one line each (`pip install 'quantsweep[read]'`), while it runs as well as afterwards:
 """
 
-_RULES: Final = f"""\
+_RULES: Final = """\
 - `WHERE final` gives each job once. Without it you also count attempts that were retried, earlier grades of answers
   that were graded again (`regrade_of` says of which attempt), and jobs that were taken out of the sweep (`taken_out`).
 - Means leave infrastructure failures out, because their score is null; `count(score) / count(*)` is the coverage.
@@ -64,7 +64,7 @@ _RULES: Final = f"""\
   file is there before the row that names it. In DuckDB, with a path for each:
 
   ```sql
-{indent(FILES_QUERY, "  ")}  ```
+<query>  ```
 
 - `attempts.parquet` beside the folder, where there is one, is a copy of all of it in one file. The files in the folder
   have holes, which `cp` keeps and `tar` keeps with `-S`. Damaged files, should there be any, are set aside in
@@ -76,7 +76,7 @@ def columns_markdown() -> str:
     """The whole of docs/columns.md."""
     parts = [_HEAD]
     parts += [f"<!-- read: {name} -->\n```python\n{line}\n```\n" for name, line in READERS.items()]
-    parts.append(_RULES)
+    parts.append(_RULES.replace("<query>", indent(FILES_QUERY, "  ")))
     for title, columns in groupby(COLUMNS, key=lambda column: column.group):
         lines = [f"## {title}\n", "| column | type | unit | meaning |", "|---|---|---|---|"]
         parts.append("\n".join([*lines, *(_line(column) for column in columns), ""]))

@@ -304,7 +304,7 @@ def test_what_ended_a_run_is_not_said_to_be_the_nodes_fault(
 
     full_since: list[bool] = []
 
-    def full(_: RunStore, __: Any) -> bool:
+    def full(_: RunStore, *__: Any) -> bool:
         full_since.append(True)
         raise StoreError("there is no room left", "Make some.")
 
