@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from profiles.catalogue import Card
-    from profiles.types import Device, FoundEngine, NodeProfile
+    from profiles.types import Device, FoundEngine, FoundNeed, NodeProfile
 
 UNKNOWN = "?"
 
@@ -122,8 +122,22 @@ def _node(profile: NodeProfile) -> list[RenderableType]:
         blocks += [_set_in(Text(first)), *(_set_in(Text(line), 4) for line in more)]
     tools = ", ".join(tool.name + (f" ({tool.version})" if tool.version else "") for tool in profile.tools)
     blocks.append(_set_in(Text(f"tools {tools or 'none'}")))
+    for place, line in enumerate(_needs(profile.needs)):
+        blocks.append(_set_in(Text(line), 4 if place else 2))
     blocks += [_set_in(Text.assemble(("warning ", "yellow"), notice.message)) for notice in profile.warnings]
     return blocks
+
+
+def _needs(needs: Sequence[FoundNeed]) -> list[str]:
+    """What the machine has of what exams need, and the command that brings the rest; no line where it was not asked."""
+    if not needs:
+        return []
+    lacking = [need for need in needs if need.found is None]
+    line = f"for exams {', '.join(need.name for need in needs if need.found is not None) or 'nothing'}"
+    if not lacking:
+        return [line]
+    cures = dict.fromkeys(need.cure for need in lacking if need.cure)
+    return [f"{line}; not {', '.join(need.name for need in lacking)}", f"mend it with: {' && '.join(cures)}"]
 
 
 def _set_in(paragraph: Text, by: int = 2) -> RenderableType:

@@ -19,15 +19,17 @@ def show_nodes(*, address: str | None, as_json: bool) -> list[Part]:
         ClusterError: the cluster cannot be reached.
     """
     from profiles.probe import probe_node
+    from profiles.probe.needs import NEEDS
     from profiles.show import render_nodes, to_json
 
     remarks: list[str] = []
+    needs = tuple(NEEDS)
     if address is None:
-        profiles = [probe_node(measure_bandwidth=True)]
+        profiles = [probe_node(measure_bandwidth=True, needs=needs)]
     else:
         from orchestrator.cluster import probe_cluster
 
-        profiles, remarks = probe_cluster(address)
+        profiles, remarks = probe_cluster(address, needs)
     terminal.stderr().say(*remarks)
     return [terminal.Json(to_json(profiles)) if as_json else render_nodes(profiles)]
 

