@@ -20,6 +20,7 @@ from orchestrator.commits import Commits, plain
 from orchestrator.errors import SweepError
 from orchestrator.file_names import log_name
 from orchestrator.members import Members
+from orchestrator.misfits import Misfits
 from orchestrator.needs import lacking, names_of, needs_of, not_given
 from orchestrator.nodes import named_binaries, offer_of, remarks, to_cell_order
 from orchestrator.terminal import block
@@ -51,11 +52,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(slots=True)
 class DriverReport:
-    """How a run ended. `unplaced` says why a cell was not run."""
+    """How a run ended: why cells were not run, and why others were left out, which nobody had named."""
 
     interrupted: bool = False
     trouble: SweepError | StoreError | None = None
     unplaced: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
 
 
 class Driver:
@@ -72,6 +74,7 @@ class Driver:
         state: SweepState,
         cluster: AgentCluster,
         progress: Progress,
+        named: frozenset[str] = frozenset(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan, self._run_id, self._folder = plan, run_id, folder
@@ -94,6 +97,9 @@ class Driver:
         self._stop_deadline_s: float | None = None
         self._cluster_is_gone = False
         self._noted: set[tuple[str, str]] = set()
+        self._misfits = Misfits(plan.cells, named)
+        self._sizes_judged = False
+        self._is_new = not cluster.local and state.jobs_done == 0
         self._signals = 0
         self.report = DriverReport()
 
@@ -112,7 +118,9 @@ class Driver:
                 self._members.dismiss(FAREWELL_S if self._cluster_is_gone else STOP_S)
         # What ended the run early says why the rest was not run; no node could have helped.
         ended_early = self.report.interrupted or self.report.trouble is not None
-        self.report.unplaced = {} if ended_early else self._state.unplaced()
+        self.report.left_out = self._misfits.left_out(self._state.too_big())
+        unplaced = {} if ended_early else self._state.unplaced()
+        self.report.unplaced = {key: why for key, why in unplaced.items() if key not in self.report.left_out}
         return self.report
 
     @contextmanager
@@ -151,7 +159,8 @@ class Driver:
             self._hopeless_since_s = None
             return False
         now = self._clock()
-        waits = 0.0 if self._cluster.local else GRACE_S
+        done_without = self._state.unplaced().keys() <= self._misfits.left_out(self._state.too_big()).keys()
+        waits = 0.0 if self._cluster.local or done_without else GRACE_S
         if self._hopeless_since_s is None:
             self._hopeless_since_s = now
             if waits:
@@ -184,12 +193,29 @@ class Driver:
             self._receive(news)
         for member in self._members.silent():
             self._fall_silent(member)
+        self._judge_sizes()
         now = self._clock()
         due = [over for due_s, over in self._quarantines if due_s <= now]
         self._quarantines = [(due_s, over) for due_s, over in self._quarantines if due_s > now]
         for over in due:
             self._progress.say(f"{over.hostname}/{over.device_id}: its quarantine is over; it is tried again")
             self._apply(over)
+
+    def _judge_sizes(self) -> None:
+        """Says, once every node that is there has said what it has, which cells fit none of them."""
+        if self._sizes_judged or self._state.stopping or self._members.any_coming or not self._members.was_asked:
+            return
+        self._sizes_judged = True
+        too_big = self._state.too_big()
+        is_new, self._is_new = self._is_new, False
+        if is_new and (wrong := self._misfits.error(too_big)) is not None:
+            self._fail(wrong)  # as a sweep of this machine alone is refused; one that was begun does what it can
+            return
+        for cell_id, reasons in self._misfits.left_out(too_big).items():
+            if ("", cell_id) not in self._noted:
+                self._noted.add(("", cell_id))
+                label = self._commits.cells[cell_id].label
+                self._progress.say(f"{label} is left out unless a larger node joins: {'; '.join(reasons)}")
 
     def _fall_silent(self, member: Member) -> None:
         self._progress.say(f"{member.node.hostname} does not answer; nothing new goes there")
@@ -201,6 +227,7 @@ class Driver:
         self._progress.say(f"{member.node.hostname} is lost: {reason}")
         self._members.forget(member)
         self._apply(ev.NodeLost(member.node_id, reason))
+        self._sizes_judged = False
 
     # --- what agents say --------------------------------------------------------------------------------------
 
@@ -255,6 +282,7 @@ class Driver:
         for spooled in hello.spooled:
             self._hear(member, spooled)
         self._apply(ev.NodeJoined(member.node_id, offer.slots, offer.verdicts, offer.classes, offer.unserved, missing))
+        self._sizes_judged = False
         return True
 
     def _refuse(self, member: Member, reason: str) -> None:

@@ -23,16 +23,25 @@ if TYPE_CHECKING:
     from runners.work import Cell
 
 
-def cell_report(cell: Cell, profile: NodeProfile, jobs: int) -> dict[str, Any]:
-    """One cell as JSON: its file, its jobs, and the verdict for each device of the node that would serve it."""
+def cell_report(cell: Cell, profiles: Sequence[NodeProfile], jobs: int) -> dict[str, Any]:
+    """One cell as JSON: its file, its jobs, and the verdict for each device of the nodes that would serve it.
+
+    Devices have their node's name before them where there are several.
+    """
     verdicts = {
-        device_id: {"verdict": verdict.kind.value, "headroom_bytes": verdict.headroom_bytes, "reason": verdict.reason}
+        _place(profile, device_id, profiles): {
+            "verdict": verdict.kind.value,
+            "headroom_bytes": verdict.headroom_bytes,
+            "reason": verdict.reason,
+        }
+        for profile in profiles
         for device_id, verdict in verdicts_for(cell, profile).items()
     }
-    names = serving_devices(cell, profile)
+    names = [name for profile in profiles for name in serving_devices(cell, profile).values()]
+    missing = [why_not_served(cell, profile) for profile in profiles]
     model = cell.model
     footprints = model.footprints if isinstance(model, FileModel) else {}
-    needed = predicted_bytes(footprints, next(iter(names.values()))) if names else None
+    needed = predicted_bytes(footprints, names[0]) if names else None
     return {
         "model": model.name,
         "quant": model.quant,
@@ -46,8 +55,12 @@ def cell_report(cell: Cell, profile: NodeProfile, jobs: int) -> dict[str, Any]:
         "predicted_bytes": needed,
         "jobs": jobs,
         "verdicts": verdicts,
-        "missing": why_not_served(cell, profile),
+        "missing": "; ".join(why for why in missing if why) if all(missing) else None,
     }
+
+
+def _place(profile: NodeProfile, device_id: str, profiles: Sequence[NodeProfile]) -> str:
+    return device_id if len(profiles) == 1 else f"{profile.hostname}/{device_id}"
 
 
 def render_plan(
@@ -76,8 +89,10 @@ def render_plan(
     ]
 
 
-def preview(text: str, *, as_json: bool) -> list[Part]:
+def preview(text: str, *, as_json: bool, address: str | None = None) -> list[Part]:
     """The plan of the spec or built-in sweep `text`, with verdicts for this machine. Nothing is hashed or fetched.
+
+    With `address` the verdicts are those for the nodes of the cluster there.
 
     Raises:
         SweepError: the spec cannot be run.
@@ -88,19 +103,38 @@ def preview(text: str, *, as_json: bool) -> list[Part]:
 
     source = open_spec(text)
     with said_late(lambda line: terminal.stderr().say(f"{line} ..."), "looking up models"):
-        found = survey(source.spec, file=source.file, text=source.text, base_dir=source.base_dir)
-        cells = [each.cell for each in found.cells]
+        local = address is None
+        found = survey(source.spec, file=source.file, text=source.text, base_dir=source.base_dir, local=local)
+        asked = [each.cell for each in found.cells]
         needs = {name: exam.needs for name, exam in found.exams.items()}
-        profile = probe_node(binaries=named_binaries(cells), needs=names_of(needs))
-    said = [*remarks(profile, cells), *not_given(lacking(profile, needs), needs)]
+        if address is None:
+            profiles = [probe_node(binaries=named_binaries(asked), needs=names_of(needs))]
+            said: list[str] = []
+        else:
+            from orchestrator.cluster import probe_cluster
+            from orchestrator.misfits import without_misfits
+
+            profiles, notes = probe_cluster(address, names_of(needs), named_binaries(asked))
+            said = [note.removeprefix("warning: ") for note in notes]
+            found = without_misfits(source.spec, found, profiles)
+    cells = [each.cell for each in found.cells]
+    for profile in profiles:
+        lines = [*remarks(profile, cells), *not_given(lacking(profile, needs), needs)]
+        said += lines if local else [f"{profile.hostname}: {line}" for line in lines]
     jobs = sum(len(exam.tasks()) for exam in found.exams.values()) * len(source.spec.seeds)
-    reports = [cell_report(cell, profile, jobs) for cell in cells]
-    taken = outlook(cells, jobs, [best_device(report) for report in reports], profile)
-    reports += [cell_report(cell, profile, 0) for cell, _ in found.left_out]
+    reports = [cell_report(cell, profiles, jobs) for cell in cells]
+    devices = [best_device(report) for report in reports]
+    taken = outlook(cells, jobs, devices, profiles[0]) if local else None  # of this machine: it fetches nothing else
+    reports += [cell_report(cell, profiles, 0) for cell, _ in found.left_out]
     warnings = [*found.warnings, *said]
+    have = [(profile, need) for profile in profiles for need in profile.needs]
     if as_json:
         value = {"name": source.spec.name, "jobs": len(cells) * jobs, "cells": reports, "warnings": warnings}
-        return [terminal.Json({**value, "outlook": taken, "needs": [need.to_dict() for need in profile.needs]})]
-    there = [f"needs {need.what}: {need.found}" for need in profile.needs if need.found is not None]
-    more = [*there, *outlook_lines(taken), *(f"warning: {line}" for line in warnings)]
+        return [terminal.Json({**value, "outlook": taken, "needs": [need.to_dict() for _, need in have]})]
+    there = [
+        f"needs {need.what}: {need.found}{'' if local else f' ({profile.hostname})'}"
+        for profile, need in have
+        if need.found is not None
+    ]
+    more = [*there, *(outlook_lines(taken) if taken else []), *(f"warning: {line}" for line in warnings)]
     return render_plan(source, found, reports, more)

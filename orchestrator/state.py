@@ -122,6 +122,10 @@ class SweepState:
         """The cells that wait and that no known slot can serve, with a sentence for each slot."""
         return waiting.unplaced(self._schedule, self._cells, self._retries)
 
+    def too_big(self) -> dict[str, list[str]]:
+        """The cells that wait because they are too big for every slot that would serve them, with the reasons."""
+        return waiting.too_big(self._schedule, self._cells)
+
     # --- events -----------------------------------------------------------------------------------------------
 
     def apply(self, event: ev.Event) -> list[ev.Instruction]:

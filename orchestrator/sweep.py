@@ -13,6 +13,7 @@ from orchestrator.errors import RunFolderError
 from orchestrator.expand import expand
 from orchestrator.growth import grown, what_clashes
 from orchestrator.journal import DAMAGED, Journal, read_journal
+from orchestrator.misfits import by_name
 from orchestrator.needs import needs_of
 from orchestrator.plan import Limits, Plan, spec_digest
 from orchestrator.progress import watch
@@ -43,7 +44,11 @@ class SpecSource:
 
 @dataclass(slots=True)
 class SweepResult:
-    """How a run ended. `unplaced` maps a cell's label to why no node could serve it."""
+    """How a run ended.
+
+    `unplaced` and `left_out` map a cell's label to why no node could serve it; the latter is too big for all nodes, and
+    nobody named it: its jobs are not among `jobs`.
+    """
 
     folder: Path
     jobs: int
@@ -52,6 +57,7 @@ class SweepResult:
     interrupted: bool = False
     trouble: Exception | None = None
     unplaced: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -243,6 +249,7 @@ def run_sweep(
                 address=address,
                 out=out,
                 result=result,
+                named=by_name(source.spec),
             )
         # What was committed may have been deleted since: nothing is said to be kept that is not there.
         try:
@@ -267,6 +274,7 @@ def _drive(
     address: str | None,
     out: Printer,
     result: SweepResult,
+    named: frozenset[str],
 ) -> None:
     from orchestrator.driver import Driver
 
@@ -287,8 +295,12 @@ def _drive(
             state=state,
             cluster=cluster,
             progress=progress,
+            named=named,
         ).run()
     labels = {cell.cell_id: cell.label for cell in plan.cells}
     result.interrupted = report.interrupted
     result.trouble = report.trouble
     result.unplaced = {labels[cell_id]: reasons for cell_id, reasons in report.unplaced.items()}
+    result.left_out = {labels[cell_id]: reasons for cell_id, reasons in report.left_out.items()}
+    done = store.finals()
+    result.jobs -= sum(job.cell_id in report.left_out and job.job_id not in done for job in plan.jobs)

@@ -1,4 +1,4 @@
-"""Why a cell waits: for a quarantine to end, or because no slot can serve it, with a sentence for each slot."""
+"""Why a cell waits: for a quarantine to end, or because no slot can serve or hold it, with a sentence for each."""
 
 from __future__ import annotations
 
@@ -33,6 +33,22 @@ def unplaced(schedule: Schedule, cells: Mapping[str, Cell], retries: int) -> dic
         if cell.open and not schedule.candidates(cell):
             said = [reason(cell, station, retries) for station in schedule.stations.values()]
             found[cell_id] = list(dict.fromkeys([*said, *cell.unserved.values()]))
+    return found
+
+
+def too_big(schedule: Schedule, cells: Mapping[str, Cell]) -> dict[str, list[str]]:
+    """The cells that wait and are too big for every slot that would serve them, with a sentence for each.
+
+    A cell that has been served was not too big for a node that is gone now: it is not among them.
+    """
+    found = {}
+    for cell_id in schedule.parked:
+        cell = cells[cell_id]
+        slots = [schedule.stations[slot_id] for slot_id in cell.verdicts if slot_id in schedule.stations]
+        said = [why_not(cell.verdicts[station.slot_id], station.slot) for station in slots]
+        reasons = [each for each in said if each is not None]
+        if cell.open and cell.hardware_class is None and reasons and len(reasons) == len(said):
+            found[cell_id] = list(dict.fromkeys(reasons))
     return found
 
 

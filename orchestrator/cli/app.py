@@ -79,6 +79,8 @@ def run(
         raise typer.Exit(EXIT_STOPPED) from None
     for label, reasons in result.unplaced.items():
         err.say(f"not run: {label}: no node can serve it: {'; '.join(reasons) or 'there is no node with its engine'}")
+    for label, reasons in result.left_out.items():
+        err.say(f"left out: {label} fits no node: {'; '.join(reasons)}")
     if result.trouble or result.interrupted:
         if result.trouble:
             err.complain(*lines_of(result.trouble))
@@ -113,12 +115,16 @@ def _first_steps(folder: Path) -> list[str]:
 @app.command(short_help="Show what a sweep would run, and whether it fits. Runs nothing.")
 def plan(
     spec: Annotated[str, typer.Argument(help="A TOML file, or the name of a built-in sweep.")],
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="A Ray cluster to plan for, HOST:PORT or auto. Default: this machine alone."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a sweep would run: cells, jobs, files, and whether this machine can serve them. Runs nothing."""
     from orchestrator.preview import preview
 
-    terminal.stdout().page(*preview(spec, as_json=as_json))
+    terminal.stdout().page(*preview(spec, as_json=as_json, address=address))
 
 
 @app.command()

@@ -60,6 +60,7 @@ class Behaviour:
     lost_at_hello: bool = False
     spooled: tuple[RowReady, ...] = ()
     needs: tuple[FoundNeed, ...] = ()
+    device: Device = CPU
 
 
 def graded(order: CellOrder, job: JobOrder, **changes: Any) -> dict[str, Any]:
@@ -98,7 +99,7 @@ class Agent:
             os="Linux",
             arch="x86_64",
             probed_at="2026-01-01T00:00:00Z",
-            devices=(CPU,),
+            devices=(self.behaviour.device,),
             needs=self.behaviour.needs,
         )
         return Call(Hello(version("quantsweep"), 1, profile, self.behaviour.spooled) if self.behaviour.hears else None)
