@@ -137,7 +137,7 @@ class NodeAgent:
         run = CellRun(
             order,
             node=facts_of(profile),
-            device=profile.device(order.place.device_id),
+            devices=[profile.device(device_id) for device_id in order.place.devices],
             emit=self._emit,
             neighbours=lambda: self._others(order.lease_id),
         )

@@ -111,7 +111,7 @@ class Commits:
             hardware_class=full["hardware_class"] or "",
             lease_id=offer.lease_id,
             hostname=full["node"] or hostname,
-            device_id=full["device"] or "",
+            place_id=full["device"] or "",
             reason=full["error"] or full["outcome"],
         )
 
@@ -151,13 +151,13 @@ class Commits:
             StoreError: it could not be written.
         """
         outcome = Outcome(order.outcome)
-        place = {"hostname": order.hostname, "device_id": order.device_id}
+        place = {"hostname": order.hostname, "place_id": order.place_id}
         row = self._unrun(order.job_id, order.attempt, outcome, order.reason, **place)
         self._journal.append("failed_unrun", **plain(order))
         self._write({**row, "final": True}, ev.Commit(order.job_id, order.attempt, final=True))
 
     def _unrun(
-        self, job_id: str, attempt: int, outcome: Outcome, reason: str, *, hostname: str, device_id: str = ""
+        self, job_id: str, attempt: int, outcome: Outcome, reason: str, *, hostname: str, place_id: str = ""
     ) -> dict[str, Any]:
         job = self.jobs[job_id]
         identity = identity_columns(
@@ -167,7 +167,7 @@ class Commits:
             run_id=self._run_id,
             scoring=self._plan.scoring.get(job.exam),
             node=NodeFacts(hostname=hostname),
-            place=Place(device_id=device_id),
+            place=Place(devices=tuple(place_id.split("+"))),
         )
         return unrun_row(identity, outcome=outcome, error=reason, at=datetime.now(UTC))
 

@@ -198,7 +198,7 @@ class Driver:
         due = [over for due_s, over in self._quarantines if due_s <= now]
         self._quarantines = [(due_s, over) for due_s, over in self._quarantines if due_s > now]
         for over in due:
-            self._progress.say(f"{over.hostname}/{over.device_id}: its quarantine is over; it is tried again")
+            self._progress.say(f"{over.hostname}/{over.place_id}: its quarantine is over; it is tried again")
             self._apply(over)
 
     def _judge_sizes(self) -> None:
@@ -374,12 +374,12 @@ class Driver:
         order = to_cell_order(self._plan, cell, lease, run_id=self._run_id, profile=member.profile)
         self._journal.append("lease_started", **plain(lease))
         self._lease_nodes[lease.lease_id] = lease.node_id
-        self._progress.started(lease.lease_id, lease.node_id, lease.device_id, cell.label)
+        self._progress.started(lease.lease_id, lease.node_id, lease.place_id, cell.label)
         member.agent.start.remote(order)
 
     def _quarantine(self, order: ev.Quarantine) -> None:
-        self._quarantines.append((self._clock() + order.seconds, ev.QuarantineOver(order.hostname, order.device_id)))
+        self._quarantines.append((self._clock() + order.seconds, ev.QuarantineOver(order.hostname, order.place_id)))
         self._progress.say(
-            f"{order.hostname}/{order.device_id}: several cells failed there one after the other; nothing is started "
+            f"{order.hostname}/{order.place_id}: several cells failed there one after the other; nothing is started "
             f"there for {order.seconds:.0f} s. The last failure: {order.reason}"
         )

@@ -80,6 +80,9 @@ def settle(layers: list[Layer], *, base_dir: Path, load_timeout_s: float) -> Set
                 del values[key]
     if "extra_args" in values:
         values["extra_args"] = tuple(values["extra_args"])
+    if "tensor_split" in values:
+        values["tensor_split"] = tuple(values["tensor_split"])
+    problems += [(message, where[key]) for message, key in _contradictions(values)]
     try:
         settings = cast("LlamaCppSettings", own(**values))
     except RunnersError as error:
@@ -88,6 +91,25 @@ def settle(layers: list[Layer], *, base_dir: Path, load_timeout_s: float) -> Set
         path = where.get("flash_attention", ("engine", "flash_attention"))
         problems.append(("a quantized V cache needs flash attention, which is off", path))
     return Settled(settings, kind_path, problems)
+
+
+def _contradictions(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Settings for several GPUs and for offload that cannot be meant together: a sentence and the key it is about."""
+    found: list[tuple[str, str]] = []
+    devices, split = values.get("devices"), values.get("tensor_split")
+    several = devices == "all" or (devices or 1) > 1
+    if not several:
+        text = "{} says how GPUs share a model; set engine.devices to how many"
+        found += [(text.format(key), key) for key in ("split_mode", "tensor_split") if key in values]
+    elif split is not None and devices != len(split):
+        text = f"it has {len(split)} shares for {devices} devices; set engine.devices = {len(split)}"
+        found.append((text, "tensor_split"))
+    if several and values.get("gpu_layers") == 0:
+        found.append(("gpu_layers = 0 computes on the CPU, which takes no GPU; leave one of the two out", "devices"))
+    if values.get("offload", "never") != "never":
+        text = "offload chooses {} itself; leave one of the two out"
+        found += [(text.format(key), "offload") for key in ("gpu_layers", "cpu_moe_layers") if key in values]
+    return found
 
 
 def _read_text(path: Path) -> TextFile:

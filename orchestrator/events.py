@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class NodeJoined:
     """A node can be leased.
 
-    `verdicts[cell_id][device_id]` is absent where the cell's engine does not compute on that device; `classes` has the
+    `verdicts[cell_id][place_id]` is absent where the cell's engine does not serve it on that place; `classes` has the
     hardware class for the same keys. `unserved[cell_id]` says why the node cannot serve a cell at all, `lacking` which
     needs of exams it does not have, each with a sentence.
     """
@@ -65,7 +65,7 @@ class LeaseReady:
 class AttemptOffered:
     """A node has a complete row. It may come from a spool that outlived an earlier driver: then `lease_id` is None.
 
-    `hostname` and `device_id` say where it was made, `reason` what failed where it is a failure.
+    `hostname` and `place_id` say where it was made, `reason` what failed where it is a failure.
     """
 
     job_id: str
@@ -76,7 +76,7 @@ class AttemptOffered:
     hardware_class: str
     lease_id: str | None = None
     hostname: str = ""
-    device_id: str = ""
+    place_id: str = ""
     reason: str = ""
 
 
@@ -95,7 +95,7 @@ class QuarantineOver:
     """The time of a `Quarantine` has passed: the slot may be tried again."""
 
     hostname: str
-    device_id: str
+    place_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class StartLease:
     lease_id: str
     cell_id: str
     node_id: str
-    device_id: str
+    place_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class CommitUnrun:
     outcome: str
     reason: str
     hostname: str
-    device_id: str
+    place_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class Blame:
             ran there alone; `suspect`: the node was lost, and this job was one of several.
         subject: the cell's or the job's id.
         hostname: of the place.
-        device_id: of the place.
+        place_id: of the place.
         reason: a sentence.
         outcome: how it ended, for `cell`.
     """
@@ -197,7 +197,7 @@ class Blame:
     kind: Literal["cell", "cell_loss", "job_loss", "suspect"]
     subject: str
     hostname: str
-    device_id: str
+    place_id: str
     reason: str
     outcome: str = ""
 
@@ -207,7 +207,7 @@ class Quarantine:
     """Nothing is started on the slot for `seconds`; then `QuarantineOver` is due. `reason` is its last failure."""
 
     hostname: str
-    device_id: str
+    place_id: str
     seconds: float
     reason: str
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine_choice import given_values, program_path
 from orchestrator.fitting import footprints_of, verdict_on
-from orchestrator.nodes import EMBEDDED, engine_of, serving_devices, verdicts_for, why_not_served
+from orchestrator.nodes import verdicts_for
+from orchestrator.places import EMBEDDED, engine_of, serving_places, why_not_served
 from quants.errors import QuantsError
 from quants.fit.verdict import VerdictKind
 
@@ -51,7 +52,7 @@ class ThisMachine:
         verdicts = verdicts_for(cell, self.profile)
         if not verdicts or any(verdict.kind is not VerdictKind.TOO_BIG for verdict in verdicts.values()):
             return None
-        return "; ".join(f"{device_id}: {verdict.reason}" for device_id, verdict in verdicts.items())
+        return "; ".join(f"{place_id}: {verdict.reason}" for place_id, verdict in verdicts.items())
 
     def nearest_that_fits(self, cell: Cell, listing: Listing) -> str | None:
         """The largest quant below the cell's that some device can hold under the same settings."""
@@ -66,9 +67,8 @@ class ThisMachine:
             if found.header is None:
                 continue
             footprints = footprints_of(found.header, cell.engine)
-            for device_id, name in serving_devices(cell, self.profile).items():
-                device = self.profile.device(device_id)
-                verdict = verdict_on(footprints, found.candidate.file_bytes, self.profile, device, name)
+            for place in serving_places(cell, self.profile).values():
+                verdict = verdict_on(footprints, found.candidate.file_bytes, self.profile, place, cell.engine)
                 if verdict.kind in {VerdictKind.FITS, VerdictKind.FITS_OFFLOADED}:
                     return found.candidate.quant
         return None

@@ -46,9 +46,9 @@ def outlook(cells: Sequence[Cell], jobs: int, devices: Iterable[str], profile: N
     for cell in cells:
         wanted |= _to_fetch(cell, folder)
     busy_s: dict[str, float] = {}
-    for cell, device_id in zip(cells, devices, strict=True):
-        if device_id:
-            busy_s[device_id] = busy_s.get(device_id, 0.0) + _cell_s(cell, jobs, profile, device_id)
+    for cell, place_id in zip(cells, devices, strict=True):
+        if place_id:
+            busy_s[place_id] = busy_s.get(place_id, 0.0) + _cell_s(cell, jobs, profile, place_id)
     return {
         "download_bytes": sum(wanted.values()),
         "download_folder": str(folder),
@@ -90,9 +90,9 @@ def _to_fetch(cell: Cell, folder: Path) -> dict[tuple[str, str, str], int]:
     }
 
 
-def _cell_s(cell: Cell, jobs: int, profile: NodeProfile, device_id: str) -> float:
+def _cell_s(cell: Cell, jobs: int, profile: NodeProfile, place_id: str) -> float:
     weights = cell.model.file_bytes or 0
-    bandwidth = profile.device(device_id).bandwidth_bytes_per_s or ASSUMED_BANDWIDTH
+    bandwidth = profile.device(place_id).bandwidth_bytes_per_s or ASSUMED_BANDWIDTH
     return LEAST_LOAD_S + weights / ASSUMED_LOAD_BANDWIDTH + jobs * (JUDGED_S + ASSUMED_TOKENS * weights / bandwidth)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from quants.fit.verdict import Verdict
 
 SlotId = tuple[str, str]
-"""Node id and device id."""
+"""Node id and place id."""
 
 ASSUMED_BANDWIDTH = 40e9
 """Bytes per second of a device that does not say: dual-channel DDR4. Only ratios between slots matter."""
@@ -29,12 +29,24 @@ ASSUMED_TOKENS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A device that serves one model at a time."""
+    """A place that serves one model at a time: a device, or several devices together.
+
+    `devices` are their ids; where it is empty, the place is a device of the same id. Places that have a device in
+    common cannot be used at once.
+    """
 
     slot_id: SlotId
     hostname: str
     hardware_class: str
     bandwidth_bytes_per_s: float | None = None
+    devices: tuple[str, ...] = ()
+
+    def shares_device_with(self, other: Slot) -> bool:
+        """Whether both are on one node and have a device in common."""
+        if self.slot_id[0] != other.slot_id[0]:
+            return False
+        ours, theirs = self.devices or self.slot_id[1:], other.devices or other.slot_id[1:]
+        return not set(ours).isdisjoint(theirs)
 
 
 def why_not(verdict: Verdict | None, slot: Slot) -> str | None:

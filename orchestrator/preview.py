@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import terminal
-from orchestrator.fitting import predicted_bytes
+from orchestrator.fitting import footprint_on
 from orchestrator.needs import lacking, names_of, not_given
-from orchestrator.nodes import named_binaries, remarks, serving_devices, verdicts_for, why_not_served
+from orchestrator.nodes import named_binaries, remarks, verdicts_for
 from orchestrator.outlook import outlook, outlook_lines
-from orchestrator.plan_table import best_device, plan_table
+from orchestrator.places import serving_places, why_not_served
+from orchestrator.plan_table import best_place, plan_table
 from orchestrator.sweep import open_spec
 from quants.models import FileModel
 
@@ -29,19 +30,19 @@ def cell_report(cell: Cell, profiles: Sequence[NodeProfile], jobs: int) -> dict[
     Devices have their node's name before them where there are several.
     """
     verdicts = {
-        _place(profile, device_id, profiles): {
+        _named(profile, place_id, profiles): {
             "verdict": verdict.kind.value,
             "headroom_bytes": verdict.headroom_bytes,
             "reason": verdict.reason,
         }
         for profile in profiles
-        for device_id, verdict in verdicts_for(cell, profile).items()
+        for place_id, verdict in verdicts_for(cell, profile).items()
     }
-    names = [name for profile in profiles for name in serving_devices(cell, profile).values()]
     missing = [why_not_served(cell, profile) for profile in profiles]
     model = cell.model
+    places = [place for profile in profiles for place in serving_places(cell, profile).values()]
     footprints = model.footprints if isinstance(model, FileModel) else {}
-    needed = predicted_bytes(footprints, names[0]) if names else None
+    footprint = footprint_on(footprints, places[0], cell.engine) if places else None
     return {
         "model": model.name,
         "quant": model.quant,
@@ -52,15 +53,15 @@ def cell_report(cell: Cell, profiles: Sequence[NodeProfile], jobs: int) -> dict[
         "engine": cell.engine.kind,
         "context": cell.engine.context,
         "not_counted": list(cell.engine.not_counted()),
-        "predicted_bytes": needed,
+        "predicted_bytes": footprint.peak_bytes if footprint is not None else None,
         "jobs": jobs,
         "verdicts": verdicts,
         "missing": "; ".join(why for why in missing if why) if all(missing) else None,
     }
 
 
-def _place(profile: NodeProfile, device_id: str, profiles: Sequence[NodeProfile]) -> str:
-    return device_id if len(profiles) == 1 else f"{profile.hostname}/{device_id}"
+def _named(profile: NodeProfile, place_id: str, profiles: Sequence[NodeProfile]) -> str:
+    return place_id if len(profiles) == 1 else f"{profile.hostname}/{place_id}"
 
 
 def render_plan(
@@ -123,8 +124,11 @@ def preview(text: str, *, as_json: bool, address: str | None = None) -> list[Par
         said += lines if local else [f"{profile.hostname}: {line}" for line in lines]
     jobs = sum(len(exam.tasks()) for exam in found.exams.values()) * len(source.spec.seeds)
     reports = [cell_report(cell, profiles, jobs) for cell in cells]
-    devices = [best_device(report) for report in reports]
-    taken = outlook(cells, jobs, devices, profiles[0]) if local else None  # of this machine: it fetches nothing else
+    taken = None
+    if local:  # of this machine: it fetches nothing else
+        pairs = zip(cells, reports, strict=True)
+        best = [serving_places(cell, profiles[0]).get(best_place(report)) for cell, report in pairs]
+        taken = outlook(cells, jobs, best)
     reports += [cell_report(cell, profiles, 0) for cell, _ in found.left_out]
     warnings = [*found.warnings, *said]
     have = [(profile, need) for profile in profiles for need in profile.needs]

@@ -34,7 +34,7 @@ class Progress(Protocol):
     def node_lost(self, node_id: str) -> None:
         """A node is gone."""
 
-    def started(self, lease_id: str, node_id: str, device_id: str, label: str) -> None:
+    def started(self, lease_id: str, node_id: str, place_id: str, label: str) -> None:
         """A cell is being brought to a device."""
 
     def loaded(self, event: ModelLoaded) -> None:
@@ -142,9 +142,9 @@ class _View:
         for lease_id in [key for key, lane in self._lanes.items() if host and lane.place.startswith(f"{host}/")]:
             del self._lanes[lease_id]
 
-    def started(self, lease_id: str, node_id: str, device_id: str, label: str) -> None:
+    def started(self, lease_id: str, node_id: str, place_id: str, label: str) -> None:
         """Opens a lane."""
-        self._lanes[lease_id] = _Lane(f"{self._hosts.get(node_id, node_id[:8])}/{device_id}", label)
+        self._lanes[lease_id] = _Lane(f"{self._hosts.get(node_id, node_id[:8])}/{place_id}", label)
 
     def loaded(self, event: ModelLoaded) -> None:
         """Says how long the load took."""
@@ -186,9 +186,9 @@ class PlainProgress(_View):
         super().node_joined(node_id, profile)
         self.say(f"node {profile.hostname}: {', '.join(device.name for device in profile.devices)}")
 
-    def started(self, lease_id: str, node_id: str, device_id: str, label: str) -> None:
+    def started(self, lease_id: str, node_id: str, place_id: str, label: str) -> None:
         """Opens a lane."""
-        super().started(lease_id, node_id, device_id, label)
+        super().started(lease_id, node_id, place_id, label)
         self.say(f"{self._lanes[lease_id].place}: loading {label}")
 
     def phase(self, event: PhaseChanged) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from quants.fit.verdict import Verdict
 
 Place = tuple[str, str]
-"""Host name and device id: what stays the same when a node, or the whole cluster, is started again."""
+"""Host name and place id: what stays the same when a node, or the whole cluster, is started again."""
 
 
 class Where(IntEnum):
@@ -194,7 +194,8 @@ class Health:
 class Station:
     """A slot that is there, what it serves and which cells stand in line for it (`queued_s`: their estimated time).
 
-    `lacking` are the needs of exams that its node does not have, each with a sentence.
+    `lacking` are the needs of exams that its node does not have, each with a sentence. `rivals` are the slots of its
+    node that have a device in common with it: while one of them has a lease, this one cannot have any.
     """
 
     slot: Slot
@@ -205,16 +206,24 @@ class Station:
     queued_s: float = 0.0
     silent: bool = False
     lacking: Mapping[str, str] = field(default_factory=dict)
+    rivals: tuple[Station, ...] = ()
 
     @property
     def slot_id(self) -> SlotId:
-        """Node id and device id."""
+        """Node id and place id."""
         return self.slot.slot_id
 
     @property
     def node_id(self) -> str:
         """The node it belongs to."""
         return self.slot.slot_id[0]
+
+    @property
+    def occupant(self) -> Lease | None:
+        """The lease that has its devices, or one of them; None if they are free."""
+        if self.lease is not None or not self.rivals:
+            return self.lease
+        return next((rival.lease for rival in self.rivals if rival.lease is not None), None)
 
     @property
     def usable(self) -> bool:

@@ -29,7 +29,7 @@ class CommittedAttempt:
     final: bool
     outcome_class: str
     hostname: str = ""
-    device_id: str = ""
+    place_id: str = ""
     hardware_class: str | None = None
 
 
@@ -69,7 +69,7 @@ class Restorer:
             return job if row.final else None
         if self._forgive:
             return None
-        blame.failed(job, (row.hostname, row.device_id), None, None, "")
+        blame.failed(job, (row.hostname, row.place_id), None, None, "")
         return job if row.final else None
 
     def take_line(self, line: Mapping[str, object]) -> None:
@@ -91,7 +91,7 @@ class Restorer:
             self._take_blame(line)
 
     def _take_blame(self, line: Mapping[str, object]) -> None:
-        place = str(line.get("hostname")), str(line.get("device_id"))
+        place = str(line.get("hostname")), str(line.get("place_id"))
         kind, subject = line.get("kind"), str(line.get("subject"))
         cell, job = self._cells.get(subject), self._jobs.get(subject)
         if cell is not None:

@@ -16,7 +16,7 @@ from orchestrator.placement import ASSUMED_BANDWIDTH, ASSUMED_LOAD_BANDWIDTH, AS
 from orchestrator.records import Where
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from orchestrator.placement import SlotId
     from orchestrator.records import Bundle, Cell, Job, Station
@@ -43,6 +43,7 @@ class Schedule:
         self.parked: dict[str, None] = {}
         self._offered: dict[SlotId, None] = {}
         self._changes = 0
+        self._overlapping = False
 
     # --- questions --------------------------------------------------------------------------------------------
 
@@ -114,6 +115,23 @@ class Schedule:
         """A slot is there."""
         self.stations[station.slot_id] = station
 
+    def find_rivals(self, node_id: str) -> None:
+        """Finds out which slots of a node have devices in common, now that all of them are there."""
+        here = [station for station in self.stations.values() if station.node_id == node_id]
+        for station in here:
+            station.rivals = tuple(o for o in here if o is not station and o.slot.shares_device_with(station.slot))
+            self._overlapping = self._overlapping or bool(station.rivals)
+
+    def in_turn(self, free: Iterable[SlotId]) -> Iterable[SlotId]:
+        """Free slots in the order in which they choose: those of many devices first, which are free together seldom."""
+        if not self._overlapping:
+            return free
+        return sorted(free, key=lambda slot_id: -self._width(slot_id))
+
+    def _width(self, slot_id: SlotId) -> int:
+        station = self.stations.get(slot_id)
+        return len(station.slot.devices) if station is not None else 0
+
     def remove(self, station: Station) -> None:
         """A slot is gone; what stood in its queue is put into others."""
         self.stations.pop(station.slot_id, None)
@@ -165,7 +183,7 @@ class Schedule:
         best.queue.append(cell.cell_id)
         best.queued_s += best_took
         cell.queued_on, cell.queued_s = best.slot_id, best_took
-        if best.lease is None:
+        if best.occupant is None:
             self._offered[best.slot_id] = None
 
     def make_anew(self) -> None:
@@ -277,11 +295,11 @@ class Schedule:
 
     def _free_in_s(self, station: Station) -> float:
         """Seconds until the slot has done what it does and what stands in its queue."""
-        if station.lease is None:
+        if (lease := station.occupant) is None:
             return station.queued_s
-        cell = self._cells[station.lease.cell_id]
-        jobs = len(station.lease.jobs) + cell.open_on(station) / max(1, len(cell.leases))
-        return station.queued_s + max(jobs * self._job_s(cell, station), 1e-6)
+        cell = self._cells[lease.cell_id]
+        jobs = len(lease.jobs) + cell.open_on(lease.station) / max(1, len(cell.leases))
+        return station.queued_s + max(jobs * self._job_s(cell, lease.station), 1e-6)
 
 
 def open_jobs(bundle: Bundle, jobs: Mapping[str, Job]) -> list[Job]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+MOST_DEVICES = 16  # llama.cpp's own limit (GGML_CUDA_MAX_DEVICES)
 MAX_SEED = 2**32 - 1  # llama.cpp keeps seeds in 32 bits; the largest value means "random" there
 _SEED_RANGE = re.compile(r"^\s*(\d+)\s*-\s*(\d+)\s*$")
 
@@ -57,6 +58,14 @@ def _quant_names(value: Any) -> Any:
     raise ValueError(msg)
 
 
+def _device_count(value: Any) -> Any:
+    """Judges the whole value here: a union of a number and a word makes two complaints of one mistake."""
+    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_DEVICES):
+        return value
+    msg = f'must be a number of GPUs from 1 to {MOST_DEVICES}, or "all" (here: {value!r})'
+    raise ValueError(msg)
+
+
 def _acceptable(arguments: list[str]) -> list[str]:
     from runners.engines.own_args import OwnArgumentError, refuse_own
     from runners.engines.secret_args import SecretArgumentError, refuse_secrets
@@ -82,6 +91,9 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+_Share = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)]
+
+
 class SamplingSpec(_Strict):
     """How tokens are drawn. `max_tokens` caps reasoning and answer together."""
 
@@ -103,6 +115,10 @@ class EngineSpec(_Strict):
     slots: Annotated[int, Field(ge=1, le=256)] | None = None
     gpu_layers: Annotated[int, Field(ge=0)] | None = None
     cpu_moe_layers: Annotated[int, Field(ge=0)] | None = None
+    devices: Annotated[int | Literal["all"], BeforeValidator(_device_count)] | None = None
+    split_mode: Literal["layer", "row"] | None = None
+    tensor_split: Annotated[list[_Share], Field(min_length=2, max_length=MOST_DEVICES)] | None = None
+    offload: Literal["never", "auto", "experts"] | None = None
     threads: Annotated[int, Field(ge=1)] | None = None
     cache_type_k: Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"] | None = None
     cache_type_v: Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"] | None = None

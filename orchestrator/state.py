@@ -147,7 +147,7 @@ class SweepState:
             case ev.NodeLost():
                 self._lose(event, out)
             case ev.QuarantineOver():
-                self._release_slot((event.hostname, event.device_id))
+                self._release_slot((event.hostname, event.place_id))
             case ev.StopRequested():
                 self._stopping = True
                 for lease in self._book.leases.values():
@@ -166,12 +166,13 @@ class SweepState:
             health = self._health.setdefault(place, Health())
             self._schedule.add(Station(slot, place, health, lacking=event.lacking))
             self._idle[slot.slot_id] = None
-        for cell_id, by_device in event.verdicts.items():
+        self._schedule.find_rivals(event.node_id)
+        for cell_id, by_place in event.verdicts.items():
             cell = self._cells[cell_id]
-            for device_id, verdict in by_device.items():
-                slot_id = event.node_id, device_id
+            for place_id, verdict in by_place.items():
+                slot_id = event.node_id, place_id
                 cell.verdicts[slot_id] = verdict
-                if (its_class := event.classes.get(cell_id, {}).get(device_id)) is not None:
+                if (its_class := event.classes.get(cell_id, {}).get(place_id)) is not None:
                     cell.classes[slot_id] = its_class
                 station = self._schedule.stations.get(slot_id)
                 if station is not None and why_not(verdict, station.slot) is None:
@@ -291,7 +292,7 @@ class SweepState:
         if self._stopping or cell.open <= len(cell.leases):
             return
         for station in self._schedule.stations.values():
-            if station.lease is None and station.usable and self._schedule.is_worth_sharing(cell, station):
+            if station.occupant is None and station.usable and self._schedule.is_worth_sharing(cell, station):
                 self._book.start(cell, station, out)
 
     def _end(self, event: ev.LeaseEnded, out: list[ev.Instruction]) -> None:
@@ -306,8 +307,9 @@ class SweepState:
             out.append(ev.Blame("cell", cell.cell_id, *station.place, event.reason, event.outcome))
             self._check_health(station, out)
         self._settle(cell, out)
-        if station.slot_id in self._schedule.stations:
-            self._idle[station.slot_id] = None
+        for freed in (station, *station.rivals):
+            if freed.slot_id in self._schedule.stations:
+                self._idle[freed.slot_id] = None
         self._feed_node(station.node_id, out)
         self._schedule.changed()
 
@@ -372,7 +374,7 @@ class SweepState:
 
     def _take_failure(self, event: ev.AttemptOffered, job: Job, lease: Lease | None, out: list[ev.Instruction]) -> None:
         cell = self._cells[job.cell_id]
-        place = lease.station.place if lease is not None else (event.hostname, event.device_id)
+        place = lease.station.place if lease is not None else (event.hostname, event.place_id)
         blame.failed(job, place, lease.station.health if lease is not None else None, lease, event.reason)
         final = blame.is_given_up(job, cell, self._retries)
         out.append(ev.Commit(event.job_id, event.attempt, final=final))
@@ -431,9 +433,9 @@ class SweepState:
         elif self._idle:
             schedule.insert_parked()
         self._idle.update(schedule.take_offered())
-        for slot_id in self._idle:
+        for slot_id in schedule.in_turn(self._idle):
             station = schedule.stations.get(slot_id)
-            if station is None or station.lease is not None or not station.usable:
+            if station is None or station.occupant is not None or not station.usable:
                 continue
             if (cell := schedule.next_for(station)) is not None:
                 self._book.start(cell, station, out)

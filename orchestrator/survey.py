@@ -13,6 +13,7 @@ from orchestrator.errors import Problem, SpecError, one_line
 from orchestrator.fitting import footprints_of
 from orchestrator.here import ThisMachine
 from orchestrator.needs import why_refused
+from orchestrator.offload import with_offload
 from orchestrator.spec import EngineSpec
 from orchestrator.toml_lines import LineIndex
 from quants.artifact import Artifact, ModelFile
@@ -222,13 +223,42 @@ class Surveyor:
                 self._check_trained(engine, model.name, headers)
                 asked = []
                 for candidate in candidates:
-                    found = _unpinned(model.name, listing, candidate, headers.get(candidate.quant), engine)
+                    header = headers.get(candidate.quant)
+                    found = _unpinned(model.name, listing, candidate, header, engine)
                     cell = Cell("", found, variant.name if variant else "", engine, sampling)
+                    if header is not None and (settled := self._offload(cell, engine, header)) != engine:
+                        found = _unpinned(model.name, listing, candidate, header, settled)
+                        cell = replace(cell, model=found, engine=settled)
                     asked.append(SurveyedCell(number, listing, candidate, found, cell))
                 kept, without = self._sort_out(asked, by_name=not isinstance(model.quants, str))
                 cells += kept
                 left_out += without
         return Survey(exams, tuple(cells), tuple(left_out), self.problems, self.warnings)
+
+    def _offload(self, cell: Cell, engine: LlamaCppSettings, header: Header) -> LlamaCppSettings:
+        """The settings with what the plan keeps in host memory, if `offload` lets it."""
+        if engine.offload == "never":
+            return engine
+        if not self.local:
+            self.problem(
+                f"model {cell.model.name!r}: what to keep in host memory is decided from the machines, and those of a "
+                "cluster are not known here; set engine.gpu_layers or engine.cpu_moe_layers instead of engine.offload",
+                *self._where("offload"),
+            )
+            return engine
+        return with_offload(cell, engine, header, [self._here.profile])
+
+    def _where(self, key: str) -> tuple[str | int, ...]:
+        """Where a key of an engine's settings stands in the spec: the first place of those that have it."""
+        if getattr(self.spec.engine, key) is not None:
+            return ("engine", key)
+        for number, model in enumerate(self.spec.models):
+            if getattr(model.engine, key) is not None:
+                return ("models", number, "engine", key)
+            for at, variant in enumerate(model.variants):
+                if getattr(variant.engine, key) is not None:
+                    return ("models", number, "variants", at, "engine", key)
+        return ("engine", key)
 
     def _sort_out(
         self, asked: list[SurveyedCell], *, by_name: bool

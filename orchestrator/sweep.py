@@ -174,7 +174,7 @@ def restore_state(
             final=row.final,
             outcome_class=row.outcome_class,
             hostname=row.node or "",
-            device_id=row.device or "",
+            place_id=row.device or "",
             hardware_class=row.hardware_class,
         )
         for row in store.attempts()

@@ -202,6 +202,42 @@ def hidden_on_cpu(listed: Sequence[EngineDevice]) -> tuple[str, ...]:
     return tuple(f"{variable}=-1" for backend, variable in HIDES.items() if backend in seen)
 
 
+def together(matches: Sequence[DeviceMatch], devices: Sequence[Device]) -> DeviceMatch | str:
+    """The matches of several devices as one, for a server that is given all of them; or why that cannot be.
+
+    The names are joined by commas, in the order of ``devices``. Where each is known by a variable that shows the engine
+    that card alone, the variable lists all of them, and the engine numbers them from 0 in that order.
+    """
+    if len(matches) == 1:
+        return matches[0]
+    backends = {match.backend for match in matches}
+    backend = matches[0].backend
+    if len(backends) > 1 or backend is None or any(match.name is None for match in matches):
+        return "they are not driven by one backend"
+    if any((device.uuid or "").startswith("MIG-") for device in devices):
+        return "a program sees only one instance of a partitioned card (MIG)"
+    shown = [dict(entry.split("=", 1) for entry in match.visible) for match in matches]
+    variable = BY_UUID.get(backend)
+    hidden = {key: value for key, value in shown[0].items() if value == "-1"}
+    visible = dict(hidden)
+    if variable is not None and all(variable in each for each in shown):
+        names = [f"{(match.name or '').rstrip('0123456789')}{place}" for place, match in enumerate(matches)]
+        visible[variable] = ",".join(each[variable] for each in shown)
+        if backend == "rocm":
+            visible[HIDES["rocm"]] = ",".join(str(place) for place in range(len(matches)))
+    else:
+        names = [match.listed_as or match.name or "" for match in matches]
+    return DeviceMatch(
+        "+".join(device.id for device in devices),
+        name=",".join(names),
+        backend=backend,
+        how="; ".join(dict.fromkeys(match.how for match in matches)),
+        sure=all(match.sure for match in matches),
+        listed_as=",".join(match.listed_as or match.name or "" for match in matches),
+        visible=tuple(f"{key}={value}" for key, value in visible.items()),
+    )
+
+
 def vendor_of(description: str) -> str | None:
     """Whose GPU a description is about, None where it does not say."""
     return next((vendor for vendor, pattern in _VENDOR_WORDS if pattern.search(description)), None)

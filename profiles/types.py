@@ -11,9 +11,13 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 DeviceKind = Literal["discrete", "unified", "cpu"]
 """``discrete``: memory of its own. ``unified``: a GPU that lives in the machine's RAM. ``cpu``: the processor."""
@@ -325,23 +329,34 @@ class HardwareClass(Record):
         return f"{words[:48].strip('-.')}-{digest}"
 
 
-def hardware_class(profile: NodeProfile, device: Device, backend: str | None = None) -> HardwareClass:
-    """The class of timings taken on ``device`` of the machine ``profile`` by an engine with that backend.
+def hardware_class(profile: NodeProfile, devices: Sequence[Device], backend: str | None = None) -> HardwareClass:
+    """The class of timings taken on ``devices`` of the machine ``profile`` by an engine with that backend.
 
-    Cores count where the device computes with them or shares its power budget with them (``cpu``, ``unified``);
-    beside a discrete GPU only the processor's model counts. Memory is rounded to whole GiB, because what a driver
-    keeps for itself differs from boot to boot.
+    ``devices`` has one entry, or more where one model is spread over them: then memory and power limits add up, and
+    the name says how many of which. Cores count where a device computes with them or shares its power budget with them
+    (``cpu``, ``unified``); beside a discrete GPU only the processor's model counts. Memory is rounded to whole GiB,
+    because what a driver keeps for itself differs from boot to boot.
     """
-    memory = device.memory_total_bytes
+    first = devices[0]
+    counts = Counter(device.name for device in devices)
+    names = [name if count == 1 else f"{count} x {name}" for name, count in counts.items()]
+    memory = _sum(device.memory_total_bytes for device in devices)
+    power = _sum(device.power_limit_w for device in devices)
     return HardwareClass(
-        vendor=device.vendor,
-        device=device.name,
-        kind=device.kind,
+        vendor=first.vendor,
+        device=" + ".join(names),
+        kind=first.kind,
         memory_gib=None if memory is None else round(memory / 2**30),
-        power_limit_w=None if device.power_limit_w is None else round(device.power_limit_w),
+        power_limit_w=None if power is None else round(power),
         cpu_model=profile.cpu_model,
-        cores=profile.cores_usable if device.kind != "discrete" else None,
+        cores=profile.cores_usable if first.kind != "discrete" else None,
         governor=profile.governor,
         platform_profile=profile.platform_profile,
         backend=backend,
     )
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """The sum, None where a summand is not known."""
+    found = list(values)
+    return None if None in found else sum(value for value in found if value is not None)

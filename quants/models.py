@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from quants.artifact import Artifact
 from quants.facts import ModelFacts
 from quants.footprint import Backend, DeviceFootprint, Footprint, FootprintSettings
 
-Footprints: TypeAlias = dict[str, Footprint]
-"""Backend to footprint, for one device."""
+if TYPE_CHECKING:
+    from quants.fit.devices import Footprints
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class FileModel:
     Attributes:
         name: what the spec calls it.
         artifact: its files, pinned.
-        footprints: what it needs on a device, by backend, under the settings of its cell; empty if its header could
-            not be read.
+        footprints: what it needs under the settings of its cell, by backend and number of GPUs
+            (`quants.fit.devices.footprint_key`); empty if its header could not be read.
         facts: what its header says of it; None if it could not be read.
     """
 

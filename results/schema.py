@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 """Raised with every change of the columns: a file of this version has exactly these, or it is damaged."""
 
 LogicalType = Literal["string", "int", "float", "bool", "timestamp", "json", "list[string]"]
@@ -109,6 +109,11 @@ cache_type_v         string        -          Type of the V cache.
 threads              int           -          CPU threads that were asked for; null: the engine's choice.
 gpu_layers           int           -          Layers that were to go to the GPU; null: all.
 cpu_moe_layers       int           -          Layers whose experts were to stay in host memory; null: none.
+offload              string        -          What of the model lay in host memory beside a GPU: `none`, `experts`,
+                                              `layers`, `experts+layers`; null: computed by the CPU.
+devices              int           -          Devices of the node that the model was spread over.
+split_mode           string        -          How it was spread over several (`layer`, `row`); null: there was one.
+tensor_split         json          -          The share of the model that each of several devices had.
 reasoning_mode       string        -          Whether reasoning was asked for (`auto`, `on`, `off`).
 reasoning_budget     int           tokens     Most tokens of reasoning that were allowed; null: no limit.
 chat_template_sha256 string        -          sha256 of the text in `chat_template`, of all of it, in hex.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from quants.fit.devices import footprint_key
 from quants.models import FileModel
 from runners.engines.settings import LlamaCppSettings
 
@@ -40,7 +41,7 @@ def decode_ceiling_tps(cell: Cell, place: Place, prompt_tokens: int | None) -> f
     if place.backend != "cpu" and (engine.gpu_layers is not None or engine.cpu_moe_layers):
         return "a part of the model lies in host memory"
     kv_bytes = 0.0
-    footprint = model.footprints.get(place.backend or "")
+    footprint = model.footprints.get(footprint_key(place.backend or "", len(place.devices)))
     if footprint is not None and footprint.known and prompt_tokens:
         held = sum(device.kv_bytes for device in footprint.devices)
         kv_bytes = held * min(1.0, prompt_tokens / (engine.context * engine.slots))

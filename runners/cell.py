@@ -23,7 +23,7 @@ from runners.chat import (
     ServerCrashError,
 )
 from runners.devicecheck import gpu_buffer_bytes
-from runners.devicelock import device_key, take
+from runners.devicelock import lock_keys, take
 from runners.engines.base import EngineError, Served
 from runners.errors import RunnersError
 from runners.exams.box import Box
@@ -39,7 +39,7 @@ from runners.texts import text_columns
 from runners.turns import measure_turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from profiles.types import Device
@@ -103,19 +103,19 @@ class CellRun:
         order: orders.CellOrder,
         *,
         node: orders.NodeFacts,
-        device: Device | None,
+        devices: Sequence[Device],
         emit: Callable[[orders.CellEvent], None],
         neighbours: Callable[[], list[str]] = list,
     ) -> None:
         self.order = order
-        self._node, self._device, self._emit, self._neighbours = node, device, emit, neighbours
+        self._node, self._devices, self._emit, self._neighbours = node, devices, emit, neighbours
         self._jobs: queue.SimpleQueue[orders.JobOrder | None] = queue.SimpleQueue()
         self._cancelled = threading.Event()
         self._log_path = log_path(state_dir() / "logs" / order.run_id, f"{order.cell.cell_id}-{order.lease_id}")
         self._closing = Closing()
-        self._lock: DeviceLock | None = None
+        self._locks: list[DeviceLock] = []
         self._hosted = HostedModel(
-            order, device=device, log_path=self._log_path, cancelled=self._cancelled, note=self._note
+            order, devices=devices, log_path=self._log_path, cancelled=self._cancelled, note=self._note
         )
         self._patience = Patience(order.reloads)
         self._crashed_on: list[str] = []
@@ -235,31 +235,30 @@ class CellRun:
         return grader
 
     def _take_device(self) -> bool:
-        """Waits until the device is ours; whether it had to be waited for."""
+        """Waits until the devices are ours, one after the other; whether one had to be waited for."""
         said: list[str] = []
 
         def waiting(holder: str) -> None:
             said.append(holder)
             self._phase("waiting for device", holder=holder)
 
-        key = device_key(self.order.place.device_id, self._device)
         what = self.order.cell.label
-        try:
-            lock = take(key, sweep=self.order.sweep, what=what, cancelled=self._cancelled, waiting=waiting)
-        except RunnersError as error:
-            raise _Ended("failed", Outcome.SERVER_START, str(error)) from None
-        if lock is None:
-            raise _Ended("cancelled", reason=WORDS_ON_CANCEL)
-        self._lock = lock
-        self._closing.add("the device's lock", LOCK_CLOSE_S, lock.release)
+        for key in lock_keys(self.order.place.devices, self._devices):
+            try:
+                lock = take(key, sweep=self.order.sweep, what=what, cancelled=self._cancelled, waiting=waiting)
+            except RunnersError as error:
+                raise _Ended("failed", Outcome.SERVER_START, str(error)) from None
+            if lock is None:
+                raise _Ended("cancelled", reason=WORDS_ON_CANCEL)
+            self._locks.append(lock)
+            self._closing.add(f"the lock of {key}", LOCK_CLOSE_S, lock.release)
         return bool(said)
 
     def _load(self, model: Path) -> Served:
         self._phase("loading")
         try:
-            served = self._hosted.load(
-                self.order.cell.artifact, model, held=None if self._lock is None else self._lock.descriptor
-            )
+            held = tuple(lock.descriptor for lock in self._locks if lock.descriptor is not None)
+            served = self._hosted.load(self.order.cell.artifact, model, held=held)
         except (EngineError, ModelChangedError) as error:
             if self._cancelled.is_set():
                 raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None

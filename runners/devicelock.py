@@ -31,7 +31,7 @@ from runners.errors import RunnersError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from profiles.types import Device
 
@@ -54,6 +54,14 @@ def device_key(device_id: str, device: Device | None) -> str:
         return "cpu"
     name = (device.uuid or device.pci_id or device.id) if device is not None else device_id
     return re.sub(r"[^A-Za-z0-9.-]", "-", name)[:100]
+
+
+def lock_keys(device_ids: Sequence[str], devices: Sequence[Device]) -> tuple[str, ...]:
+    """The keys of a place's devices, each once, in the one order in which everybody takes them: so nobody waits for
+    somebody who waits for us.
+    """
+    known = {device.id: device for device in devices}
+    return tuple(sorted({device_key(device_id, known.get(device_id)) for device_id in device_ids}))
 
 
 def lock_folder() -> Path | None:

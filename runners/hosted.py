@@ -56,7 +56,7 @@ class HostedModel:
         self,
         order: CellOrder,
         *,
-        device: Device | None,
+        devices: Sequence[Device],
         log_path: Path,
         cancelled: threading.Event,
         note: Callable[[str], None],
@@ -64,13 +64,13 @@ class HostedModel:
         self.load_samples: Samples | None = None
         self.cold = True
         self._order, self._log_path, self._cancelled, self._note = order, log_path, cancelled, note
-        self._devices = [] if device is None else [device]
+        self._devices = list(devices)
         self._engine: Served | None = None
         self._files: HeldFiles | None = None
         self._sampler: Sampler | None = None
 
-    def load(self, artifact: Artifact, model: Path, *, held: int | None) -> Served:
-        """Starts the engine with `model`, the first file of `artifact`; `held` is the descriptor of the device's lock.
+    def load(self, artifact: Artifact, model: Path, *, held: tuple[int, ...]) -> Served:
+        """Starts the engine with `model`, the first file of `artifact`; `held` are the descriptors of the locks.
 
         Raises:
             EngineError: it did not become ready.
@@ -100,6 +100,7 @@ class HostedModel:
                 on_spawn=sample,
                 held=held,
                 visible=place.visible,
+                tensor_split=place.tensor_split,
             )
             self._require_device(self._engine)
             gpus = [each for each in self._devices if each.is_gpu]

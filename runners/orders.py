@@ -14,20 +14,22 @@ class Place:
     """What a lease occupies on a node.
 
     Attributes:
-        device_id: the device, as the node's profile calls it; empty where there was none.
-        engine_device: the device by the engine's own name, None for its choice.
+        devices: as the node's profile calls them: one, several where one model is spread over them, or none.
+        engine_device: the devices by the engine's own names, joined by commas; None for its choice.
+        tensor_split: the share of the model that each of several devices gets.
         hardware_class: devices whose timings may be compared.
         visible: variables, as NAME=value, under which the engine calls it that, and which hide other cards from it.
         backend: what computes there: `cuda`, `vulkan`, `cpu` ...
         device_match: how it is known that this is the device; None for the CPU.
         unmatched: the node's other GPUs that the engine cannot be given, each with the reason.
         predicted_bytes: what the plan expects the engine to need there.
-        memory_bytes: of the device.
-        bandwidth_bytes_per_s: of its memory, as its maker says.
+        memory_bytes: of all devices.
+        bandwidth_bytes_per_s: at which the weights are read, from what the makers say of each device.
     """
 
-    device_id: str
+    devices: tuple[str, ...]
     engine_device: str | None = None
+    tensor_split: tuple[float, ...] | None = None
     hardware_class: str = "unknown"
     visible: tuple[str, ...] = ()
     backend: str | None = None
@@ -36,6 +38,11 @@ class Place:
     memory_bytes: int | None = None
     bandwidth_bytes_per_s: float | None = None
     predicted_bytes: int | None = None
+
+    @property
+    def place_id(self) -> str:
+        """Unique on its node: the ids of its devices, joined by `+`; empty where there is none."""
+        return "+".join(self.devices)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,12 +103,12 @@ class ServerProcess:
         log_path: Path,
         environment: Mapping[str, str] | None = None,
         grace_s: float = 5.0,
-        held: int | None = None,
+        held: tuple[int, ...] = (),
     ) -> ServerProcess:
         """Start `argv` with its output in `log_path` (made anew) and `environment` (None: what ours may see).
 
-        `grace_s` is how long it may take to end by itself when stopped. `held` is a descriptor that stays open until
-        the server is gone, even if we go first: a lock on what the server uses. Raises `ProcessStartError`.
+        `grace_s` is how long it may take to end by itself when stopped. `held` are descriptors that stay open until
+        the server is gone, even if we go first: locks on what the server uses. Raises `ProcessStartError`.
         """
         log_path.parent.mkdir(parents=True, exist_ok=True)
         token = uuid.uuid4().hex
@@ -120,7 +120,7 @@ class ServerProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
-                pass_fds=() if held is None else (held,),
+                pass_fds=held,
                 env=variables,
             )
         process = cls(supervisor, argv, log_path, token, grace_s)

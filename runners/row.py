@@ -87,7 +87,7 @@ def identity_columns(
         "seed": job.seed,
         "sampling": compact_json(_set(cell.sampling)),
         **_file_columns(cell.model),
-        **_axis_columns(cell),
+        **_axis_columns(cell, place),
         "engine": cell.engine.kind,
         "engine_settings": compact_json(cell.engine.comparable()),
         "load_mode": _load_mode(cell),
@@ -98,7 +98,8 @@ def identity_columns(
         "cpu": node.cpu,
         "ram_bytes": node.ram_bytes,
         "device_memory_bytes": place.memory_bytes,
-        "device": place.device_id,
+        "device": place.place_id,
+        "devices": len(place.devices),
         "backend": place.backend,
         "engine_device": place.engine_device,
         "device_match": place.device_match,
@@ -106,7 +107,7 @@ def identity_columns(
         "hardware_class": place.hardware_class,
         "governor": node.governor,
         "platform_profile": node.platform_profile,
-        "driver": node.drivers.get(place.device_id),
+        "driver": _driver(node, place),
         "quantsweep_version": version("quantsweep"),
     }
 
@@ -118,6 +119,12 @@ def unknown_of_node(node: NodeFacts) -> dict[str, str]:
         "platform_profile": "its firmware has none",
     }
     return {name: why for name, why in reasons.items() if getattr(node, name) is None}
+
+
+def _driver(node: NodeFacts, place: Place) -> str | None:
+    """The drivers of the devices; of equal cards it is one."""
+    found = [node.drivers.get(device) for device in place.devices]
+    return None if not found or None in found else " + ".join(dict.fromkeys(each for each in found if each))
 
 
 def _file_columns(model: Model) -> dict[str, Any]:
@@ -134,7 +141,7 @@ def _file_columns(model: Model) -> dict[str, Any]:
     }
 
 
-def _axis_columns(cell: Cell) -> dict[str, Any]:
+def _axis_columns(cell: Cell, place: Place) -> dict[str, Any]:
     """What sweeps are made along, each as a column of its own."""
     engine = cell.engine
     if not isinstance(engine, LlamaCppSettings):
@@ -142,7 +149,17 @@ def _axis_columns(cell: Cell) -> dict[str, Any]:
     return {
         **{name: getattr(engine, name) for name in _AXES},
         "reasoning_mode": engine.reasoning,
+        "split_mode": None if place.tensor_split is None else engine.split_mode or "layer",
+        "tensor_split": None if place.tensor_split is None else compact_json(list(place.tensor_split)),
+        "offload": None if place.backend == "cpu" else _offload(engine),
     }
+
+
+def _offload(engine: LlamaCppSettings) -> str:
+    """What of the model was to stay in host memory although there is a GPU."""
+    parts = ["experts"] if engine.cpu_moe_layers else []
+    parts += ["layers"] if engine.gpu_layers is not None else []
+    return "+".join(parts) or "none"
 
 
 def _load_mode(cell: Cell) -> str | None:

@@ -16,7 +16,12 @@ def fits(
     ],
     *,
     vram: Annotated[
-        list[float] | None, typer.Option("--vram", metavar="GB", help="A card by its memory; may be given again.")
+        list[str] | None,
+        typer.Option(
+            "--vram",
+            metavar="GB",
+            help="A card by its memory; may be given again. 2x24 or 24+16: one machine with two cards.",
+        ),
     ] = None,
     card: Annotated[
         list[str] | None,
@@ -49,7 +54,7 @@ def fits(
         cache_type_v=cache_type_v.lower(),
         offload=offload,
     )
-    answer = show_fits(sources, vram_gb=vram or (), cards=card or (), here=here, settings=settings, as_json=as_json)
+    answer = show_fits(sources, vram=vram or (), cards=card or (), here=here, settings=settings, as_json=as_json)
     if as_json:
         terminal.stdout().page(*answer.parts)
         terminal.stderr().say(*answer.notes)

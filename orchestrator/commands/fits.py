@@ -50,7 +50,7 @@ class _Column:
 def show_fits(
     sources: Sequence[str],
     *,
-    vram_gb: Sequence[float] = (),
+    vram: Sequence[str] = (),
     cards: Sequence[str] = (),
     here: bool = False,
     settings: FitsSettings | None = None,
@@ -64,12 +64,12 @@ def show_fits(
     """
     from quants.fit.table import fits
 
-    table = fits(sources, choose_targets(vram_gb, cards, here=here), settings)
+    table = fits(sources, choose_targets(vram, cards, here=here), settings)
     parts: list[Part] = [Json([row.to_json() for row in table.rows])] if as_json else render(table)
     return FitsOutput(parts, notes(table))
 
 
-def choose_targets(vram_gb: Sequence[float], cards: Sequence[str], *, here: bool) -> tuple[Target, ...]:
+def choose_targets(vram: Sequence[str], cards: Sequence[str], *, here: bool) -> tuple[Target, ...]:
     """The columns that the options ask for; this machine's devices if they ask for none.
 
     Raises:
@@ -78,7 +78,7 @@ def choose_targets(vram_gb: Sequence[float], cards: Sequence[str], *, here: bool
     """
     from quants.fit.targets import by_card, by_size, of_machine, unique
 
-    targets = [by_size(size) for size in vram_gb]
+    targets = [by_size(size) for size in vram]
     if cards:
         from profiles.catalogue import find_card
 

@@ -13,7 +13,8 @@ from orchestrator import events as ev
 from orchestrator.doctor.findings import Finding
 from orchestrator.doctor.readings import judge_readings
 from orchestrator.expand import expand
-from orchestrator.nodes import serving_devices, to_cell_order
+from orchestrator.nodes import to_cell_order
+from orchestrator.places import serving_places
 from orchestrator.spec import parse_spec
 from quants.cache import fetch
 from runners.chat import ChatError, ChatRequest, Sampling
@@ -78,10 +79,10 @@ def trials_of(kind: str, profile: NodeProfile) -> list[Trial]:
         text = _SPEC.format(kind=kind, more=more, quant=QUANT, load_s=LOAD_S)
         plan = expand(parse_spec(text, "doctor.toml"), file="doctor.toml", text=text, base_dir=Path(), local=False)
         (cell,) = plan.cells
-        for device_id in serving_devices(cell, profile):
-            lease = ev.StartLease("doctor", cell.cell_id, "here", device_id)
+        for place_id, place in serving_places(cell, profile).items():
+            lease = ev.StartLease("doctor", cell.cell_id, "here", place_id)
             order = to_cell_order(plan, cell, lease, run_id="doctor", profile=profile)
-            found.setdefault(device_id, Trial(f"{kind} on {device_id}", order, profile.device(device_id)))
+            found.setdefault(place_id, Trial(f"{kind} on {place_id}", order, place.devices[0]))
     return list(found.values())
 
 
@@ -93,7 +94,7 @@ def run_trial(trial: Trial) -> list[Finding]:
     timer.daemon = True
     timer.start()
     try:
-        key = device_key(trial.order.place.device_id, trial.device)
+        key = device_key(trial.device.id, trial.device)
         lock = take(key, sweep="doctor", what="the stand-in", cancelled=cancelled, waiting=waits_for.append)
     except RunnersError as error:
         return [Finding("off", trial.about, error.message, error.hint)]
@@ -104,14 +105,14 @@ def run_trial(trial: Trial) -> list[Finding]:
         return [Finding("note", trial.about, "not tried: the device is in use", f"once it is free; it has {holder}")]
     try:
         with tempfile.TemporaryDirectory(prefix="quantsweep-doctor-") as folder:
-            return _serve(trial, Path(folder) / "engine.log", lock.descriptor)
+            return _serve(trial, Path(folder) / "engine.log", () if lock.descriptor is None else (lock.descriptor,))
     finally:
         lock.release()
 
 
-def _serve(trial: Trial, log: Path, held: int | None) -> list[Finding]:
+def _serve(trial: Trial, log: Path, held: tuple[int, ...]) -> list[Finding]:
     hosted = HostedModel(
-        trial.order, device=trial.device, log_path=log, cancelled=threading.Event(), note=lambda _text: None
+        trial.order, devices=[trial.device], log_path=log, cancelled=threading.Event(), note=lambda _text: None
     )
     found: list[Finding] = []
     artifact = trial.order.cell.artifact

@@ -174,6 +174,7 @@ class _Judge:
             cache_type_v=self.asked.cache_type_v,
             backend=target.backend,
             gpus=target.gpus,
+            tensor_split=target.tensor_split,
         )
 
     def _estimate(self, target: Target) -> Footprint:
@@ -198,11 +199,15 @@ class _Judge:
     def _verdict(self, target: Target, footprint: Footprint) -> CardVerdict:
         settings = self._settings(target)
         found = report(footprint, target.devices).verdict
-        reason, flags, host_bytes = found.reason, "", None
+        reason, host_bytes = found.reason, None
+        shares = (
+            "" if settings.tensor_split is None else f"-ts {','.join(f'{each:g}' for each in settings.tensor_split)}"
+        )
+        flags = shares if found.kind in _WHOLE else ""
         if self.asked.offload and found.kind is VerdictKind.TOO_BIG:
             moved = cheapest_offload(self.quant, settings, target.devices)
             if moved is not None:
-                flags, host_bytes = moved.command, moved.footprint.host.total_bytes
+                flags, host_bytes = f"{moved.command} {shares}".strip(), moved.footprint.host.total_bytes
                 found = report(moved.footprint, target.devices).verdict
                 reason = f"{found.reason}, with {flags} and {host_bytes / GIB:.1f} GiB of host memory"
         return CardVerdict(

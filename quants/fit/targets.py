@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from quants.errors import QuantsError
+from quants.fit.devices import device_memory, memory_of, shares_of
 from quants.fit.verdict import GIB, DeviceSet, Memory
 from quants.footprint import Backend
 
@@ -24,6 +27,9 @@ USABLE_SHARE: Final = 24_077 / 24_576
 _APPLE_LARGE_BYTES: Final = 36 * GIB
 _LINUX_SHARE: Final = 1 / 2
 _LARGEST_GB: Final = 4096
+MOST_GPUS: Final = 16
+"""More GPUs than this serve no model together: llama.cpp's own limit (GGML_CUDA_MAX_DEVICES)."""
+_CARDS: Final = re.compile(r"(?:(\d{1,3})\s*[x*]\s*)?(\d{1,7}(?:\.\d{1,6})?)")
 
 _BACKENDS: Final = {
     "nvidia": Backend.CUDA,
@@ -58,25 +64,56 @@ class Target:
         """How many GPUs it has."""
         return len(self.devices.gpus)
 
+    @property
+    def tensor_split(self) -> tuple[float, ...] | None:
+        """The share of a model that each GPU gets; None for one GPU, and for equal shares."""
+        if self.gpus < 2:
+            return None
+        shares = shares_of(self.devices.gpus)
+        return shares if len(set(shares)) > 1 else None
 
-def by_size(gigabytes: float) -> Target:
+
+def by_size(text: str) -> Target:
     """A card that is known by the memory it is sold with, in GB (GiB, as cards are named); as if it were NVIDIA's.
 
+    `24+16` is one machine with two cards that serve a model together, `2x24` one with two equal ones.
+
     Raises:
-        QuantsError: no card has so much, or so little.
+        QuantsError: this is not a size, no card has so much, or so little.
     """
-    if not 0 < gigabytes <= _LARGEST_GB:
-        raise QuantsError(
-            f"--vram {gigabytes:g} is no size of a card", f"Give its memory in GB, such as 16 (at most {_LARGEST_GB})"
+    sizes = _sizes(text)
+    names = Counter(f"{size:g} GB" for size in sizes)
+    name = " + ".join(name if count == 1 else f"{count} x {name}" for name, count in names.items())
+    memories = tuple(
+        Memory(
+            total_bytes=int(size * GIB * USABLE_SHARE),
+            name=f"a {size:g} GB card" if len(sizes) == 1 else f"card {number} ({size:g} GB)",
         )
-    name = f"{gigabytes:g} GB"
-    memory = Memory(total_bytes=int(gigabytes * GIB * USABLE_SHARE), name=f"a {name} card")
+        for number, size in enumerate(sizes, start=1)
+    )
     return Target(
         name=name,
-        title=f"a card of {name}",
+        title=f"a card of {name}" if len(sizes) == 1 else f"one machine with cards of {name}",
         backend=Backend.CUDA,
-        devices=DeviceSet(host=_UNKNOWN_HOST, gpus=(memory,)),
+        devices=DeviceSet(host=_UNKNOWN_HOST, gpus=memories),
     )
+
+
+def _sizes(text: str) -> tuple[float, ...]:
+    """The cards of `24`, `24+16`, `2x24`, `2x24+16`, in GB."""
+    way_out = f"Give its memory in GB, such as 16 (at most {_LARGEST_GB}); 24+16 or 2x24 for one machine with two cards"
+    sizes: list[float] = []
+    for part in text.split("+"):
+        found = _CARDS.fullmatch(part.strip())
+        if found is None:
+            raise QuantsError(f"--vram {text!r} is no size of a card", way_out)
+        count, size = int(found[1] or 1), float(found[2])
+        if not 0 < size <= _LARGEST_GB:
+            raise QuantsError(f"--vram {size:g} is no size of a card", way_out)
+        if not 0 < count <= MOST_GPUS or len(sizes) + count > MOST_GPUS:
+            raise QuantsError(f"--vram {text!r} are more cards than one model is spread over ({MOST_GPUS})", way_out)
+        sizes += [size] * count
+    return tuple(sizes)
 
 
 def by_card(card: Card) -> Target:
@@ -123,23 +160,15 @@ def of_machine(profile: NodeProfile) -> tuple[Target, ...]:
 
 def of_device(device: Device, profile: NodeProfile) -> Target:
     """One device of a machine, with the machine's RAM beside it. Its memory must be known (`device.usable`)."""
-    host = _host(profile)
-    memory = _memory(device)
-    size = "memory unknown" if memory.total_bytes is None else f"{memory.total_bytes / GIB:.1f} GiB"
-    title = f"{device.name}, {size}"
-    if not device.is_gpu:
-        return Target(
-            name=device.id, title=title, backend=Backend.CPU, devices=DeviceSet(host=memory), asks_engine=True
-        )
-    unified = device.kind == "unified"
-    # Memory that a driver carves out of RAM is not part of what the machine reports as RAM.
-    shares_ram = unified and not device.vram_total_bytes
+    devices = memory_of(profile, [device])
+    total = device_memory(device).total_bytes
+    size = "memory unknown" if total is None else f"{total / GIB:.1f} GiB"
     return Target(
         name=device.id,
-        title=title,
-        backend=_backend_here(device, profile),
-        devices=DeviceSet(host=host, gpus=(memory,), unified=shares_ram),
-        asks_engine=len(profile.gpus) == 1,
+        title=f"{device.name}, {size}",
+        backend=_backend_here(device, profile) if device.is_gpu else Backend.CPU,
+        devices=devices,
+        asks_engine=not device.is_gpu or len(profile.gpus) == 1,
     )
 
 
@@ -152,13 +181,13 @@ _UNKNOWN_HOST: Final = Memory(total_bytes=None, name="host memory")
 
 
 def _together(devices: Sequence[Device], profile: NodeProfile) -> Target:
-    memories = tuple(_memory(device) for device in devices)
-    total = sum(memory.total_bytes or 0 for memory in memories)
+    memory = memory_of(profile, devices)
+    total = sum(each.total_bytes or 0 for each in memory.gpus)
     return Target(
         name=f"{len(devices)} x {devices[0].vendor}",
         title=f"{len(devices)} GPUs together, {total / GIB:.1f} GiB",
         backend=_backend_here(devices[0], profile),
-        devices=DeviceSet(host=_host(profile), gpus=memories),
+        devices=memory,
         asks_engine=len(devices) == len(profile.gpus),
     )
 
@@ -172,19 +201,6 @@ def _backend_here(device: Device, profile: NodeProfile) -> Backend:
     if device.kind == "unified" and device.vendor == "amd":
         return Backend.VULKAN
     return _BACKENDS.get(device.vendor, Backend.VULKAN)
-
-
-def _memory(device: Device) -> Memory:
-    total = device.memory_total_bytes
-    return Memory(
-        total_bytes=None if total is None else max(0, total - device.reserved_bytes),
-        free_bytes=device.memory_free_bytes,
-        name=device.id,
-    )
-
-
-def _host(profile: NodeProfile) -> Memory:
-    return Memory(total_bytes=profile.ram_total_bytes, free_bytes=profile.ram_free_bytes, name="host memory")
 
 
 def _wired_bytes(vendor: str, memory_bytes: int) -> int:

@@ -5,7 +5,7 @@
 """
 
 from quants.footprint.architectures import ARCHITECTURES
-from quants.footprint.estimate import Estimator, estimate, predict
+from quants.footprint.estimate import Estimator, estimate, predict, settings_for
 from quants.footprint.types import CACHE_TYPES, COMPONENTS, Backend, DeviceFootprint, Footprint, FootprintSettings
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "FootprintSettings",
     "estimate",
     "predict",
+    "settings_for",
 ]

@@ -222,7 +222,11 @@ def predict(source: Header | str | os.PathLike[str], engine: Any, *, device: str
         GGUFError, OSError: `source` is a path without a sound header.
     """
     header = source if isinstance(source, Header) else read_header(source)
-    backend = Backend.CUDA if device == "gpu" else Backend(device)
+    return estimate(header, settings_for(engine, Backend.CUDA if device == "gpu" else Backend(device), gpus=gpus))
+
+
+def settings_for(engine: Any, backend: Backend, *, gpus: int = 1) -> FootprintSettings:
+    """The settings of an estimate from values named as in the engine settings of a sweep: see `predict`."""
     values: dict[str, Any] = {}
     for name in ("context", "slots", "cache_type_k", "cache_type_v", "batch", "ubatch", "swa_full", "mmap"):
         value = getattr(engine, name, None)
@@ -232,7 +236,7 @@ def predict(source: Header | str | os.PathLike[str], engine: Any, *, device: str
     if backend is not Backend.CPU:
         values |= {"gpus": gpus, "gpu_layers": getattr(engine, "gpu_layers", None)}
         values["cpu_moe_layers"] = getattr(engine, "cpu_moe_layers", None) or 0
-    return estimate(header, FootprintSettings(backend=backend, **values))
+    return FootprintSettings(backend=backend, **values)
 
 
 def check(settings: FootprintSettings) -> None:

@@ -159,16 +159,18 @@ class Engine(Protocol):
         device: str | None = None,
         cancelled: threading.Event | None = None,
         on_spawn: OnSpawn | None = None,
-        held: int | None = None,
+        held: tuple[int, ...] = (),
         visible: tuple[str, ...] = (),
+        tensor_split: tuple[float, ...] | None = None,
     ) -> Served:
         """Start it with `model` (the first file of a split set) and wait until it answers.
 
         `device` is one of `EngineInfo.devices`, several joined by commas, "CPU" for none of them, or None for the
         engine's choice. `on_spawn` is told the serving process's id as soon as there is one, so that its memory can
-        be sampled while it loads; a start that had to be repeated tells it again. `held` is a descriptor that has to
-        stay open until the server is gone: the device's lock. `visible` are variables (NAME=value) under which the
-        engine calls the device so, and which hide other cards from it.
+        be sampled while it loads; a start that had to be repeated tells it again. `held` are descriptors that have to
+        stay open until the server is gone: the devices' locks. `visible` are variables (NAME=value) under which the
+        engine calls the device so, and which hide other cards from it. `tensor_split` is the share of the model that
+        each of several devices gets.
 
         Raises `EngineUnavailableError` or `LoadError`; then no process is left behind.
         """

@@ -47,6 +47,7 @@ _PASSED_ON = (
     "batch",
     "ubatch",
     "mmap",
+    "split_mode",
     "swa_full",
     "reasoning",
     "reasoning_budget",
@@ -89,8 +90,9 @@ class EmbeddedEngine:
         device: str | None = None,
         cancelled: threading.Event | None = None,
         on_spawn: OnSpawn | None = None,
-        held: int | None = None,
+        held: tuple[int, ...] = (),
         visible: tuple[str, ...] = (),
+        tensor_split: tuple[float, ...] | None = None,
     ) -> Served:
         """Serve `model`. `device` hides the others from llama.cpp; "CPU" keeps everything off the GPUs."""
         there = self.available()
@@ -106,7 +108,7 @@ class EmbeddedEngine:
             sys.executable,
             "-P",
             str(_CHILD),
-            json.dumps(_child_settings(model, of_kind(settings, EmbeddedSettings), alias, device)),
+            json.dumps(_child_settings(model, of_kind(settings, EmbeddedSettings), alias, device, tensor_split)),
         ]
         key = new_key()
         environment = server_environment(key, **(_visible_devices(device, there.devices) | variables(visible)))
@@ -145,7 +147,13 @@ def _is_utf8(path: Path) -> bool:
     return True
 
 
-def _child_settings(model: Path, settings: EmbeddedSettings, alias: str, device: str | None) -> dict[str, object]:
+def _child_settings(
+    model: Path,
+    settings: EmbeddedSettings,
+    alias: str,
+    device: str | None,
+    tensor_split: tuple[float, ...] | None = None,
+) -> dict[str, object]:
     """What `embedded_child.serve` reads."""
     cpu_only = device == "CPU"
     layers = _ALL_LAYERS if settings.gpu_layers is None else settings.gpu_layers
@@ -155,6 +163,7 @@ def _child_settings(model: Path, settings: EmbeddedSettings, alias: str, device:
         "alias": alias,
         "cpu_only": cpu_only,
         "gpu_layers": 0 if cpu_only else layers,
+        "tensor_split": tensor_split,
     }
 
 

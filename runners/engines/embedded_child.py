@@ -60,6 +60,12 @@ def _parameters(settings: dict[str, Any]) -> Any:
     parameters.flash_attn_type = _member(xllamacpp.llama_flash_attn_type, "LLAMA_FLASH_ATTN_TYPE_", flash)
     if not settings["mmap"]:
         parameters.load_mode = _member(xllamacpp.llama_load_mode, "LLAMA_LOAD_MODE_", "NONE")
+    if settings["split_mode"] is not None:
+        mode = _member(xllamacpp.llama_split_mode, "LLAMA_SPLIT_MODE_", settings["split_mode"])
+        parameters.split_mode = mode
+    if settings["tensor_split"] is not None:
+        shares = list(settings["tensor_split"])
+        parameters.tensor_split = shares + [0.0] * (len(parameters.tensor_split) - len(shares))
     if settings["threads"] is not None:
         parameters.cpuparams.n_threads = settings["threads"]
         parameters.cpuparams_batch.n_threads = settings["threads"]

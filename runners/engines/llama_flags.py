@@ -41,6 +41,7 @@ def command_line(
     alias: str,
     device: str | None,
     texts: Path,
+    tensor_split: tuple[float, ...] | None = None,
 ) -> list[str]:
     """The whole command; texts that settings point to are written into the folder `texts`, for the server to read.
 
@@ -55,6 +56,7 @@ def command_line(
             argv += flags
     argv += _verbosity(program)
     argv += _placement(program, settings, device)
+    argv += _spread(program, settings, tensor_split)
     argv += _cache(program, settings)
     argv += _reasoning(program, settings)
     argv += _text(program, "--chat-template-file", "chat_template", settings.chat_template, texts)
@@ -101,6 +103,16 @@ def _placement(program: Program, settings: LlamaServerSettings, device: str | No
         argv += ["--threads", str(settings.threads)]
     if not settings.mmap:
         argv += ["--load-mode", "none"] if program.knows("--load-mode") else [_need(program, "--no-mmap", "mmap")]
+    return argv
+
+
+def _spread(program: Program, settings: LlamaServerSettings, shares: tuple[float, ...] | None) -> list[str]:
+    """How a model lies on several devices; the shares are always given, as the engine's own follow free memory."""
+    if shares is None:
+        return []
+    argv = [_need(program, "--tensor-split", "devices"), ",".join(f"{share:g}" for share in shares)]
+    if settings.split_mode is not None:
+        argv += [_need(program, "--split-mode", "split_mode"), settings.split_mode]
     return argv
 
 

@@ -81,8 +81,9 @@ class LlamaServerEngine:
         device: str | None = None,
         cancelled: threading.Event | None = None,
         on_spawn: OnSpawn | None = None,
-        held: int | None = None,
+        held: tuple[int, ...] = (),
         visible: tuple[str, ...] = (),
+        tensor_split: tuple[float, ...] | None = None,
     ) -> Served:
         """Serve `model`; tries other ports while strangers take the ones it chose."""
         own = of_kind(settings, LlamaServerSettings)
@@ -100,6 +101,7 @@ class LlamaServerEngine:
                 on_spawn=on_spawn,
                 held=held,
                 visible=visible,
+                tensor_split=tensor_split,
             )
             if served is not None:
                 return served
@@ -116,8 +118,9 @@ def _attempt(
     device: str | None,
     cancelled: threading.Event | None,
     on_spawn: OnSpawn | None,
-    held: int | None,
+    held: tuple[int, ...],
     visible: tuple[str, ...],
+    tensor_split: tuple[float, ...] | None,
 ) -> Served | None:
     """One start; None if another program got the port first."""
     port = _free_port()
@@ -125,7 +128,16 @@ def _attempt(
     alias = f"quantsweep-{uuid.uuid4().hex}"
     environment = server_environment(key, **variables(visible))
     with Scratch() as texts:  # read while the server starts
-        argv = command_line(program, model, settings, port=port, alias=alias, device=device, texts=texts.path)
+        argv = command_line(
+            program,
+            model,
+            settings,
+            port=port,
+            alias=alias,
+            device=device,
+            tensor_split=tensor_split,
+            texts=texts.path,
+        )
         try:
             process = ServerProcess.start(argv, log_path=log_path, environment=environment, held=held)
         except ProcessStartError as error:

@@ -116,6 +116,15 @@ class LlamaCppSettings(EngineSettings):
     """Layers placed on the GPU; None: all of them. Where there is no GPU it has no effect."""
     cpu_moe_layers: int | None = None
     """Layers, counted from the first, whose mixture-of-experts weights stay in host memory; None: none of them."""
+    devices: int | Literal["all"] | None = None
+    """GPUs of one machine that the model is spread over; "all": as many as it has; None: one."""
+    split_mode: Literal["layer", "row"] | None = None
+    """How it is spread: whole layers (the engine's default), or the rows of each matrix."""
+    tensor_split: tuple[float, ...] | None = None
+    """The share of each GPU, in the order of the machine's devices; None: by their memory."""
+    offload: Literal["never", "auto", "experts"] = field(default="never", metadata=_APART)
+    """What a plan may keep in host memory of a model that fits no place whole; what it decided is in `gpu_layers` and
+    `cpu_moe_layers`."""
     threads: int | None = None
     """CPU threads for decoding and prefill; None: the engine's choice (physical cores)."""
     cache_type_k: str = "f16"

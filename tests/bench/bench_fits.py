@@ -63,7 +63,7 @@ def ask(source: str, settings: FitsSettings, hub: HubSettings | None = None) -> 
     from quants.fit.targets import by_size
 
     began, worked = time.perf_counter(), time.process_time()
-    table = fits([source], [by_size(16), by_size(32)], settings, hub=hub)
+    table = fits([source], [by_size("16"), by_size("32")], settings, hub=hub)
     took = f"{time.process_time() - worked:.2f} s of our own time, {time.perf_counter() - began:.2f} s in all"
     if len(table.rows) != QUANTS:
         raise SystemExit(f"{len(table.rows)} rows instead of {QUANTS}: {table.skipped[:2]}")

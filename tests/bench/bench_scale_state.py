@@ -63,7 +63,7 @@ def play(jobs: int, seed: int = 1) -> list[float]:
             match order:
                 case ev.StartLease():
                     holds[order.lease_id] = deque()
-                    places[order.lease_id] = (order.node_id, order.device_id)
+                    places[order.lease_id] = (order.node_id, order.place_id)
                     if rng.random() < 0.99:
                         events.append(ev.LeaseReady(order.lease_id, rng.uniform(5, 60)))
                 case ev.AssignJob():
@@ -71,7 +71,7 @@ def play(jobs: int, seed: int = 1) -> list[float]:
                 case ev.CloseLease() | ev.CancelLease():
                     closing.add(order.lease_id)
                 case ev.Quarantine():
-                    events.append(ev.QuarantineOver(order.hostname, order.device_id))
+                    events.append(ev.QuarantineOver(order.hostname, order.place_id))
     assert state.complete, f"{state.jobs_done} of {state.jobs_total}"
     return took
 

@@ -238,12 +238,12 @@ class World:
         for order in self.state.apply(event):
             match order:
                 case ev.StartLease():
-                    device = (order.node_id, order.device_id)
+                    device = (order.node_id, order.place_id)
                     assert order.node_id in self.alive
                     assert order.node_id not in self.silent
                     assert device not in {held.device for held in self.leases.values()}, "one lease a slot"
                     assert self.nature.fits[order.cell_id][device]
-                    places = {(over.hostname, over.device_id) for over in self.quarantines}
+                    places = {(over.hostname, over.place_id) for over in self.quarantines}
                     assert device not in places, "nothing starts in quarantine"
                     self.leases[order.lease_id] = Held(order.cell_id, device)
                     self.journal.append({"event": "lease_started", "lease_id": order.lease_id})
@@ -267,7 +267,7 @@ class World:
                     self.journal.append({"event": "blamed", **fields})
                 case ev.Quarantine():
                     assert order.seconds > 0
-                    self.quarantines.append(ev.QuarantineOver(order.hostname, order.device_id))
+                    self.quarantines.append(ev.QuarantineOver(order.hostname, order.place_id))
 
     def assign(self, order: ev.AssignJob) -> None:
         assert (order.job_id, order.attempt) not in self.given, "a number is given out once"

@@ -180,6 +180,7 @@ def test_a_signal_while_a_command_starts_ends_it_quietly(tmp_path: Path, number:
     (tmp_path / "demo.toml").write_text(SPEC)
     program = f"""
 import os, signal, sys
+signal.signal({int(number)}, signal.SIG_DFL)  # one that is ignored, as in a shell's background job, stays ignored
 class Sender:
     def find_spec(self, name, path=None, target=None):
         if name == {module!r} and self in sys.meta_path:

@@ -79,14 +79,12 @@ def quantsweep_fits(*arguments: str | Path | int, **env: str) -> subprocess.Comp
     )
 
 
-def plain(sources: list[Path], *sizes: float, settings: FitsSettings | None = None) -> str:
-    return Printer(None).text_of(
-        *show_fits([str(source) for source in sources], vram_gb=sizes, settings=settings).parts
-    )
+def plain(sources: list[Path], *sizes: str, settings: FitsSettings | None = None) -> str:
+    return Printer(None).text_of(*show_fits([str(source) for source in sources], vram=sizes, settings=settings).parts)
 
 
 def test_the_table_reads_as_one_at_a_hundred_columns(quants: Path) -> None:
-    lines = plain([quants], 16, 32).splitlines()
+    lines = plain([quants], "16", "32").splitlines()
     assert max(map(len, lines)) <= PLAIN_WIDTH
     assert lines[0].startswith(str(quants))
     assert lines[0].endswith("qwen35moe, 16,384 tokens, cache K f16, V f16")
@@ -103,23 +101,23 @@ def test_the_table_reads_as_one_at_a_hundred_columns(quants: Path) -> None:
 
 
 def test_a_wide_question_is_answered_in_two_tables(folder: Path) -> None:
-    text = plain([folder], 16, 32)
+    text = plain([folder], "16", "32")
     assert max(map(len, text.splitlines())) <= PLAIN_WIDTH
     for shape in SHAPES:
         assert len(re.findall(rf"^{re.escape(shape)} ", text, re.MULTILINE)) == 2
     assert "architecture" in text
     assert "deepseek2" in text
-    many = plain([folder], 8, 12, 16, 24, 32, 48, 96)
+    many = plain([folder], "8", "12", "16", "24", "32", "48", "96")
     assert max(map(len, many.splitlines())) <= PLAIN_WIDTH
 
 
 def test_only_components_that_some_model_has_take_room(tmp_path: Path) -> None:
     write_sparse(tmp_path / "m-Q8_0.gguf", model("qwen3-8b", "Q8_0"))
-    assert "state" not in plain([tmp_path], 16)
+    assert "state" not in plain([tmp_path], "16")
 
 
 def test_offload_is_told_with_its_cost_and_its_flags(quants: Path) -> None:
-    text = plain([quants], 16, settings=FitsSettings(offload=True, context=32768))
+    text = plain([quants], "16", settings=FitsSettings(offload=True, context=32768))
     assert re.search(r"part \d+\.\d host \d+\.\d -ngl 41 -ncmoe \d+", text)
     assert "part: fits with part of it in host memory" in text
     assert "32,768 tokens" in text
@@ -127,7 +125,7 @@ def test_offload_is_told_with_its_cost_and_its_flags(quants: Path) -> None:
 
 def test_what_is_not_known_is_said_and_not_guessed(tmp_path: Path) -> None:
     write_sparse(tmp_path / "new-Q4_K_M.gguf", model("llama-3.1-8b", "Q4_K_M", architecture="brandnew"))
-    text = plain([tmp_path], 16)
+    text = plain([tmp_path], "16")
     assert re.search(r"^Q4_K_M .* \? +\? .* \?$", text, re.MULTILINE)
     assert "Q4_K_M: no rules for the architecture 'brandnew'" in text
     assert "?: not known" in text
@@ -135,7 +133,7 @@ def test_what_is_not_known_is_said_and_not_guessed(tmp_path: Path) -> None:
 
 def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
     write_sparse(tmp_path / "[bold]m:smile:.gguf", model("llama-3.2-1b", "Q8_0"))
-    text = plain([tmp_path], 16)
+    text = plain([tmp_path], "16")
     assert re.search(r"^\[bold\]m:smile: ", text, re.MULTILINE)
 
 
@@ -143,7 +141,7 @@ def test_what_a_file_says_cannot_steer_a_terminal(tmp_path: Path) -> None:
     file = model("llama-3.1-8b", "Q4_K_M", architecture="\x1b]0;gotcha\x07")
     write_sparse(tmp_path / "a\x1b[2J\n.gguf", file)
     (tmp_path / "b\x1b[2J.gguf").write_bytes(b"no model at all")
-    answer = show_fits([str(tmp_path)], vram_gb=[16])
+    answer = show_fits([str(tmp_path)], vram=["16"])
     text = Printer(None).text_of(*answer.parts, *answer.notes)
     assert "]0;gotcha" in text
     assert not {"\x1b", "\x07"} & set(text)
@@ -151,11 +149,11 @@ def test_what_a_file_says_cannot_steer_a_terminal(tmp_path: Path) -> None:
 
 
 def test_colour_belongs_in_a_terminal_only(quants: Path) -> None:
-    table = fits([str(quants)], [by_size(16), by_size(32)])
+    table = fits([str(quants)], [by_size("16"), by_size("32")])
     coloured = Printer(None).text_of(*render(table), width=120, colour=True)
     assert "\x1b[32mfits " in coloured
     assert "\x1b[31mno " in coloured
-    text = plain([quants], 16, 32)
+    text = plain([quants], "16", "32")
     assert "\x1b" not in text
     assert re.sub(r"\x1b\[[\d;]*m", "", coloured).split() == text.split()
 
@@ -163,14 +161,14 @@ def test_colour_belongs_in_a_terminal_only(quants: Path) -> None:
 def test_small_models_are_shown_in_mib(tmp_path: Path) -> None:
     tiny = gb.small_model()
     (tmp_path / "tiny-Q8_0.gguf").write_bytes(tiny.data())
-    assert "Sizes in MiB" in plain([tmp_path], 16)
+    assert "Sizes in MiB" in plain([tmp_path], "16")
 
 
 def test_the_note_counts_bytes_and_names_what_was_left_out(tmp_path: Path) -> None:
     write_sparse(tmp_path / "good-Q8_0.gguf", model("llama-3.2-1b", "Q8_0"))
     (tmp_path / "bad-Q4_K_M.gguf").write_bytes(b"no model at all")
     (tmp_path / "mmproj-F16.gguf").write_bytes(gb.small_model(architecture="clip").data())
-    lines = notes(fits([str(tmp_path)], [by_size(16)]))
+    lines = notes(fits([str(tmp_path)], [by_size("16")]))
     assert lines[0] == "1 header read: 0 bytes fetched, for files of 1.3 GB"
     assert lines[1].startswith("left out: bad-Q4_K_M.gguf: ")
     assert lines[2].startswith("not counted: mmproj-F16.gguf (")
@@ -179,11 +177,11 @@ def test_the_note_counts_bytes_and_names_what_was_left_out(tmp_path: Path) -> No
 def test_without_a_card_it_is_this_machine() -> None:
     targets = choose_targets((), (), here=False)
     assert "cpu" in {target.name for target in targets}
-    assert {target.name for target in choose_targets([16], (), here=True)} == {
+    assert {target.name for target in choose_targets(["16"], (), here=True)} == {
         "16 GB",
         *(each.name for each in targets),
     }
-    named = choose_targets([16, 16], ["rtx-5090", "RTX 5090"], here=False)
+    named = choose_targets(["16", "16"], ["rtx-5090", "RTX 5090"], here=False)
     assert [target.name for target in named] == ["16 GB", "rtx-5090"]
     with pytest.raises(UnknownCardError, match="rtx-5090"):
         choose_targets((), ["rtx-5900"], here=False)
@@ -253,7 +251,7 @@ def test_the_program_asks_a_hub_for_headers_only(quants: Path, tmp_path: Path) -
         (["{folder}", "--vram", "16", "--cache-type-k", "q9"], "no cache type is called 'q9'"),
         (["{folder}/mamba2.gguf", "--vram", "16"], "does not exist"),
         (["hf:one/two/three", "--vram", "16"], "no Hub repository"),
-        (["{folder}", "--vram", "a lot"], "Invalid value for '--vram'"),
+        (["{folder}", "--vram", "a lot"], "'a lot' is no size of a card"),
         (["--vram", "16"], "SOURCE"),
     ],
 )
@@ -267,7 +265,7 @@ def test_bad_input_ends_with_a_sentence_and_code_2(folder: Path, arguments: list
 
 @pytest.mark.parametrize("width", [50, 80, 120])
 def test_it_fits_any_terminal_and_no_line_loses_its_name(folder: Path, width: int) -> None:
-    table = fits([str(folder / f"{shape}.gguf") for shape in SHAPES[:4]], [by_size(16), by_size(24), by_size(32)])
+    table = fits([str(folder / f"{shape}.gguf") for shape in SHAPES[:4]], [by_size("16"), by_size("24"), by_size("32")])
     lines = Printer(None).text_of(*render(table), width=width, colour=False).splitlines()
     assert max(map(len, lines)) <= width
     whole = " ".join(" ".join(lines).split())

@@ -10,11 +10,9 @@ from orchestrator.nodes import (
     offer_of,
     overlaps,
     remarks,
-    serving_devices,
     to_cell_order,
-    unmatched_devices,
-    why_not_served,
 )
+from orchestrator.places import serving_places, unmatched_devices, why_not_served
 from orchestrator.plan import Limits, Plan
 from profiles.probe.engines import matched_anew
 from profiles.types import Device, EngineDevice, FoundEngine, NodeProfile
@@ -56,6 +54,10 @@ def profile(*devices: Device, engines: tuple[FoundEngine, ...] = (CUDA_SERVER,))
     )
 
 
+def names(cell: Cell, here: NodeProfile) -> dict[str, str]:
+    return {place_id: place.engine_device for place_id, place in serving_places(cell, here).items()}
+
+
 def cell(file_gb: float = 8, **engine: object) -> Cell:
     kind = str(engine.pop("kind", "llama-server"))
     settings = settings_type(kind)(**{"context": 4096, **engine})  # type: ignore[arg-type]  # a test's shorthand
@@ -68,22 +70,22 @@ def plan(one: Cell, overlap: str = "auto") -> Plan:
 
 
 def test_a_cell_goes_to_the_cards_that_its_engine_knows() -> None:
-    assert serving_devices(cell(), profile(CPU, FIRST, SECOND)) == {"nvidia-0": "CUDA0", "nvidia-1": "CUDA1"}
-    assert serving_devices(cell(), profile(CPU, FIRST, engines=())) == {}
+    assert names(cell(), profile(CPU, FIRST, SECOND)) == {"nvidia-0": "CUDA0", "nvidia-1": "CUDA1"}
+    assert names(cell(), profile(CPU, FIRST, engines=())) == {}
     assert why_not_served(cell(), profile(CPU, FIRST, engines=())) == "llama-server is not on box"
 
 
 def test_the_cpu_of_a_machine_with_a_gpu_computes_only_where_the_spec_says_so() -> None:
-    assert serving_devices(cell(gpu_layers=0), profile(CPU, FIRST)) == {"cpu": "CPU"}
+    assert names(cell(gpu_layers=0), profile(CPU, FIRST)) == {"cpu": "CPU"}
     assert why_not_served(cell(gpu_layers=0), profile(CPU, FIRST)) is None
     for kind, engines in (("embedded", ()), ("embedded", (FoundEngine("embedded"),)), ("llama-server", (NO_GPU,))):
         here = profile(CPU, FIRST, engines=engines)
-        assert serving_devices(cell(kind=kind), here) == {}
+        assert names(cell(kind=kind), here) == {}
         why = why_not_served(cell(kind=kind), here) or ""
         assert why.startswith(f"{kind} cannot be given a GPU of box: nvidia-0 (GeForce RTX 5090): ")
         assert "set engine.gpu_layers = 0" in why
         assert offer_of("n1", here, [cell(kind=kind)]).unserved == {"c1": why}
-    assert serving_devices(cell(kind="embedded"), profile(CPU, engines=())) == {"cpu": "CPU"}
+    assert names(cell(kind="embedded"), profile(CPU, engines=())) == {"cpu": "CPU"}
 
 
 def test_the_engine_that_knows_the_gpu_is_named_where_it_is_there() -> None:
@@ -94,7 +96,7 @@ def test_the_engine_that_knows_the_gpu_is_named_where_it_is_there() -> None:
 
 def test_graphics_whose_memory_nobody_knows_do_not_keep_a_machine_from_its_cpu() -> None:
     inside = Device(id="intel-0", vendor="intel", name="Intel graphics 46a6", kind="unified")
-    assert serving_devices(cell(), profile(CPU, inside, engines=(NO_GPU,))) == {"cpu": "CPU"}
+    assert names(cell(), profile(CPU, inside, engines=(NO_GPU,))) == {"cpu": "CPU"}
 
 
 def test_a_program_that_the_spec_names_is_the_one_that_counts() -> None:
@@ -103,7 +105,7 @@ def test_a_program_that_the_spec_names_is_the_one_that_counts() -> None:
     here = profile(CPU, FIRST, SECOND, engines=(NO_GPU, named))
     one = cell(binary="/mine/llama-server")
     assert named_binaries([one, cell()]) == ("/mine/llama-server",)
-    assert serving_devices(one, here) == {"nvidia-0": "CUDA0", "nvidia-1": "CUDA1"}
+    assert names(one, here) == {"nvidia-0": "CUDA0", "nvidia-1": "CUDA1"}
     order = to_cell_order(plan(one), one, ev.StartLease("L1", "c1", "n1", "nvidia-0"), run_id="r", profile=here)
     assert (order.cell.engine.program, order.place.engine_device, order.place.backend) == (
         "/mine/llama-server",
@@ -118,7 +120,7 @@ def test_a_program_that_the_spec_names_is_the_one_that_counts() -> None:
 def test_a_card_that_the_engine_does_not_know_is_said_in_the_plan_and_in_the_row() -> None:
     one_only = replace(CUDA_SERVER, devices=CUDA_SERVER.devices[:1])
     here = profile(CPU, FIRST, SECOND, engines=(one_only,))
-    assert serving_devices(cell(), here) == {"nvidia-0": "CUDA0"}
+    assert names(cell(), here) == {"nvidia-0": "CUDA0"}
     assert remarks(here, [cell()]) == [
         "nvidia-1 (GeForce RTX 5060 Ti) is not used by llama-server: it does not list it"
     ]
@@ -152,8 +154,8 @@ def test_a_server_on_the_cpu_is_kept_from_the_cards() -> None:
 def test_a_device_that_must_be_left_alone_or_is_unknown_gets_nothing() -> None:
     alone = replace(FIRST, excluded="drives the screen")
     unknown = replace(SECOND, memory_total_bytes=None)
-    assert serving_devices(cell(), profile(CPU, alone)) == {"cpu": "CPU"}
-    assert serving_devices(cell(), profile(CPU, alone, unknown)) == {}
+    assert names(cell(), profile(CPU, alone)) == {"cpu": "CPU"}
+    assert names(cell(), profile(CPU, alone, unknown)) == {}
     assert "its memory is not known" in (why_not_served(cell(), profile(CPU, alone, unknown)) or "")
 
 
@@ -166,17 +168,17 @@ def test_slots_and_verdicts() -> None:
 
 
 def test_grading_overlaps_on_cards_only_unless_asked() -> None:
-    assert overlaps(plan(cell()), FIRST)
-    assert not overlaps(plan(cell()), CPU)
-    assert overlaps(plan(cell(), "always"), CPU)
-    assert not overlaps(plan(cell(), "never"), FIRST)
+    assert overlaps(plan(cell()), [FIRST])
+    assert not overlaps(plan(cell()), [CPU])
+    assert overlaps(plan(cell(), "always"), [CPU])
+    assert not overlaps(plan(cell(), "never"), [FIRST])
 
 
 def test_a_lease_is_told_everything_its_rows_need() -> None:
     lease = ev.StartLease("L1", "c1", "n1", "nvidia-1")
     order = to_cell_order(plan(cell()), cell(), lease, run_id="r", profile=profile(CPU, FIRST, SECOND))
     place = order.place
-    assert (place.engine_device, place.device_id, order.overlap_grading) == ("CUDA1", "nvidia-1", True)
+    assert (place.engine_device, place.place_id, order.overlap_grading) == ("CUDA1", "nvidia-1", True)
     assert isinstance(order.cell.engine, LlamaServerSettings)
     assert order.cell.engine.binary == "/opt/llama-server"
     assert place.hardware_class.startswith("geforce-rtx-5060-ti")

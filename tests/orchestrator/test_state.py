@@ -216,7 +216,7 @@ def test_a_slot_on_which_several_cells_fail_is_quarantined_longer_each_time_and_
                 assert not state.leases(), "nothing starts there meanwhile"
                 assert state.waits_for_quarantine()
                 seconds.append(quarantine.seconds)
-                state.apply(ev.QuarantineOver(quarantine.hostname, quarantine.device_id))
+                state.apply(ev.QuarantineOver(quarantine.hostname, quarantine.place_id))
     assert seconds == sorted(set(seconds))
     assert len(seconds) == 3
     ((lease, (cell, _)),) = state.leases().items()

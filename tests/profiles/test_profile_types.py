@@ -105,12 +105,12 @@ def test_nothing_is_placed_on_a_guess_or_where_the_owner_objects(change: dict[st
 
 
 def test_equal_hardware_is_one_class_and_its_id_can_be_a_label() -> None:
-    first = hardware_class(NODE, GPU)
+    first = hardware_class(NODE, [GPU])
     assert re.fullmatch(r"[a-z0-9.-]{1,63}", first.id)
     assert first.id.startswith("nvidia-geforce-rtx-5090-32g-")
     # Free memory, the host's name and a few MiB that a driver keeps are no difference.
     other = replace(GPU, id="nvidia-3", memory_free_bytes=0, memory_total_bytes=34190917632 - (20 << 20), uuid="GPU-x")
-    assert hardware_class(replace(NODE, hostname="other"), other) == first
+    assert hardware_class(replace(NODE, hostname="other"), [other]) == first
     assert HardwareClass.from_dict(json.loads(json.dumps(first.to_dict()))) == first
 
 
@@ -125,10 +125,10 @@ def test_equal_hardware_is_one_class_and_its_id_can_be_a_label() -> None:
     ],
 )
 def test_what_changes_timings_changes_the_class(node: NodeProfile, device: Device) -> None:
-    assert hardware_class(node, device).id != hardware_class(NODE, GPU).id
+    assert hardware_class(node, [device]).id != hardware_class(NODE, [GPU]).id
 
 
 def test_cores_count_where_they_compute_and_not_beside_a_card() -> None:
     fewer = replace(NODE, cores_usable=4.0)
-    assert hardware_class(fewer, GPU) == hardware_class(NODE, GPU)
-    assert hardware_class(fewer, CPU) != hardware_class(NODE, CPU)
+    assert hardware_class(fewer, [GPU]) == hardware_class(NODE, [GPU])
+    assert hardware_class(fewer, [CPU]) != hardware_class(NODE, [CPU])

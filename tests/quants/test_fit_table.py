@@ -42,7 +42,7 @@ SHAPES = (
     "mamba2-2.7b",
     "lfm2-1.2b",
 )
-CARDS = (by_size(16), by_size(32))
+CARDS = (by_size("16"), by_size("32"))
 
 
 @pytest.fixture(scope="module")
@@ -363,14 +363,33 @@ def machine(*devices: Device, ram: int = 64, free: int = 40) -> NodeProfile:
 
 
 def test_a_card_by_size_offers_what_a_driver_would() -> None:
-    target = by_size(24)
+    target = by_size("24")
     (memory,) = target.devices.gpus
     assert memory.total_bytes == 24_077 << 20  # an RTX 4090 as llama.cpp sees it
     assert (target.name, target.backend, target.devices.host.total_bytes) == ("24 GB", Backend.CUDA, None)
-    assert by_size(7.5).name == "7.5 GB"
-    for nonsense in (0.0, -1.0, 100_000.0, float("nan"), float("inf")):
-        with pytest.raises(QuantsError, match="is no size of a card"):
+    assert by_size("7.5").name == "7.5 GB"
+    for nonsense in ("0", "-1", "100000", "nan", "inf", "", "x24", "24+", "0x24", "17x24", "9x8+8x8", "24 GB", "1e3"):
+        with pytest.raises(QuantsError, match=r"is no size of a card|more cards than"):
             by_size(nonsense)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "sizes", "shares"),
+    [
+        ("2x24", "2 x 24 GB", (24, 24), None),
+        ("24+24", "2 x 24 GB", (24, 24), None),
+        ("24+16", "24 GB + 16 GB", (24, 16), (24.0, 16.0)),
+        ("2x24+12", "2 x 24 GB + 12 GB", (24, 24, 12), (24.0, 24.0, 12.0)),
+    ],
+)
+def test_several_cards_are_one_machine(
+    text: str, name: str, sizes: tuple[int, ...], shares: tuple[float, ...] | None
+) -> None:
+    target = by_size(text)
+    assert target.name == name
+    assert [round((memory.total_bytes or 0) / GIB / USABLE_SHARE) for memory in target.devices.gpus] == list(sizes)
+    split = target.tensor_split
+    assert split is None if shares is None else split is not None and len(split) == len(shares)
 
 
 def test_a_card_by_name_has_its_makers_backend_and_its_own_kind_of_memory() -> None:
@@ -435,4 +454,4 @@ def test_free_memory_decides_on_a_machine_and_the_sentence_says_so(folder: Path)
 
 
 def test_a_column_asked_for_twice_is_there_once() -> None:
-    assert [target.name for target in unique([by_size(16), by_size(32), by_size(16)])] == ["16 GB", "32 GB"]
+    assert [target.name for target in unique([by_size("16"), by_size("32"), by_size("16")])] == ["16 GB", "32 GB"]

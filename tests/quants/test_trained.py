@@ -78,7 +78,7 @@ def test_who_stretches_the_context_himself_is_not_warned(extra_args: list[str]) 
 @pytest.mark.parametrize(("context", "warned"), [(131_073, True), (131_072, False), (None, False)])
 def test_fits_warns(tmp_path: Path, context: int | None, warned: bool) -> None:
     write_sparse(tmp_path / "m.gguf", model("qwen3-8b", "Q4_K_M"))
-    table = fits([str(tmp_path)], [by_size(16)], FitsSettings(context=context))
+    table = fits([str(tmp_path)], [by_size("16")], FitsSettings(context=context))
     assert [row.to_json()["trained_context"] for row in table.rows] == [131_072]
     assert any(line.startswith(f"warning: {tmp_path}: a context of 131,073") for line in notes(table)) == warned
 

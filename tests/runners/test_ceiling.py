@@ -18,7 +18,7 @@ from runners.row import ceiling_columns
 from runners.work import Cell
 
 GB = 10**9
-CARD = Place(device_id="nvidia-0", engine_device="CUDA0", backend="cuda", bandwidth_bytes_per_s=1000.0 * GB)
+CARD = Place(devices=("nvidia-0",), engine_device="CUDA0", backend="cuda", bandwidth_bytes_per_s=1000.0 * GB)
 
 
 def cell(*, token_bytes: int = 10 * GB, kv_bytes: int = 0, **engine: int) -> Cell:

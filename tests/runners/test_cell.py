@@ -47,7 +47,7 @@ def order_for(model: Path, *, max_tokens: int = 40, context: int = 1024, **more:
             "sweep": "test",
             "lease_id": "L1",
             "cell": Cell("c1", FileModel("tiny", artifact), "", settings, sampling),
-            "place": Place(device_id="cpu", engine_device="CPU", hardware_class="test"),
+            "place": Place(devices=("cpu",), engine_device="CPU", hardware_class="test"),
             "scoring": {"todo": "strict"},
             "generation_timeout_s": 60.0,
             **more,
@@ -61,7 +61,7 @@ class Lease:
     def __init__(self, order: CellOrder) -> None:
         self.events: queue.Queue[CellEvent] = queue.Queue()
         self.seen: list[CellEvent] = []
-        self.cell = CellRun(order, node=NodeFacts(hostname="box"), device=None, emit=self.events.put)
+        self.cell = CellRun(order, node=NodeFacts(hostname="box"), devices=(), emit=self.events.put)
         self.thread = threading.Thread(target=self.cell.run)
         self.thread.start()
 
@@ -273,7 +273,7 @@ def test_what_grading_overlaps_is_in_the_row(tiny_model: Path, leases: list[Leas
 
 
 def test_measured_and_predicted_memory_stand_side_by_side(tiny_model: Path, leases: list[Lease]) -> None:
-    place = Place(device_id="cpu", engine_device="CPU", hardware_class="test", predicted_bytes=123)
+    place = Place(devices=("cpu",), engine_device="CPU", hardware_class="test", predicted_bytes=123)
     lease = Lease(order_for(tiny_model, place=place))
     leases.append(lease)
     lease.cell.assign(JOB)

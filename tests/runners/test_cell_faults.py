@@ -124,7 +124,7 @@ def play(
             emit(event)
         heard.append(event)
 
-    run = CellRun(order, node=NodeFacts(hostname="box"), device=None, emit=hear)
+    run = CellRun(order, node=NodeFacts(hostname="box"), devices=(), emit=hear)
     for number in range(1, jobs + 1):
         run.assign(replace(JOB, job_id=f"v1-{number}", seed=number, number=number, total=jobs))
     run.close()
@@ -264,7 +264,7 @@ def test_a_fetch_that_hangs_is_left_when_the_lease_is_cancelled(order: Any, monk
     monkeypatch.setattr(cell, "CANCEL_S", 0.2)
     make_fail(monkeypatch, "fetch", lambda: release.wait(60))
     heard: list[CellEvent] = []
-    run = CellRun(order, node=NodeFacts(hostname="box"), device=None, emit=heard.append)
+    run = CellRun(order, node=NodeFacts(hostname="box"), devices=(), emit=heard.append)
     thread = threading.Thread(target=run.run)
     thread.start()
     run.cancel()

@@ -150,7 +150,7 @@ def test_whoever_gives_back_between_two_cells_does_not_overtake_those_who_wait(l
 def test_a_device_is_free_only_when_the_engine_is_gone_as_well(locks: Path, tmp_path: Path, end: str) -> None:
     lock = take_now()
     assert lock.descriptor is not None
-    server = ServerProcess.start(["sleep", "60"], log_path=tmp_path / "log", held=lock.descriptor)
+    server = ServerProcess.start(["sleep", "60"], log_path=tmp_path / "log", held=(lock.descriptor,))
     if end == "killed":
         os.close(lock.descriptor)  # as the kernel does with the agent's
     else:
