@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import events as ev
 from orchestrator.commits import Commits, plain
-from orchestrator.errors import SweepError
+from orchestrator.errors import SweepError, in_one_line
 from orchestrator.file_names import log_name
 from orchestrator.members import Members
 from orchestrator.misfits import Misfits
@@ -318,7 +318,7 @@ class Driver:
                 path.write_text(block(event.log), encoding="utf-8", errors="replace")
         self._journal.append("lease_ended", lease_id=event.lease_id, how=event.how, reason=event.reason)
         if event.how == "failed":
-            self._progress.say(f"lease {event.lease_id} failed: {event.reason}")
+            self._progress.say(f"lease {event.lease_id} failed: {in_one_line(event.reason)}")
         self._progress.ended(event.lease_id)
         self._lease_nodes.pop(event.lease_id, None)
         self._apply(ev.LeaseEnded(event.lease_id, event.how, event.outcome, event.reason))

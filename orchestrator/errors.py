@@ -96,7 +96,12 @@ def lines_of(error: Exception) -> list[str]:
 
 def one_line(error: Exception) -> str:
     """An error of a room below in one sentence, as a line among the problems of a spec."""
-    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return in_one_line(str(error))
+
+
+def in_one_line(text: str) -> str:
+    """A message and what to do about it, which stand on lines of their own, as one sentence."""
+    return "; ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 _CURES = {

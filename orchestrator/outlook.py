@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from profiles.types import NodeProfile
+    from orchestrator.places import ServingPlace
     from runners.work import Cell
 
 LEAST_LOAD_S = 2.0
@@ -25,14 +25,13 @@ DISK_MARGIN_BYTES = 1 << 30
 """Room that nobody should use up: rows, logs and everybody else's files."""
 
 
-def outlook(cells: Sequence[Cell], jobs: int, devices: Iterable[str], profile: NodeProfile) -> dict[str, Any]:
+def outlook(cells: Sequence[Cell], jobs: int, places: Iterable[ServingPlace | None]) -> dict[str, Any]:
     """Figures of a sweep on this machine.
 
     Args:
         cells: what is to be run.
         jobs: of each cell.
-        devices: the device that each cell would be served on, "" where there is none.
-        profile: of this machine.
+        places: where each cell would be served, None where it cannot be.
 
     Returns:
         `download_bytes` (what the Hub's cache does not have), `download_folder`, `free_bytes` there, and
@@ -46,9 +45,11 @@ def outlook(cells: Sequence[Cell], jobs: int, devices: Iterable[str], profile: N
     for cell in cells:
         wanted |= _to_fetch(cell, folder)
     busy_s: dict[str, float] = {}
-    for cell, place_id in zip(cells, devices, strict=True):
-        if place_id:
-            busy_s[place_id] = busy_s.get(place_id, 0.0) + _cell_s(cell, jobs, profile, place_id)
+    for cell, place in zip(cells, places, strict=True):
+        if place is None:
+            continue
+        for device in place.devices:
+            busy_s[device.id] = busy_s.get(device.id, 0.0) + _cell_s(cell, jobs, place)
     return {
         "download_bytes": sum(wanted.values()),
         "download_folder": str(folder),
@@ -90,9 +91,9 @@ def _to_fetch(cell: Cell, folder: Path) -> dict[tuple[str, str, str], int]:
     }
 
 
-def _cell_s(cell: Cell, jobs: int, profile: NodeProfile, place_id: str) -> float:
+def _cell_s(cell: Cell, jobs: int, place: ServingPlace) -> float:
     weights = cell.model.file_bytes or 0
-    bandwidth = profile.device(place_id).bandwidth_bytes_per_s or ASSUMED_BANDWIDTH
+    bandwidth = place.bandwidth_of(cell.engine) or ASSUMED_BANDWIDTH
     return LEAST_LOAD_S + weights / ASSUMED_LOAD_BANDWIDTH + jobs * (JUDGED_S + ASSUMED_TOKENS * weights / bandwidth)
 
 

@@ -101,8 +101,8 @@ def _best(report: dict[str, Any]) -> tuple[str, str]:
     return device, word if headroom is None else f"{word}, {abs(headroom) / GIB:.1f} GiB {what}"
 
 
-def best_device(report: dict[str, Any]) -> str:
-    """The device that a cell would be served on, "" if there is none that could hold it."""
+def best_place(report: dict[str, Any]) -> str:
+    """The id of the place that a cell would be served on, "" if there is none that could hold it."""
     if report["missing"]:
         return ""
     found = _ranked(report)

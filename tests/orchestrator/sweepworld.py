@@ -113,7 +113,10 @@ class World:
             self.tell(self.joined(node))
 
     def joined(self, node: str) -> ev.NodeJoined:
-        slots = tuple(Slot((node, device), node, self.nature.class_of((node, device))) for device in self.devices[node])
+        slots = tuple(
+            Slot((node, place), node, self.nature.class_of((node, place)), devices=tuple(place.split("+")))
+            for place in self.devices[node]
+        )
         verdicts = {
             cell: {device: OK if fits[node, device] else TOO_BIG for device in self.devices[node]}
             for cell, fits in self.nature.fits.items()
@@ -241,7 +244,9 @@ class World:
                     device = (order.node_id, order.place_id)
                     assert order.node_id in self.alive
                     assert order.node_id not in self.silent
-                    assert device not in {held.device for held in self.leases.values()}, "one lease a slot"
+                    held = [each.device for each in self.leases.values() if each.device[0] == order.node_id]
+                    taken = {name for _, place in held for name in place.split("+")}
+                    assert taken.isdisjoint(order.place_id.split("+")), "a device serves one lease"
                     assert self.nature.fits[order.cell_id][device]
                     places = {(over.hostname, over.place_id) for over in self.quarantines}
                     assert device not in places, "nothing starts in quarantine"

@@ -88,8 +88,11 @@ def quantsweep(environment: dict[str, str], *words: str) -> tuple[int, Any, str]
     return done.returncode, (json.loads(done.stdout) if "--json" in words and done.stdout else None), done.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("more", "device", "backend"), [("", "nvidia-", "cuda"), ("gpu_layers = 0", "cpu", "cpu")])
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("more", "device", "backend"),
+    [("", "nvidia-", "cuda"), ("devices = 2", "nvidia-0+nvidia-1", "cuda"), ("gpu_layers = 0", "cpu", "cpu")],
+)
 def test_a_sweep_over_two_cards_that_are_played(tmp_path: Path, more: str, device: str, backend: str) -> None:
     import pyarrow.parquet as pq
 
@@ -114,6 +117,11 @@ def test_a_sweep_over_two_cards_that_are_played(tmp_path: Path, more: str, devic
     assert code == 0, said
     (row,) = pq.read_table(tmp_path / "run" / "attempts").to_pylist()
     assert row["device"].startswith(device)
+    both = more == "devices = 2"
+    assert (row["devices"], row["split_mode"], row["tensor_split"]) == (
+        (2, "layer", "[32.0,16.0]") if both else (1, None, None)
+    )
+    assert row["engine_device"] == {"cpu": "CPU", "cuda": "CUDA0,CUDA1" if both else "CUDA0"}[backend]
     assert (row["backend"], row["unmatched_devices"]) == (backend, "[]")
     assert (row["peak_vram_bytes"] is not None) == (backend == "cuda")
 

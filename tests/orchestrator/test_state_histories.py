@@ -16,7 +16,13 @@ from tests.orchestrator.sweepworld import Nature, World, fine_weather
 if TYPE_CHECKING:
     from tests.orchestrator.sweepworld import Device
 
-DEVICES = {"n0": ("gpu0",), "n1": ("gpu0", "gpu1"), "n2": ("gpu0", "gpu1"), "n3": ("cpu",), "last": ("gpu0",)}
+DEVICES = {
+    "n0": ("gpu0",),
+    "n1": ("gpu0", "gpu1"),
+    "n2": ("gpu0", "gpu1", "gpu2", "gpu0+gpu1", "gpu1+gpu2"),  # places that have a device in common
+    "n3": ("cpu",),
+    "last": ("gpu0",),
+}
 ALL: list[Device] = [(node, device) for node, devices in DEVICES.items() for device in devices]
 SOME = [device for device in ALL if device[0] != "last"]
 

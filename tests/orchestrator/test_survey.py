@@ -12,6 +12,7 @@ import profiles.probe
 from orchestrator.errors import SpecError
 from orchestrator.expand import expand
 from orchestrator.outlook import outlook, outlook_lines
+from orchestrator.places import ServingPlace
 from orchestrator.preview import preview
 from orchestrator.spec import parse_spec
 from orchestrator.survey import Survey, survey
@@ -154,7 +155,9 @@ def test_downloads_are_counted_once_and_against_the_room_there_is(
     from runners.chat import Sampling
 
     monkeypatch.setattr(HubSettings, "from_environment", lambda: HubSettings("http://hub", tmp_path / "hub"))
-    profile = profiles.probe.probe_node()
+    cpu = profiles.probe.probe_node().cpu
+    assert cpu is not None
+    there = ServingPlace(devices=(cpu,), engine_device="CPU", backend="cpu")
 
     def cell(name: str, size: int) -> Cell:
         artifact = Artifact("Q8_0", (ModelFile(name, size, "0" * 64),), repo="o/m", revision="r" * 40)
@@ -162,12 +165,12 @@ def test_downloads_are_counted_once_and_against_the_room_there_is(
 
     cells = [cell("a.gguf", 5), cell("a.gguf", 5), cell("b.gguf", 1 << 60)]
     here = tmp_path / "hub" / "models--o--m" / "snapshots" / ("r" * 40)
-    found = outlook(cells, 3, ["cpu", "cpu", ""], profile)
+    found = outlook(cells, 3, [there, there, None])
     assert found["download_bytes"] == 5 + (1 << 60)
     assert "there is not enough room for that" in outlook_lines(found)[-1]
     here.mkdir(parents=True)
     for name in ("a.gguf", "b.gguf"):
         (here / name).write_bytes(b"x")
-    found = outlook(cells, 3, ["cpu", "cpu", ""], profile)
+    found = outlook(cells, 3, [there, there, None])
     assert found["download_bytes"] == 0
     assert [line.partition(" on ")[0] for line in outlook_lines(found)] == ["about 7s"]

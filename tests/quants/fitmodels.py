@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quants.gguf import TENSOR_TYPES
+from quants.gguf import TENSOR_TYPES, Header, read_header
 from tests.hubserver.server import Blob, Repo
 from tests.quants import ggufbytes as gb
 from tools.fit_truth.table import load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from tests.hubserver.server import LocalHub
 
@@ -97,6 +98,15 @@ def write_sparse(path: Path, file: gb.GGUF) -> int:
         target.write(head)
         target.truncate(file.padded(len(head)) + offset + last.size_bytes)
     return len(head)
+
+
+@lru_cache
+def header_of(shape: str, label: str) -> Header:
+    """The header of a quant of a real shape."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.gguf"
+        write_sparse(path, model(shape, label))
+        return read_header(path)
 
 
 def publish(hub: LocalHub, name: str, files: Mapping[str, Path]) -> str:

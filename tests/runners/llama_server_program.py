@@ -27,6 +27,8 @@ _FLAGS = {
     "-ngl,  --gpu-layers, --n-gpu-layers": "N",
     "-ncmoe, --n-cpu-moe": "N",
     "-dev,  --device": "<dev1,dev2,..>",
+    "-sm,   --split-mode": "{none,layer,row,tensor}",
+    "-ts,   --tensor-split": "N0,N1,N2,...",
     "-fa,   --flash-attn": "[on|off|auto]",
     "-ctk,  --cache-type-k": "TYPE",
     "-ctv,  --cache-type-v": "TYPE",

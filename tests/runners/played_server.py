@@ -9,6 +9,7 @@ that finds no card when it serves and computes on the CPU; =wrong one that takes
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import re
 import signal
@@ -77,7 +78,7 @@ def list_devices(config: Path) -> None:
 
 
 class _Card:
-    """What the library shows of the card that this process serves on."""
+    """What the library shows of a card that this process serves on."""
 
     def __init__(self, config: Path, index: int) -> None:
         self.config, self.index = config, index
@@ -111,21 +112,26 @@ class _Card:
             _change(self.config, change)
 
 
-def _played_log(source: int, target: int, card: _Card | None) -> None:
+def _played_log(source: int, target: int, cards: list[_Card], shares: list[float]) -> None:
     with os.fdopen(source, "rb", buffering=0) as lines, os.fdopen(target, "wb", buffering=0) as log:
         rest = b""
         while chunk := lines.read(65536):
             *whole, rest = (rest + chunk).split(b"\n")
             for line in whole:
-                log.write(_line(line.decode(errors="replace"), card).encode() + b"\n")
+                log.write(_lines(line.decode(errors="replace"), cards, shares).encode() + b"\n")
 
 
-def _line(line: str, card: _Card | None) -> str:
+def _lines(line: str, cards: list[_Card], shares: list[float]) -> str:
+    """The line, or one for each card with its share of the buffer."""
     found = _BUFFER.search(line)
-    if card is None or found is None:
+    if not cards or found is None:
         return line
-    card.hold(round(float(found[3]) * (1 << 20)))
-    return line[: found.start(1)] + "CUDA0" + line[found.end(1) :]
+    said = []
+    for number, (card, share) in enumerate(zip(cards, shares, strict=True)):
+        mebibytes = float(found[3]) * share / sum(shares)
+        card.hold(round(mebibytes * (1 << 20)))
+        said.append(f"{line[: found.start(1)]}CUDA{number}{found[2]}{mebibytes:.2f}{found[4]}")
+    return "\n".join(said)
 
 
 def main() -> None:
@@ -140,14 +146,17 @@ def main() -> None:
     if "--model" not in arguments:
         llama_server_program.main()
         return
-    device = arguments[arguments.index("--device") + 1] if "--device" in arguments else "none"
+    given = dict(itertools.pairwise(arguments))
+    names = [name for name in given.get("--device", "none").split(",") if name != "none"]
+    shares = [float(share) for share in given.get("--tensor-split", ",".join("1" for _ in names)).split(",") if share]
     mode = os.environ.get("QUANTSWEEP_PLAYED", "")
     seen = visible(config)
-    if device != "none" and int(device.removeprefix("CUDA")) >= len(seen):
-        sys.stderr.write(f'error while handling argument "--device": invalid device: {device}\n')
-        raise SystemExit(1)
-    card = None
-    if device != "none" and mode != "cpu":
+    for name in names:
+        if int(name.removeprefix("CUDA")) >= len(seen):
+            sys.stderr.write(f'error while handling argument "--device": invalid device: {name}\n')
+            raise SystemExit(1)
+    cards = []
+    for place, device in enumerate(names if mode != "cpu" else []):
         index = seen[int(device.removeprefix("CUDA"))]
         index = 1 - index if mode == "wrong" else index
         values = _read(config)
@@ -155,16 +164,17 @@ def main() -> None:
         card.hold(CONTEXT_BYTES)
         pci = values[f"{index}.pci"][4:].lower()
         name, free = values[f"{index}.name"], int(values[f"{index}.total"]) - int(values[f"{index}.used"])
-        sys.stderr.write(f"load: using device CUDA0 ({name}) ({pci}) - {free >> 20} MiB free\n")
+        sys.stderr.write(f"load: using device CUDA{place} ({name}) ({pci}) - {free >> 20} MiB free\n")
         sys.stderr.flush()
         threading.Thread(target=card.draw, daemon=True).start()
+        cards.append(card)
     inside, outside = os.pipe()
     target = os.dup(2)
     os.dup2(outside, 2)
-    threading.Thread(target=_played_log, args=(inside, target, card), daemon=True).start()
+    threading.Thread(target=_played_log, args=(inside, target, cards, shares), daemon=True).start()
 
     def end(*_: object) -> None:
-        if card is not None:
+        for card in cards:
             card.leave()
         os._exit(0)
 

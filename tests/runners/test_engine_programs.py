@@ -47,6 +47,9 @@ NEW_HELP = """----- common params -----
 -fa,   --flash-attn [on|off|auto]       set Flash Attention use ('on', 'off', or 'auto', default: 'auto')
                                         (env: LLAMA_ARG_FLASH_ATTN)
 -lm,   --load-mode MODE                 model loading mode (default: auto)
+-sm,   --split-mode {none,layer,row,tensor}
+                                        how to split the model across multiple GPUs
+-ts,   --tensor-split N0,N1,N2,...      fraction of the model to offload to each GPU
 -dev,  --device <dev1,dev2,..>          comma-separated list of devices to use for offloading
 -ngl,  --gpu-layers, --n-gpu-layers N   max. number of layers to store in VRAM
 -ncmoe, --n-cpu-moe N                   keep the Mixture of Experts (MoE) weights of the first N layers in the CPU
@@ -76,10 +79,19 @@ def program(help_text: str) -> Program:
 OLD, NEW = program(OLD_HELP), program(NEW_HELP)
 
 
-def flags(build: Program, *, device: str | None = None, **settings: object) -> list[str]:
+def flags(
+    build: Program, *, device: str | None = None, shares: tuple[float, ...] | None = None, **settings: object
+) -> list[str]:
     chosen = LlamaServerSettings(context=4096, **settings)  # type: ignore[arg-type]  # each test knows its types
     return command_line(
-        build, Path("/models/m.gguf"), chosen, port=8123, alias="me", device=device, texts=Path("/texts")
+        build,
+        Path("/models/m.gguf"),
+        chosen,
+        port=8123,
+        alias="me",
+        device=device,
+        texts=Path("/texts"),
+        tensor_split=shares,
     )
 
 
@@ -119,6 +131,16 @@ class TestFlags:
         assert "--flash-attn" not in flags(OLD)
         assert "--flash-attn" not in flags(OLD, flash_attention="off")
         assert "--flash-attn" in flags(OLD, flash_attention="on")
+
+    def test_several_devices_get_the_shares_that_were_planned(self) -> None:
+        argv = flags(NEW, device="CUDA0,CUDA1", shares=(24.0, 12.5), devices=2, split_mode="row")
+        assert value(argv, "--device") == "CUDA0,CUDA1"
+        assert value(argv, "--tensor-split") == "24,12.5"
+        assert value(argv, "--split-mode") == "row"
+        assert "--split-mode" not in flags(NEW, device="CUDA0,CUDA1", shares=(1.0, 1.0), devices=2)
+        assert "--tensor-split" not in flags(NEW, device="CUDA0")
+        with pytest.raises(LoadError, match="--tensor-split"):
+            flags(OLD, shares=(1.0, 1.0), devices=2)
 
     def test_memory_mapping_in_both_forms(self) -> None:
         assert value(flags(NEW, mmap=False), "--load-mode") == "none"
