@@ -13,6 +13,7 @@ from orchestrator.expand import expand
 from orchestrator.fitting import verdict_on
 from orchestrator.journal import Journal
 from orchestrator.misfits import by_name, without_misfits
+from orchestrator.places import ServingPlace
 from orchestrator.rundir import RunDir
 from orchestrator.spec import parse_spec
 from orchestrator.survey import Survey, survey
@@ -67,7 +68,8 @@ def holds(cell: Cell, memory_bytes: int) -> bool:
         hostname="box", os="Linux", arch="x86_64", probed_at="2026-01-01T00:00:00Z", devices=(device,)
     )
     assert isinstance(cell.model, FileModel)
-    found = verdict_on(cell.model.footprints, cell.model.file_bytes, profile, device, "CPU")
+    place = ServingPlace(devices=(device,), engine_device="CPU", backend="cpu")
+    found = verdict_on(cell.model.footprints, cell.model.file_bytes, profile, place, cell.engine)
     return found.kind is not VerdictKind.TOO_BIG
 
 
