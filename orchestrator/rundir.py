@@ -28,7 +28,7 @@ from orchestrator.errors import RunFolderError
 from results import durable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 
@@ -126,8 +126,9 @@ class RunDir:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
-    def create(self) -> None:
-        """Makes the folder; refuses one that holds something else."""
+    def create(self) -> list[Path]:
+        """Makes the folder; refuses one that holds something else. Returns what it made, the outermost folder first."""
+        made = [folder for folder in (*reversed(self.root.parents), self.root) if not folder.exists()]
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             names = [path.name for path in self.root.iterdir()]
@@ -143,6 +144,15 @@ class RunDir:
                 f"{self.root}: this folder is no run of quantsweep and not empty ({', '.join(sorted(others)[:3])})",
                 hint="Give an empty or a new folder: --out DIR.",
             )
+        return made
+
+    def discard(self, made: Sequence[Path]) -> None:
+        """Removes what a run that was not begun has left: its lock, which the caller holds, and the folders it made."""
+        with contextlib.suppress(OSError):
+            if [path.name for path in self.root.iterdir()] == [self.lock_file.name]:
+                self.lock_file.unlink()
+                for folder in reversed(made):
+                    folder.rmdir()
 
     def begin(self, *, spec_text: str, spec_digest: str, plan_json: str, version: str) -> str:
         """Writes what identifies this run; `run.json` comes last, so that a run half begun is begun again."""
@@ -224,22 +234,35 @@ class RunDir:
 
         `flock` is released by the kernel when its holder dies, however it dies, so there are no stale locks.
         """
+        fd = self._open_lock()
         try:
-            fd = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise RunFolderError(f"{self.lock_file}: cannot be opened: {error.strerror}") from None
-        try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(fd, 200, 0).decode(errors="replace").strip() or "another process"
-                raise RunFolderError(
-                    f"{self.root}: a run of this folder is alive ({holder})",
-                    hint="Wait for it, or stop it with Ctrl-C there; `quantsweep show` reads the folder meanwhile.",
-                ) from None
             with contextlib.suppress(OSError):  # a full disk: the lock holds all the same, only its holder has no name
                 os.ftruncate(fd, 0)
                 os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             yield
         finally:
+            os.close(fd)
+
+    def _open_lock(self) -> int:
+        """A descriptor that holds the lock of the folder, as it is on disk: another start may have removed it."""
+        while True:
+            try:
+                fd = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except OSError as error:
+                raise RunFolderError(f"{self.lock_file}: cannot be opened: {error.strerror}") from None
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(fd), self.lock_file.stat()):
+                        return fd
+            except BlockingIOError:
+                holder = os.pread(fd, 200, 0).decode(errors="replace").strip() or "another process"
+                os.close(fd)
+                raise RunFolderError(
+                    f"{self.root}: a run of this folder is alive ({holder})",
+                    hint="Wait for it, or stop it with Ctrl-C there; `quantsweep show` reads the folder meanwhile.",
+                ) from None
+            except BaseException:
+                os.close(fd)
+                raise
             os.close(fd)

@@ -13,6 +13,7 @@ from orchestrator.errors import RunFolderError
 from orchestrator.expand import expand
 from orchestrator.growth import grown, what_clashes
 from orchestrator.journal import DAMAGED, Journal, read_journal
+from orchestrator.lost_plan import put_back
 from orchestrator.misfits import by_name
 from orchestrator.needs import needs_of
 from orchestrator.plan import Limits, Plan, spec_digest
@@ -124,7 +125,18 @@ def open_plan(source: SpecSource, folder: RunDir, *, local: bool, out: Printer) 
         return plan, folder.begin(**written(plan))
     identity = folder.read_identity()
     folder.settle()
-    plan = _read_plan(folder.plan)
+    try:
+        plan = _read_plan(folder.plan)
+    except RunFolderError as lost:
+        if identity["spec_digest"] != digest:
+            raise RunFolderError(
+                lost.message,
+                hint="Give the same command with the spec as it was, which makes the plan anew (its text is in "
+                f"{folder.spec}), and then the changed one.",
+            ) from None
+        plan = planned()
+        put_back(plan, folder, identity)
+        out.say(f"{lost.message}; it was made anew, and is the same by its jobs and rows")
     if identity["spec_digest"] == digest:
         limits = Limits(**source.spec.limits.model_dump())
         return replace(plan, limits=limits, overlap_grading=source.spec.overlap_grading), identity["run_id"]
@@ -222,8 +234,9 @@ def run_sweep(
     out = out or stderr()
     check_address(address)
     folder = RunDir(out_dir)
-    folder.create()
+    made = folder.create()
     with folder.locked(), ExitStack() as held:
+        held.callback(folder.discard, made)
         plan, run_id = open_plan(source, folder, local=address is None, out=out)
         for warning in plan.warnings:
             out.say(f"warning: {warning}")

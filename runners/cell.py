@@ -20,7 +20,6 @@ from runners.chat import (
     ChatResult,
     Event,
     RefusedError,
-    ServerCrashError,
 )
 from runners.devicecheck import gpu_buffer_bytes
 from runners.devicelock import lock_keys, take
@@ -118,7 +117,6 @@ class CellRun:
             order, devices=devices, log_path=self._log_path, cancelled=self._cancelled, note=self._note
         )
         self._patience = Patience(order.reloads)
-        self._crashed_on: list[str] = []
 
     # --- called by the agent ----------------------------------------------------------------------------------
 
@@ -179,7 +177,6 @@ class CellRun:
             outcome=ended.outcome,
             reason=ended.reason,
             log=log,
-            crashed_on=tuple(self._crashed_on),
         )
         try:
             self._emit(event)
@@ -335,7 +332,7 @@ class CellRun:
             hint = "leave model files alone while a sweep uses them"
             failure = ModelChangedError(f"{changed} was written to while it was served", hint=hint, partial=result)
             engine_failure = failure
-        self._judge(served, job, engine_failure, time.monotonic() - started_s)
+        self._judge(served, engine_failure, time.monotonic() - started_s)
         samples = self._hosted.window("idle")
         reasons = row.unknown_of_node(self._node)
         columns |= text_columns(task, served, reasons)
@@ -374,14 +371,12 @@ class CellRun:
         if not self.order.overlap_grading:
             grader.wait()
 
-    def _judge(self, served: Served, job: orders.JobOrder, failure: ChatError | None, took_s: float) -> None:
+    def _judge(self, served: Served, failure: ChatError | None, took_s: float) -> None:
         """Whether the engine can be asked again after this."""
         if failure is None or outcome_class(failure.outcome) is not OutcomeClass.INFRASTRUCTURE:
             self._patience.answered()
             return
         self._patience.lost(took_s, failure.outcome)
-        if isinstance(failure, ServerCrashError):
-            self._crashed_on.append(job.job_id)
         if not isinstance(failure, RefusedError) or self._patience.refused():
             served.kill()  # it may live, and cannot be trusted with the next job
 

@@ -128,8 +128,7 @@ class CellEnded:
     """The lease is over and no process of it is left.
 
     `how` is `failed` if the cell could not be served: `outcome` and `reason` say why. `log` is the engine's own log
-    (its end, if it is long). `crashed_on` are the jobs that were running when the engine died or hung, in order: a job
-    that is in it again and again, whatever the node, is what kills the engine.
+    (its end, if it is long).
     """
 
     lease_id: str
@@ -137,7 +136,6 @@ class CellEnded:
     outcome: str = ""
     reason: str = ""
     log: str = ""
-    crashed_on: tuple[str, ...] = ()
 
 
 CellEvent = PhaseChanged | ModelLoaded | RowReady | CellEnded

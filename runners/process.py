@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiles.environment import child_environment
 from runners.errors import RunnersError
+from runners.reports import Reports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,8 +93,7 @@ class ServerProcess:
         self._lock = threading.Lock()
         self._stop_lock = threading.Lock()
         self._stopped = False
-        self._unread = b""
-        self._told: dict[str, Any] = {}
+        self._reports = Reports()
 
     @classmethod
     def start(
@@ -136,12 +136,12 @@ class ServerProcess:
 
     def _await_start(self) -> None:
         if self.told("pid", timeout_s=_START_TIMEOUT_S) is not None:
-            self.pid = int(self._told["pid"])
+            self.pid = int(self._reports.said["pid"])
             self._identity = process_identity(self.pid)
-            self.spawned_s = float(self._told["spawned_s"])
+            self.spawned_s = float(self._reports.said["spawned_s"])
             return
-        reason = self._told.get("error") or log_tail(self.log_path, lines=3) or "its supervisor did not start"
-        raise ProcessStartError(f"{self.argv[0]} could not be started: {reason}", errno=self._told.get("errno"))
+        reason = self._reports.said.get("error") or log_tail(self.log_path, lines=3) or "its supervisor did not start"
+        raise ProcessStartError(f"{self.argv[0]} could not be started: {reason}", errno=self._reports.said.get("errno"))
 
     def told(self, key: str, *, timeout_s: float = 0.0) -> Any:
         """What the server or its supervisor reported under `key`, waiting up to `timeout_s`; None if nothing came.
@@ -153,8 +153,8 @@ class ServerProcess:
         while True:
             with self._lock:
                 open_still = self._read_reports(min(0.05, max(0.0, deadline - time.monotonic())))
-            if key in self._told or not open_still or time.monotonic() >= deadline:
-                return self._told.get(key)
+            if key in self._reports.said or not open_still or time.monotonic() >= deadline:
+                return self._reports.said.get(key)
 
     def _read_reports(self, timeout_s: float) -> bool:
         """Take in what is there; False once no more can come."""
@@ -164,10 +164,7 @@ class ServerProcess:
         if not select.select([pipe], [], [], timeout_s)[0]:
             return True
         data = os.read(pipe.fileno(), 65536)
-        *lines, self._unread = (self._unread + data).split(b"\n")
-        for line in lines:
-            with contextlib.suppress(ValueError, TypeError, RecursionError):
-                self._told.update(json.loads(line))
+        self._reports.take(data)
         return bool(data)
 
     def is_alive(self) -> bool:

@@ -44,7 +44,7 @@ def _prctl(option: int, value: int) -> None:
 def _tell(status_fd: int, **message: Any) -> None:
     # The owner may be gone; then nobody has to be told.
     with contextlib.suppress(OSError):
-        os.write(status_fd, json.dumps(message).encode() + b"\n")
+        os.write(status_fd, b"\n" + json.dumps(message).encode() + b"\n")  # the server may have begun a line
 
 
 def _signal_group(pid: int, number: int) -> None:

@@ -93,7 +93,7 @@ def test_bad_specs_are_refused_before_anything_runs(tmp_path: Path, change: tupl
     said = refused("run", spec, cwd=tmp_path)
     assert expected in said
     assert said.removeprefix("looking up models ...\n").startswith("error: ")  # that line on a machine that crawls
-    assert not list(tmp_path.glob("runs/*/run.json"))
+    assert [path.name for path in tmp_path.iterdir()] == ["demo.toml"]
 
 
 def test_a_spec_that_is_not_there_is_not_a_built_in_either(tmp_path: Path) -> None:
@@ -193,6 +193,24 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "\nstopped\n")
+
+
+@pytest.mark.parametrize("module", ["orchestrator.cli", "typing"])
+def test_ctrl_c_in_the_first_moments_leaves_no_traceback(module: str) -> None:
+    """Before the command has handlers: while its first modules are imported."""
+    program = f"""
+import os, runpy, signal, sys
+sys.modules.pop({module!r}, None)
+class Sender:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.argv = ["quantsweep", "--version"]
+sys.meta_path.insert(0, Sender())
+runpy.run_module("orchestrator", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 @pytest.mark.parametrize(

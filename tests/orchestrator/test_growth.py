@@ -310,3 +310,38 @@ def test_killed_while_it_grows_the_old_plan_counts_or_the_new_one(
     assert RunDir(sweeps.folder / "run").spec.read_text() == MORE_SEEDS
     assert sweeps.run(MORE_SEEDS).complete
     assert len(sweeps.counted()) == len(sweeps.rows()) == 4
+
+
+@pytest.mark.parametrize("damage", [None, "", '{"plan_version": 2'])
+def test_a_plan_that_is_lost_is_made_anew_where_jobs_and_rows_prove_it(sweeps: Sweeps, damage: str | None) -> None:
+    sweeps.run(SPEC)
+    plan = sweeps.folder / "run" / "plan.json"
+    before = json.loads(plan.read_text())
+    plan.unlink()
+    if damage is not None:
+        plan.write_text(damage)
+    with pytest.raises(RunFolderError, match="the plan of this run cannot be read") as refused:
+        sweeps.run(MORE_SEEDS)
+    assert "with the spec as it was" in str(refused.value)
+    assert sweeps.run(SPEC).complete
+    assert sweeps.given == []
+    assert "it was made anew" in sweeps.said
+    assert json.loads(plan.read_text()) == before
+    assert sweeps.run(MORE_SEEDS).complete
+    assert sweeps.given == [("small Q8_0", "todo", 3), ("small Q8_0", "todo", 4)]
+
+
+def test_a_plan_that_would_be_another_one_is_not_made_anew(sweeps: Sweeps, tmp_path: Path) -> None:
+    """The file behind the name of the model is another one by now: its jobs are not those of the rows."""
+    model = tmp_path / "m-Q8_0.gguf"
+    model.write_bytes((STAND_IN / "standin-Q8_0.gguf").read_bytes())
+    text = SPEC.replace("builtin:stand-in", str(model))
+    sweeps.run(text)
+    plan = sweeps.folder / "run" / "plan.json"
+    plan.unlink()
+    model.write_bytes((STAND_IN / "standin-Q2_K.gguf").read_bytes())
+    with pytest.raises(RunFolderError, match="makes another one today") as refused:
+        sweeps.run(text)
+    assert "rows of 2 jobs" in str(refused.value)
+    assert not plan.exists()
+    assert len(sweeps.rows()) == 2

