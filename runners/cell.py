@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from quants.errors import QuantsError
 from runners import orders, row
+from runners.bandwidth import with_bandwidth
 from runners.bounded import Closing, HungError, within
 from runners.chat import (
     CancelledError,
@@ -154,6 +155,8 @@ class CellRun:
         grader = self._open_grader()
         if self._take_device():
             model = self._fetch()  # it may have changed while we waited
+        place = with_bandwidth(self.order.cell, self.order.place, alone=not self._neighbours())
+        self.order = replace(self.order, place=place)
         served = self._load(model)
         while (job := self._next()) is not None:
             if not served.is_alive():
