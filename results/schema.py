@@ -241,8 +241,8 @@ chat_template        string        -          The template that turned messages 
                                               64 KiB the beginning and the end.
 reply                string        -          The answer, as the engine gave it.
 reasoning            string        -          Reasoning that the engine told apart from the answer.
-transcript           json          -          What was said in all turns, in order: messages and replies. Null where
-                                              there was one, whose reply says it all.
+transcript           json          -          What was said in all turns, in order: messages, replies, tool calls.
+                                              Null where there was one turn, whose reply says it all.
 grader_log           string        -          What a person reads to understand the grade.
 
 # The record itself

@@ -6,6 +6,7 @@
         │   └── ServerStalledError  the server hangs: its process lives, and nothing comes of it
         ├── TransportError        the connection or the protocol broke while the server lives
         ├── RefusedError          the server answered with an error (`status`)
+        ├── ToolFormatError       the reply is no text and no call in the format of the model's template
         ├── ContextOverflowError  the prompt does not fit the context the server was started with
         ├── GenerationTimeoutError  the request's time was used up
         └── CancelledError        somebody asked for it to end
@@ -15,9 +16,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
 
 from runners.errors import RunnersError
 from runners.outcomes import Outcome
@@ -57,11 +60,67 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A call the model wrote; `arguments` is its JSON text as it came, which need not parse.
+
+    `id` tells it from the others of its reply, and is what a message with its result names (`Message.tool_call_id`).
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+    def parsed(self) -> dict[str, Any] | None:
+        """The arguments by name; None where the text is no JSON object that other programs, too, would read so.
+
+        That leaves out what Python's own reader lets through: NaN, numbers that no double holds, half characters.
+        """
+        try:
+            found = json.loads(self.arguments, parse_constant=_refuse, parse_float=_double, parse_int=_whole)
+            json.dumps(found, ensure_ascii=False).encode()
+        except (ValueError, RecursionError):
+            return None
+        return found if isinstance(found, dict) else None
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(name)
+
+
+def _double(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
+
+
+def _whole(text: str) -> int:
+    _double(text)
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One turn of a conversation; `role` is system, user, assistant or tool."""
+    """One turn of a conversation; `role` is system, user, assistant or tool.
+
+    `tool_calls` are what an assistant's turn called; `tool_call_id` says which of them a tool's turn is the result of.
+    """
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The message as it was, for a file; what it does not have is left out."""
+        fields: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tool_calls:
+            fields["tool_calls"] = [asdict(call) for call in self.tool_calls]
+        return fields | ({"tool_call_id": self.tool_call_id} if self.tool_call_id else {})
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """What `to_json` made a text of; `TypeError` if it is damaged."""
+        calls = tuple(ToolCall(**call) for call in fields.get("tool_calls", ()))
+        return cls(**{**fields, "tool_calls": calls})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +128,8 @@ class ChatRequest:
     """One chat completion.
 
     `timeout_s` covers connecting to the last byte. `seed` is the sampler's, 0 to 2**32 - 2 (llama.cpp reads
-    2**32 - 1 as "draw one").
+    2**32 - 1 as "draw one"). `tools` are what the model may call, in the form of OpenAI's API; `must_call`: the reply
+    has to be a call, as far as the engine can hold the model to that.
     """
 
     messages: tuple[Message, ...]
@@ -77,15 +137,7 @@ class ChatRequest:
     seed: int
     timeout_s: float = 600.0
     tools: tuple[dict[str, Any], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCall:
-    """A call the model wrote; `arguments` is its JSON text as it came, which need not parse."""
-
-    id: str
-    name: str
-    arguments: str
+    must_call: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +237,15 @@ class RefusedError(ChatError):
     ) -> None:
         super().__init__(message, hint=hint, partial=partial)
         self.status = status
+
+
+class ToolFormatError(ChatError):
+    """The model's doing: its reply could not be read in the format of its template, or that has no place for tools.
+
+    `partial` is the reply, None where none was asked for.
+    """
+
+    outcome = Outcome.TOOL_FORMAT
 
 
 class ContextOverflowError(ChatError):

@@ -76,7 +76,7 @@ _SENTENCES: dict[Outcome, str] = {
     Outcome.MEMORY_LIMIT: "the program used more memory than it was given",
     Outcome.OUTPUT_LIMIT: "the program wrote more than it was allowed to",
     Outcome.NO_CODE: "the reply holds no program",
-    Outcome.TOOL_FORMAT: "a tool call was written as plain text",
+    Outcome.TOOL_FORMAT: "the reply is not in the format that the model's template prescribes for tools",
     Outcome.LOOP: "the model repeated itself until it was stopped",
     Outcome.REFUSAL: "the model declined to answer",
     Outcome.MAX_TOKENS: "the answer was cut off at its token limit",

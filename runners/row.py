@@ -227,13 +227,13 @@ def turn_columns(solved: Solved, reasons: dict[str, str]) -> dict[str, Any]:
     """How many requests the solve took, each one's figures, and what was said where one reply does not say it all."""
     from runners.turns import turn_figures
 
-    many = len(solved.turns) > 1
-    if not many:
+    says_more = len(solved.turns) > 1 or any(turn.reply.tool_calls for turn in solved.turns)
+    if not says_more:
         reasons["transcript"] = "there was one turn: its reply says it all"
     return {
         "turns": len(solved.turns),
         "turn_timings": compact_json(turn_figures(solved.results)),
-        "transcript": transcript_json(solved.turns) if many else None,
+        "transcript": transcript_json(solved.turns) if says_more else None,
     }
 
 
@@ -299,10 +299,10 @@ def outcome_columns(outcome: Outcome, error: str | None = None) -> dict[str, Any
 
 
 def unscored_columns(outcome: Outcome, error: str, *, score_max: float) -> dict[str, Any]:
-    """An attempt without a grade: 0 and marked where the budget ended it, null where the infrastructure failed."""
+    """An attempt without a grade: 0 where the model or the budget ended it, null where the infrastructure failed."""
     columns = outcome_columns(outcome, error)
     columns["score_max"] = score_max
-    columns["score"] = 0.0 if columns["outcome_class"] == "budget" else None
+    columns["score"] = None if columns["outcome_class"] == "infrastructure" else 0.0
     return columns
 
 

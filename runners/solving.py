@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from runners.chat import CancelledError, ChatError, ChatRequest, ChatResult, GenerationTimeoutError, Sampling
+from runners.chat import (
+    CancelledError,
+    ChatError,
+    ChatRequest,
+    ChatResult,
+    GenerationTimeoutError,
+    Sampling,
+    ToolFormatError,
+)
 from runners.errors import RunnersError
 from runners.exams.base import Reply, Transcript, Turn
 from runners.outcomes import Outcome, OutcomeClass, outcome_class
@@ -74,15 +82,22 @@ class Session:
         self.broken: BaseException | None = None
 
     def ask(
-        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), *, most_tokens: int | None = None
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[dict[str, Any]] = (),
+        *,
+        must_call: bool = False,
+        most_tokens: int | None = None,
     ) -> ChatResult:
         """See `Chat.ask`."""
         if self.failure is not None:
             raise self.failure
         try:
-            result = self._request(self._next(tuple(messages), tuple(tools), most_tokens))
+            request = replace(self._next(tuple(messages), most_tokens), tools=tuple(tools), must_call=must_call)
+            result = self._request(request)
         except ChatError as error:
-            self.failure = error
+            if not isinstance(error, ToolFormatError) or error.partial is None:
+                self.failure = error
             if error.partial is not None:
                 self._take(tuple(messages), error.partial)
             raise
@@ -96,9 +111,7 @@ class Session:
         """See `Chat.transcript`."""
         return Transcript(tuple(self.turns))
 
-    def _next(
-        self, messages: tuple[Message, ...], tools: tuple[dict[str, Any], ...], most_tokens: int | None
-    ) -> ChatRequest:
+    def _next(self, messages: tuple[Message, ...], most_tokens: int | None) -> ChatRequest:
         """The next request, with what is left of the limits; the first one has all of them."""
         if len(self.results) >= MOST_TURNS:
             raise TokensSpentError(f"no task is solved within {MOST_TURNS} turns")
@@ -108,7 +121,7 @@ class Session:
             raise TokensSpentError("the tokens for the whole solve were used up by earlier turns")
         caps = [cap for cap in (self._left_tokens, most_tokens) if cap is not None]
         sampling = replace(self._sampling, max_tokens=min(caps, default=None))
-        return ChatRequest(messages=messages, sampling=sampling, seed=self._seed, timeout_s=self._left_s, tools=tools)
+        return ChatRequest(messages=messages, sampling=sampling, seed=self._seed, timeout_s=self._left_s)
 
     def _take(self, messages: tuple[Message, ...], result: ChatResult) -> None:
         self.results.append(result)
@@ -120,7 +133,7 @@ class Session:
 
 def reply_of(result: ChatResult) -> Reply:
     """The reply as exams see it."""
-    return Reply(text=result.text, reasoning=result.reasoning or None, finish_reason=result.finish_reason)
+    return Reply(result.text, result.reasoning or None, result.finish_reason, result.tool_calls)
 
 
 def _generated(result: ChatResult) -> int:
@@ -154,7 +167,8 @@ def solve(exam: Exam, task: Task, session: Session, box: Box) -> Solved:
         failure = kind(f"the task could not be solved: {said}")
     if isinstance(session.failure, CancelledError):
         raise session.failure
-    lost = session.failure is not None and outcome_class(session.failure.outcome) is OutcomeClass.INFRASTRUCTURE
+    # Of the classes of failures that a session keeps, budget's alone leaves something to be graded.
+    lost = session.failure is not None and outcome_class(session.failure.outcome) is not OutcomeClass.BUDGET
     if lost or (transcript is None and failure is None):
         transcript, failure = None, session.failure or SolveCrashError("the exam brought no transcript")
     return Solved(

@@ -114,6 +114,8 @@ class Served(Protocol):
     """Tokens of context for each slot, as the server says it has."""
     chat_template: str | None
     """The template that it makes prompts with, as it says: text of the model or of the spec. None: it does not say."""
+    supports_tools: bool | None
+    """Whether that template has a place for tools; None: it does not say."""
     warm_up: WarmUp | None
     device_busy: Callable[[], bool | None] | None
     """Set by whoever knows the device: whether it computes, None if that cannot be told. For a GPU only."""

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
+import re
 import secrets
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,7 @@ from runners.chat import (
     Sampling,
     ServerCrashError,
     ServerStalledError,
+    ToolFormatError,
     TransportError,
 )
 from runners.engines.figures import count
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from runners.chat import Message
     from runners.engines.base import BufferSizes, WarmUp
     from runners.process import ServerProcess
 
@@ -50,6 +54,7 @@ TAIL_LINES = 20
 _ASK_S = 3.0
 _NEAR_TOKENS = 16
 _STALL_HINT = "look at the machine: its GPU's driver, its memory, who stops processes there"
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 KEY_VARIABLE = "LLAMA_API_KEY"
 
 
@@ -77,7 +82,7 @@ def request_body(request: ChatRequest, *, model: str) -> dict[str, Any]:
     sampling = {name: value for name, value in dataclasses.asdict(request.sampling).items() if value is not None}
     body: dict[str, Any] = {
         "model": model,
-        "messages": [dataclasses.asdict(message) for message in request.messages],
+        "messages": [_sent(message) for message in request.messages],
         "seed": request.seed,
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -88,7 +93,44 @@ def request_body(request: ChatRequest, *, model: str) -> dict[str, Any]:
     }
     if request.tools:
         body["tools"] = list(request.tools)
+        if request.must_call:
+            body["tool_choice"] = "required"
     return body
+
+
+def _sent(message: Message) -> dict[str, Any]:
+    """A message as the server takes it.
+
+    It parses the arguments of calls in the history, and refuses all of it, now and ever after, for one that is no JSON:
+    such a call goes back without arguments. Half characters are no UTF-8, which is all that it reads.
+    """
+    fields: dict[str, Any] = {"role": message.role, "content": _whole_text(message.content)}
+    if message.tool_calls:
+        fields["tool_calls"] = [
+            {
+                "id": _whole_text(call.id),
+                "type": "function",
+                "function": {
+                    "name": _whole_text(call.name),
+                    "arguments": "{}" if call.parsed() is None else call.arguments,
+                },
+            }
+            for call in message.tool_calls
+        ]
+    return fields | ({"tool_call_id": _whole_text(message.tool_call_id)} if message.tool_call_id else {})
+
+
+def _whole_text(text: str) -> str:
+    return _LONE_SURROGATE.sub("\ufffd", text)
+
+
+def _chars_of(request: ChatRequest) -> int:
+    """How long the prompt will be, about: a template adds little to messages and tools."""
+    messages = sum(
+        len(message.content) + sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+        for message in request.messages
+    )
+    return messages + (len(json.dumps(request.tools)) if request.tools else 0)
 
 
 class LlamaCppServed:
@@ -105,6 +147,7 @@ class LlamaCppServed:
         self.log_path: Path | None = process.log_path
         self.context = 0
         self.chat_template: str | None = None
+        self.supports_tools: bool | None = None
         self.warm_up: WarmUp | None = None
         self.device_busy: Callable[[], bool | None] | None = None
         self._process = process
@@ -124,6 +167,11 @@ class LlamaCppServed:
         """Answer one request. Raises a `ChatError`; one that died says so with the last lines of its log."""
         if not self._process.is_alive():
             raise self._gone(None)
+        if request.tools and self.supports_tools is False:
+            raise ToolFormatError(
+                "the chat template of this model has no place for tools: it would be asked without them",
+                hint='give it one that has: chat_template under [engine], with kind = "llama-server"',
+            )
         body = request_body(request, model=self._alias)
         try:
             result = stream_chat(
@@ -153,8 +201,7 @@ class LlamaCppServed:
         warm_up = self.warm_up
         if warm_up is None or warm_up.ttft_s is None:
             return Pace()
-        chars = sum(len(message.content) for message in request.messages)
-        return Pace(prefill_s=warm_up.ttft_s * chars / warm_up.prompt_chars, gap_s=warm_up.gap_s or 0.0)
+        return Pace(prefill_s=warm_up.ttft_s * _chars_of(request) / warm_up.prompt_chars, gap_s=warm_up.gap_s or 0.0)
 
     def _look(self) -> Signs:
         """One look at a silent server; takes a few seconds at most."""

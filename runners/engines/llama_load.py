@@ -60,6 +60,7 @@ def bring_up(
         properties = _properties(base_url, key)
         served.context = _context(properties) or settings.context
         served.chat_template = _chat_template(properties)
+        served.supports_tools = _supports_tools(properties)
         served.warm_up = _warm_up(served, cancelled)
         served.buffers = parse_buffers(read_log(process.log_path))
     except BaseException:
@@ -174,6 +175,13 @@ def _chat_template(properties: Any) -> str | None:
     """The template that the server uses, whoever gave it."""
     template = properties.get("chat_template") if isinstance(properties, dict) else None
     return template if isinstance(template, str) and template else None
+
+
+def _supports_tools(properties: Any) -> bool | None:
+    """Whether the template tells the model of tools; None for a build that does not say."""
+    capabilities = properties.get("chat_template_caps") if isinstance(properties, dict) else None
+    said = capabilities.get("supports_tools") if isinstance(capabilities, dict) else None
+    return said if isinstance(said, bool) else None
 
 
 def _warm_up(served: LlamaCppServed, cancelled: threading.Event | None) -> WarmUp | None:

@@ -11,8 +11,9 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from runners.chat import ChatResult, Event, EventKind, OnEvent, ServerTimings, ToolCall, Usage
+from runners.chat import ChatResult, Event, EventKind, OnEvent, ServerTimings, Usage
 from runners.engines.figures import count, milliseconds, shown
+from runners.engines.tool_calls import ToolCallBuilder
 from runners.errors import RunnersError
 from runners.stream import DONE, StreamError
 from runners.timing import TOKEN_KINDS
@@ -65,7 +66,7 @@ class ReplyBuilder:
         self._events: list[Event] = []
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._tools: dict[int, dict[str, str]] = {}
+        self._tools = ToolCallBuilder()
         self._finish_reason: str | None = None
         self._usage: Mapping[str, Any] | None = None
         self._timings: Mapping[str, Any] = {}
@@ -141,7 +142,7 @@ class ReplyBuilder:
             parts.append(("text", text))
         calls = delta.get("tool_calls")
         if isinstance(calls, list):
-            brought = [self._take_call(_mapping(call)) for call in calls]
+            brought = [self._tools.take(_mapping(call)) for call in calls]
             # An empty piece is no token, unless the server counted one for it.
             parts += [("tool", piece) for piece in brought if piece] or [("tool", "")] * bool(brought and tokens)
         if not parts and delta.get("role") and not is_progress and not self._events:
@@ -155,20 +156,6 @@ class ReplyBuilder:
             self.signs += self._finish_reason is None
             self._finish_reason = reason
             self._emit(Event(at_s, "finish", 0, None))
-
-    def _take_call(self, call: Mapping[str, Any]) -> str:
-        """Add one fragment of a tool call; the text it brought."""
-        known = self._tools.setdefault(count(call.get("index")) or 0, {"id": "", "name": "", "arguments": ""})
-        function = _mapping(call.get("function"))
-        if isinstance(call.get("id"), str):
-            known["id"] = known["id"] or call["id"]
-        brought = ""
-        for key in ("name", "arguments"):
-            value = function.get(key)
-            if isinstance(value, str):
-                known[key] += value
-                brought += value
-        return brought
 
     def _take_usage(self, usage: Mapping[str, Any], at_s: float) -> None:
         self._usage = usage
@@ -209,7 +196,7 @@ class ReplyBuilder:
             events=tuple(self._events),
             started_s=self._started_s,
             ended_s=ended_s,
-            tool_calls=tuple(ToolCall(**call) for _, call in sorted(self._tools.items())),
+            tool_calls=self._tools.calls,
             usage=None
             if usage is None
             else Usage(
@@ -230,7 +217,7 @@ class ReplyBuilder:
             if timings
             else None,
             model=self._model,
-            warnings=(*self._warnings, *(f"{name}: {why}" for name, why in unsound.items())),
+            warnings=(*self._warnings, *self._tools.warnings, *(f"{name}: {why}" for name, why in unsound.items())),
             unsound=unsound,
         )
 

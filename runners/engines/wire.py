@@ -11,6 +11,7 @@ import dataclasses
 import http.client
 import io
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from runners.chat import (
     OnEvent,
     RefusedError,
     ServerStalledError,
+    ToolFormatError,
     TransportError,
 )
 from runners.engines.reply import ReplyBuilder, ServerSaidError
@@ -43,6 +45,8 @@ _READ_BYTES = 65536
 _LOOK_UP_S = 0.1
 _CONNECT_TIMEOUT_S = 10.0
 _ERROR_BODY_BYTES = 65536
+# llama.cpp since 2026, and before. Of the request, it says "Failed to parse messages", "tools" and the like.
+_NOT_IN_FORMAT = re.compile(r"does not match the expected \S{1,60} format|Failed to parse input at pos")
 _ANSWER_BYTES = 4 * 1024 * 1024
 
 
@@ -228,6 +232,9 @@ def _refusal(error: ServerSaidError, status: int | None, partial: ChatResult | N
     if "exceed_context_size" in error.kind or error.details.get("code") == "context_length_exceeded":
         hint = "give the engine a larger context, or leave out part of the prompt"
         return ContextOverflowError(f"the prompt does not fit the context: {error.message}", hint=hint, partial=partial)
+    if _NOT_IN_FORMAT.search(error.message):
+        # The server reads the reply by a grammar of the model's template: the model wrote something else.
+        return ToolFormatError(f"the reply is not in the model's format: {error.message}", partial=partial)
     where = "in the middle of the reply" if status is None else f"with HTTP status {status}"
     return RefusedError(f"the server refused {where}: {error.message}", partial=partial, status=status)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from runners.chat import Message
 from runners.errors import RunnersError
 from runners.files import check_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runners.chat import ChatResult, Message
+    from runners.chat import ChatResult, ToolCall
     from runners.exams.box import Box
     from runners.files import GradedFile
     from runners.outcomes import Outcome
@@ -33,11 +34,18 @@ class Reply:
         text: The answer, as the engine gave it.
         reasoning: Reasoning that the engine already told apart, or None.
         finish_reason: The engine's word (`stop`, `length`, ...), or None where it gave none.
+        tool_calls: What it called, in order. Names and arguments are the model's: they may be of no tool, and no JSON
+            (`ToolCall.parsed`).
     """
 
     text: str
     reasoning: str | None = None
     finish_reason: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    def as_message(self) -> Message:
+        """The reply as the conversation goes on with it; reasoning is left out."""
+        return Message(role="assistant", content=self.text, tool_calls=self.tool_calls)
 
 
 @dataclass(frozen=True)
@@ -82,15 +90,28 @@ class Chat(Protocol):
     """The model that solves a task."""
 
     def ask(
-        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), *, most_tokens: int | None = None
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[dict[str, Any]] = (),
+        *,
+        must_call: bool = False,
+        most_tokens: int | None = None,
     ) -> ChatResult:
         """Sends the whole conversation so far, and returns the reply with its timing.
 
-        `most_tokens` caps this reply alone.
+        Args:
+            messages: All of them: after a reply that calls tools, `Reply.as_message`, and one of role `tool` for each
+                call with its result.
+            tools: What the model may call, in the form of OpenAI's API; equal in every turn, as a rule.
+            must_call: Whether the reply has to be a call, as far as the engine can hold the model to that.
+            most_tokens: A cap for this reply alone.
 
         The sweep's limits hold over the whole solve: the time for generating, and the tokens of all replies together.
 
         Raises:
+            ToolFormatError: The reply is neither text nor calls in the format of the model's template. It may be
+                caught, the model be told so, and asked again; with no reply at all (`partial`) the template knows no
+                tools, and asking again is of no use.
             ChatError: It did not come to an end. One of class `budget` may be caught, and the rest be graded; any other
                 is the infrastructure's, and ends the attempt whatever the exam makes of it.
         """

@@ -50,6 +50,17 @@ def thinking_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def stand_in() -> Path:
+    """The model of the quickstart: its answers begin with a program, whatever is asked."""
+    from importlib.resources import files
+    from pathlib import Path
+
+    import quants.standin
+
+    return Path(str(files(quants.standin))) / "standin-Q8_0.gguf"
+
+
+@pytest.fixture(scope="session")
 def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return llama_server_program.install(tmp_path_factory.mktemp("bin"))
 

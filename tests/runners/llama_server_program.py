@@ -45,6 +45,7 @@ _FLAGS = {
     "--no-cache-prompt": "",
     "--offline": "",
     "--jinja": "",
+    "--chat-template-file": "JINJA_TEMPLATE_FILE",
     "--no-context-shift": "",
     "--list-devices": "",
     "--version": "",
@@ -101,6 +102,8 @@ def _parameters(given: argparse.Namespace) -> Any:
     flash = {"on": "ENABLED", "off": "DISABLED", "auto": "AUTO"}[given.flash_attn]
     parameters.flash_attn_type = getattr(xllamacpp.llama_flash_attn_type, "LLAMA_FLASH_ATTN_TYPE_" + flash)
     parameters.swa_full = given.swa_full
+    if given.chat_template_file:
+        parameters.chat_template = Path(given.chat_template_file).read_text(encoding="utf-8")
     if given.load_mode == "none":
         parameters.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE
     if given.threads:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from results.rows import validate_row
-from runners.chat import ChatResult
+from runners.chat import ChatError, ChatResult
 from runners.errors import RunnersError
 from runners.exams.base import Grade, Item, Reply, Task, Transcript
 from runners.grading import Answer, Grader
@@ -111,6 +111,23 @@ class Desk:
             reasons={},
             result=replace(result, **reply),
             failure=None,
+            started=datetime.now(UTC),
+            started_s=time.monotonic(),
+        )
+        self.grader.submit(answer)
+
+    def submit_failure(self, failure: ChatError) -> None:
+        """What a solve left that ended so."""
+        answer = Answer(
+            job=JOB,
+            exam=cast("Exam", FakeExam(lambda _: FULL)),
+            task=TASK,
+            transcript=None,
+            identity=IDENTITY,
+            columns={**IDENTITY, "reply": "text", "context": 10},
+            reasons={},
+            result=failure.partial,
+            failure=failure,
             started=datetime.now(UTC),
             started_s=time.monotonic(),
         )
