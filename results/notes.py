@@ -9,10 +9,13 @@ from results.answer import place_name
 from results.figures import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from results.reading import Torn
     from results.summary import QuantSummary
+
+MOST_NAMED = 12
+"""Names that a note gives; a sweep of a thousand cells may have a thousand."""
 
 
 def notes(summaries: Sequence[QuantSummary], torn: Sequence[Torn] = (), *, taken_out: int = 0) -> tuple[str, ...]:
@@ -49,7 +52,7 @@ def _infrastructure(summaries: Sequence[QuantSummary]) -> str:
     if not number:
         return ""
     ended = sum(summary.jobs for summary in summaries)
-    which = "; ".join(
+    which = _listed(
         f"{_name(summary)} {summary.jobs - summary.infrastructure} of {summary.jobs} scored"
         + ("" if summary.strict_mean is None else f", mean with the rest as 0: {summary.strict_mean:.1f}")
         for summary in summaries
@@ -100,7 +103,7 @@ def _mixed_exams(summaries: Sequence[QuantSummary]) -> str:
     ]
     if not mixed:
         return ""
-    names = ", ".join(mixed)
+    names = _listed(mixed)
     return f"More than one version of prompt or grader, or more than one scoring, in {names}: means of several things."
 
 
@@ -108,7 +111,7 @@ def _mixed_hardware(summaries: Sequence[QuantSummary]) -> str:
     classes = sorted({name for summary in summaries for name in summary.timings.hardware_classes})
     if len(classes) < 2:
         return ""
-    return f"Timings come from different hardware ({', '.join(classes)}): compare them within one kind only."
+    return f"Timings come from different hardware ({_listed(classes)}): compare them within one kind only."
 
 
 def _busy(summaries: Sequence[QuantSummary]) -> str:
@@ -145,7 +148,7 @@ def _disturbed(summaries: Sequence[QuantSummary]) -> str:
         return ""
     return (
         f"* timings of a first request after a load, with a cached prompt, or while something shared the node: "
-        f"there were no others ({', '.join(marked)})."
+        f"there were no others ({_listed(marked)})."
     )
 
 
@@ -162,7 +165,7 @@ def _suspect(summaries: Sequence[QuantSummary]) -> str:
 def _torn(torn: Sequence[Torn]) -> str:
     if not torn:
         return ""
-    names = ", ".join(one.path.name for one in torn)
+    names = _listed(one.path.name for one in torn)
     return f"{count(len(torn), 'damaged file')} left out ({names}); their jobs run again when the sweep is started."
 
 
@@ -170,7 +173,14 @@ def _by_name(summaries: Sequence[QuantSummary], number: Callable[[QuantSummary],
     counts: Counter[str] = Counter()
     for summary in summaries:
         counts[_name(summary)] += number(summary)
-    return ", ".join(f"{name}: {value}" for name, value in counts.items() if value)
+    return _listed(f"{name}: {value}" for name, value in counts.items() if value)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The first of what a sweep of a thousand cells may have a thousand of, and how many more there are."""
+    found = list(names)
+    more = [f"and {len(found) - MOST_NAMED} more"] if len(found) > MOST_NAMED else []
+    return ("; " if any(", " in name for name in found) else ", ").join(found[:MOST_NAMED] + more)
 
 
 def _name(summary: QuantSummary) -> str:

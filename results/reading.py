@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,10 +12,12 @@ from results.schema import SCHEMA_VERSION, arrow_schema
 from results.seal import TornFileError, check_rows, read_seal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 ATTEMPTS_FOLDER: Final = "attempts"
+READERS: Final = 4
+"""Files that are read at once. More than there are cores costs nothing: opening a file takes as long as reading it."""
 
 _PART_NAME = re.compile(r"part-(?P<number>[0-9]{6,})-[0-9a-f]{8}\.parquet")
 _SHARD_NAME = re.compile(r"(?P<job_id>.+)-(?P<attempt>[1-9][0-9]*)\.parquet")
@@ -172,15 +175,41 @@ def read_files(
     Raises:
         StoreError: Not readable at all, or written by a newer version.
     """
-    for path in attempt_files(folder):
+
+    def read(path: Path) -> Any:
         try:
-            yield path, read_file(path, columns, whole=whole)
-        except TornFileError as error:
-            yield path, error
-        except FileNotFoundError:
+            return read_file(path, columns, whole=whole)
+        except (TornFileError, OSError) as error:
+            return error
+
+    for path, found in _ahead(read, attempt_files(folder)):
+        if isinstance(found, FileNotFoundError):
             continue  # set aside by the run's own process since we listed the folder
-        except OSError as error:
-            raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
+        if isinstance(found, OSError):
+            raise StoreError(f"cannot read {path}: {found.strerror or found}") from found
+        yield path, found
+
+
+def _ahead(read: Callable[[Path], Any], paths: Iterable[Path]) -> Iterator[tuple[Path, Any]]:
+    """Each path with what `read` makes of it, in order; a few are read at once, while the one before is looked at.
+
+    pyarrow lets other threads run while it decodes. Only a few results are held, as those of a run may be large.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    waiting: deque[tuple[Path, Any]] = deque()
+    with ThreadPoolExecutor(READERS, thread_name_prefix="reading") as pool:
+        try:
+            for path in paths:
+                waiting.append((path, pool.submit(read, path)))
+                if len(waiting) > READERS:
+                    first, result = waiting.popleft()
+                    yield first, result.result()
+            while waiting:
+                first, result = waiting.popleft()
+                yield first, result.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def read_attempts(folder: Path, columns: Sequence[str] | None = None) -> Reading:

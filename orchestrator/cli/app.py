@@ -141,8 +141,10 @@ def show(
     found, planned = report(folder), run_folder.jobs_planned()
     # Counted from the same reading as the tables: a run that goes on is further a moment later.
     done = sum(summary.jobs for summary in found.summaries)
-    value = found.to_json() | {"planned": planned}
-    terminal.stdout().page(*([terminal.Json(value)] if as_json else found.parts()))
+    if as_json:
+        terminal.stdout().page(terminal.Json(found.to_json() | {"planned": planned}))
+    else:
+        terminal.stdout().page(*found.parts())
     if planned is not None and done < planned:
         terminal.stderr().say(f"{done} of {planned} jobs are done")
 
