@@ -14,9 +14,10 @@ from quants.errors import QuantsError
 from runners.work import Job, cell_identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from orchestrator.offload import Machines
     from orchestrator.spec import SweepSpec
     from orchestrator.survey import SurveyedCell
     from quants.artifact import Artifact
@@ -57,6 +58,8 @@ def expand(
     base_dir: Path,
     local: bool = True,
     status: Callable[[str], object] = lambda _: None,
+    machines: Machines | None = None,
+    earlier: Iterable[Cell] = (),
 ) -> Plan:
     """The plan of `spec`, with every file pinned.
 
@@ -66,12 +69,14 @@ def expand(
         text: the spec's text, for line numbers.
         base_dir: the folder that relative paths count from.
         local: the sweep runs on this machine alone, so an engine that is not here is an error now.
+        machines: gives the profiles of the machines that may serve it, None for this one.
+        earlier: cells of the plan that this one is to take the place of.
         status: told what is being done where that takes a while, as hashing and asking the Hub may.
 
     Raises:
         SpecError: lists everything that does not work out.
     """
-    surveyor = Surveyor(spec, file=file, text=text, base_dir=base_dir, local=local)
+    surveyor = Surveyor(spec, file=file, text=text, base_dir=base_dir, local=local, machines=machines, earlier=earlier)
     with said_late(status, "looking up models"):
         survey = surveyor.survey()
     if survey.problems:  # before anything is hashed, which may take minutes

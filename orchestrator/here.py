@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from runners.work import Cell
 
 
+def programs_named(spec: SweepSpec, base_dir: Path) -> tuple[str, ...]:
+    """The engine programs that a spec names, each once."""
+    layers = [spec.engine]
+    for model in spec.models:
+        layers += [model.engine, *(variant.engine for variant in model.variants)]
+    named = [program_path(base_dir, given) for layer in layers if (given := given_values(layer).get("binary"))]
+    return tuple(dict.fromkeys(named))
+
+
 class ThisMachine:
     """Judges cells by their headers. The machine is probed when it is first asked about."""
 
@@ -32,13 +41,7 @@ class ThisMachine:
         """What the machine has, the engine programs that the spec names included."""
         from profiles.probe import probe_node
 
-        layers = [self._spec.engine]
-        for model in self._spec.models:
-            layers += [model.engine, *(variant.engine for variant in model.variants)]
-        named = [
-            program_path(self._base_dir, given) for layer in layers if (given := given_values(layer).get("binary"))
-        ]
-        return probe_node(binaries=tuple(dict.fromkeys(named)))
+        return probe_node(binaries=programs_named(self._spec, self._base_dir))
 
     def why_not_served(self, cell: Cell) -> str | None:
         """Why no device of it can serve the cell, whatever its size; None if one can, or the engine is not there."""

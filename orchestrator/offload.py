@@ -7,7 +7,7 @@ whole GiB, rounded down.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator.fitting import backend_of, verdict_on
 from orchestrator.places import serving_places
@@ -15,16 +15,47 @@ from quants.fit.devices import memory_of
 from quants.fit.verdict import GIB, VerdictKind, cheapest_offload
 from quants.footprint import Estimator, settings_for
 from quants.models import FileModel
+from runners.engines.settings import LlamaCppSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from orchestrator.places import ServingPlace
     from profiles.types import NodeProfile
     from quants.fit.verdict import DeviceSet, Memory, Offload
     from quants.gguf import Header
-    from runners.engines.settings import LlamaCppSettings
     from runners.work import Cell
+
+Machines: TypeAlias = "Callable[[], Sequence[NodeProfile]]"
+"""Gives the profiles of the machines that may serve a sweep, when they are asked for."""
+
+
+class Offloading:
+    """Settles what of cells stays in host memory. The machines are asked once, when the first cell needs them.
+
+    Args:
+        machines: gives the profiles of those that may serve the cells.
+        earlier: cells of an earlier plan of the same sweep: what was settled for them stays as it is, whatever memory
+            is free by now, or their rows could not stand beside new ones.
+    """
+
+    def __init__(self, machines: Machines, earlier: Iterable[Cell] = ()) -> None:
+        self._machines = machines
+        self._profiles: Sequence[NodeProfile] | None = None
+        self._earlier = {cell.label: cell.engine for cell in earlier}
+
+    def settled(self, cell: Cell, engine: LlamaCppSettings, header: Header) -> LlamaCppSettings:
+        """The settings of the cell with what has to stay in host memory, as `engine.offload` allows."""
+        if engine.offload == "never":
+            return engine
+        before = self._earlier.get(cell.label)
+        if isinstance(before, LlamaCppSettings) and before.offload == engine.offload:
+            same = replace(engine, gpu_layers=before.gpu_layers, cpu_moe_layers=before.cpu_moe_layers)
+            if same.comparable() == before.comparable():
+                return same
+        if self._profiles is None:
+            self._profiles = self._machines()
+        return with_offload(cell, engine, header, self._profiles)
 
 
 def with_offload(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import terminal
@@ -11,7 +12,7 @@ from orchestrator.nodes import named_binaries, remarks, verdicts_for
 from orchestrator.outlook import outlook, outlook_lines
 from orchestrator.places import serving_places, why_not_served
 from orchestrator.plan_table import best_place, plan_table
-from orchestrator.sweep import open_spec
+from orchestrator.sweep import machines_at, open_spec
 from quants.models import FileModel
 
 if TYPE_CHECKING:
@@ -105,7 +106,14 @@ def preview(text: str, *, as_json: bool, address: str | None = None) -> list[Par
     source = open_spec(text)
     with said_late(lambda line: terminal.stderr().say(f"{line} ..."), "looking up models"):
         local = address is None
-        found = survey(source.spec, file=source.file, text=source.text, base_dir=source.base_dir, local=local)
+        found = survey(
+            source.spec,
+            file=source.file,
+            text=source.text,
+            base_dir=source.base_dir,
+            local=local,
+            machines=None if address is None else partial(machines_at, address, source),
+        )
         asked = [each.cell for each in found.cells]
         needs = {name: exam.needs for name, exam in found.exams.items()}
         if address is None:

@@ -13,7 +13,7 @@ from orchestrator.errors import Problem, SpecError, one_line
 from orchestrator.fitting import footprints_of
 from orchestrator.here import ThisMachine
 from orchestrator.needs import why_refused
-from orchestrator.offload import with_offload
+from orchestrator.offload import Offloading
 from orchestrator.spec import EngineSpec
 from orchestrator.toml_lines import LineIndex
 from quants.artifact import Artifact, ModelFile
@@ -27,9 +27,10 @@ from runners.errors import RunnersError
 from runners.work import Cell
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from orchestrator.offload import Machines
     from orchestrator.spec import ModelSpec, SweepSpec, VariantSpec
     from quants.gguf import Header
     from quants.sources.listing import Candidate, Listing
@@ -78,9 +79,20 @@ class Survey:
 class Surveyor:
     """Reads one spec. `problem` is for whoever goes on where the survey ends."""
 
-    def __init__(self, spec: SweepSpec, *, file: str, text: str, base_dir: Path, local: bool) -> None:
+    def __init__(
+        self,
+        spec: SweepSpec,
+        *,
+        file: str,
+        text: str,
+        base_dir: Path,
+        local: bool,
+        machines: Machines | None = None,
+        earlier: Iterable[Cell] = (),
+    ) -> None:
         self.spec, self.file, self.base_dir, self.local = spec, file, base_dir, local
         self._here = ThisMachine(spec, base_dir)
+        self._offloading = Offloading(machines or (lambda: [self._here.profile]), earlier)
         self.index = LineIndex(text)
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
@@ -226,7 +238,7 @@ class Surveyor:
                     header = headers.get(candidate.quant)
                     found = _unpinned(model.name, listing, candidate, header, engine)
                     cell = Cell("", found, variant.name if variant else "", engine, sampling)
-                    if header is not None and (settled := self._offload(cell, engine, header)) != engine:
+                    if header is not None and (settled := self._offloading.settled(cell, engine, header)) != engine:
                         found = _unpinned(model.name, listing, candidate, header, settled)
                         cell = replace(cell, model=found, engine=settled)
                     asked.append(SurveyedCell(number, listing, candidate, found, cell))
@@ -234,31 +246,6 @@ class Surveyor:
                 cells += kept
                 left_out += without
         return Survey(exams, tuple(cells), tuple(left_out), self.problems, self.warnings)
-
-    def _offload(self, cell: Cell, engine: LlamaCppSettings, header: Header) -> LlamaCppSettings:
-        """The settings with what the plan keeps in host memory, if `offload` lets it."""
-        if engine.offload == "never":
-            return engine
-        if not self.local:
-            self.problem(
-                f"model {cell.model.name!r}: what to keep in host memory is decided from the machines, and those of a "
-                "cluster are not known here; set engine.gpu_layers or engine.cpu_moe_layers instead of engine.offload",
-                *self._where("offload"),
-            )
-            return engine
-        return with_offload(cell, engine, header, [self._here.profile])
-
-    def _where(self, key: str) -> tuple[str | int, ...]:
-        """Where a key of an engine's settings stands in the spec: the first place of those that have it."""
-        if getattr(self.spec.engine, key) is not None:
-            return ("engine", key)
-        for number, model in enumerate(self.spec.models):
-            if getattr(model.engine, key) is not None:
-                return ("models", number, "engine", key)
-            for at, variant in enumerate(model.variants):
-                if getattr(variant.engine, key) is not None:
-                    return ("models", number, "variants", at, "engine", key)
-        return ("engine", key)
 
     def _sort_out(
         self, asked: list[SurveyedCell], *, by_name: bool
@@ -301,13 +288,17 @@ def _unpinned(
     return FileModel(name, artifact, footprints_of(header, engine), facts_of(header))
 
 
-def survey(spec: SweepSpec, *, file: str, text: str, base_dir: Path, local: bool = True) -> Survey:
+def survey(
+    spec: SweepSpec, *, file: str, text: str, base_dir: Path, local: bool = True, machines: Machines | None = None
+) -> Survey:
     """What `spec` asks for, with verdicts for this machine if it is to run on it alone (`local`).
+
+    `machines` gives the profiles of the machines that may serve it, None for this one.
 
     Raises:
         SpecError: lists everything that does not work out.
     """
-    surveyor = Surveyor(spec, file=file, text=text, base_dir=base_dir, local=local)
+    surveyor = Surveyor(spec, file=file, text=text, base_dir=base_dir, local=local, machines=machines)
     found = surveyor.survey()
     if found.problems:
         raise SpecError(file, found.problems)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,10 @@ from orchestrator.terminal import Printer, stderr
 from results.store import RunStore, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from profiles.types import NodeProfile
+    from runners.work import Cell
 
 SWEEPS = Path(__file__).parent / "sweeps"
 """Sweeps that ship with quantsweep, one TOML file each."""
@@ -97,8 +101,23 @@ def open_spec(text: str) -> SpecSource:
     )
 
 
-def open_plan(source: SpecSource, folder: RunDir, *, local: bool, out: Printer) -> tuple[Plan, str]:
+def machines_at(address: str, source: SpecSource) -> list[NodeProfile]:
+    """The nodes of the cluster at `address`, asked for the engine programs that the spec names.
+
+    Raises:
+        ClusterError: it cannot be reached or must not be used.
+    """
+    from orchestrator.cluster import probe_cluster
+    from orchestrator.here import programs_named
+
+    profiles, _ = probe_cluster(address, (), programs_named(source.spec, source.base_dir))
+    return profiles
+
+
+def open_plan(source: SpecSource, folder: RunDir, *, address: str | None, out: Printer) -> tuple[Plan, str]:
     """The plan and run id of `folder`: made now for a new run, read for one that was begun, grown where the spec has.
+
+    `address` is that of the cluster which is to run it, None for this machine.
 
     Raises:
         RunFolderError: rows of this spec could not be compared with those in the folder; the message says what differs.
@@ -106,14 +125,16 @@ def open_plan(source: SpecSource, folder: RunDir, *, local: bool, out: Printer) 
     """
     digest = spec_digest(source.spec)
 
-    def planned() -> Plan:
+    def planned(earlier: Iterable[Cell] = ()) -> Plan:
         return expand(
             source.spec,
             file=source.file,
             text=source.text,
             base_dir=source.base_dir,
-            local=local,
+            local=address is None,
             status=lambda text: out.say(f"{text} ..."),
+            machines=None if address is None else partial(machines_at, address, source),
+            earlier=earlier,
         )
 
     def written(plan: Plan) -> dict[str, str]:
@@ -141,7 +162,7 @@ def open_plan(source: SpecSource, folder: RunDir, *, local: bool, out: Printer) 
         limits = Limits(**source.spec.limits.model_dump())
         return replace(plan, limits=limits, overlap_grading=source.spec.overlap_grading), identity["run_id"]
     old = parse_spec(folder.spec.read_text(encoding="utf-8"), str(folder.spec))
-    growth = grown(old, source.spec, plan, planned())
+    growth = grown(old, source.spec, plan, planned(plan.cells))
     lines = what_clashes(growth.plan, [*map(_read_plan, folder.earlier_plans()), plan])
     if lines:
         raise RunFolderError(
@@ -237,7 +258,7 @@ def run_sweep(
     made = folder.create()
     with folder.locked(), ExitStack() as held:
         held.callback(folder.discard, made)
-        plan, run_id = open_plan(source, folder, local=address is None, out=out)
+        plan, run_id = open_plan(source, folder, address=address, out=out)
         for warning in plan.warnings:
             out.say(f"warning: {warning}")
         store = held.enter_context(RunStore(folder.root))
