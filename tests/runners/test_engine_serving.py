@@ -185,9 +185,11 @@ def test_a_reply_that_fills_the_context(served: Served) -> None:
     assert 1000 <= result.usage.prompt_tokens + result.usage.completion_tokens <= 1025
 
 
-def test_a_request_the_server_refuses(served: Served) -> None:
+def test_a_request_the_server_refuses(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served, "supports_tools", None)  # as with a build that does not say
+    hi = Message(role="user", content="hi")
     with pytest.raises(RefusedError) as caught:
-        served.chat(ChatRequest(messages=(), sampling=Sampling(max_tokens=4), seed=1))
+        served.chat(ChatRequest(messages=(hi,), sampling=Sampling(max_tokens=4), seed=1, tools=({"type": "nonsense"},)))
     assert caught.value.status in {400, 500}
     assert "status" in caught.value.message
 
