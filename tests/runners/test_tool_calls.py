@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import runners.exams
 from profiles.programs import NotHereError, find_llama_server
+from results.rows import validate_row
 from runners.chat import (
     ChatError,
     ChatRequest,
@@ -31,12 +34,15 @@ from runners.engines.wire import stream_chat
 from runners.exams.base import Reply, Task, Transcript, Turn
 from runners.exams.box import Box
 from runners.exams.transcript import transcript_json, transcript_of
+from runners.orders import RowReady
 from runners.outcomes import Outcome
+from runners.regrading import graded_again, is_same_grade, why_not
 from runners.row import turn_columns
 from runners.sandbox import open_sandbox
 from runners.solving import Session, Solved, solve
 from runners.stream import SseParser
 from tests.runners.exams.errand import TOLD, TOOL, ErrandExam
+from tests.runners.test_cell import JOB, Lease, order_for
 from tests.runners.test_chat_wire import DONE, Server, answers, delta, event, sends, server
 from tests.runners.test_grading import Desk
 from tests.runners.test_solving import Model, result
@@ -144,7 +150,7 @@ def test_what_no_reply_holds_is_bounded_and_said() -> None:
 
 def test_empty_fragments_without_end_take_no_memory() -> None:
     reply = ReplyBuilder(started_s=0.0)
-    for number in range(20_000):
+    for number in range(20 * MOST_CALLS):
         payload = {"choices": [{"delta": {"tool_calls": [{"index": number, "function": {"arguments": ""}}]}}]}
         reply.take(json.dumps(payload).encode(), 1.0)
     found = reply.result(2.0)
@@ -216,8 +222,6 @@ def test_a_reply_that_the_server_cannot_read_is_the_models_doing(server: Server)
 
 
 def calling(*calls: ToolCall, text: str = "") -> ChatResult:
-    from dataclasses import replace
-
     return replace(result(text), tool_calls=calls, finish_reason="tool_calls" if calls else "stop")
 
 
@@ -360,6 +364,36 @@ def test_a_real_server_constrains_a_call_and_takes_the_conversation_back(
         assert (second.usage.prompt_tokens or 0) > (first.usage.prompt_tokens or 0)
     finally:
         served.stop()
+
+
+def test_a_lease_plays_an_exam_with_a_tool_and_its_row_can_be_graded_again(
+    llama_server: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(runners.exams._EXAMS, "errand", "tests.runners.exams.errand")
+    order = order_for(stand_in, scoring={"errand": "only"})
+    template = TextFile("tools.jinja", TEMPLATE.read_text(encoding="utf-8"))
+    engine = LlamaServerSettings(context=4096, threads=1, chat_template=template, binary=str(llama_server))
+    cell = replace(order.cell, engine=engine, sampling=Sampling(temperature=0.0, max_tokens=2000))
+    lease = Lease(replace(order, cell=cell))
+    try:
+        lease.cell.assign(replace(JOB, exam="errand"))
+        lease.cell.close()
+        row = {**lease.wait_for(RowReady).row, "final": True}
+        lease.finish()
+    finally:
+        lease.cell.cancel()
+    validate_row(row)
+    assert (row["outcome_class"], row["error"]) == ("model", None)
+    assert row["score"] >= 1.0  # a call that could be read
+    said = json.loads(row["transcript"])["turns"]
+    assert row["turns"] == len(said) > 1
+    call = said[0]["reply"]["tool_calls"][0]
+    assert (call["name"], ToolCall(**call).parsed()) in [("look_up", {"word": word}) for word in ("pelican", "stork")]
+    answer = next(each for each in said[1]["asked"] if each["role"] == "tool")
+    assert answer["tool_call_id"] == call["id"]
+    kept = {**row, "regrade_of": None, "reused_from": None}
+    assert why_not(kept, EXAM) is None
+    assert is_same_grade(graded_again(kept, EXAM, open_sandbox()).row, row)
 
 
 def test_a_template_that_knows_no_tools_refuses_them_in_a_sentence(serve: Callable[..., Any], stand_in: Path) -> None:

@@ -25,6 +25,8 @@ TOOL: dict[str, Any] = {
         },
     },
 }
+MOST_TOKENS = 150
+"""Of a turn: more than one call takes, so that the first of them is whole."""
 TOLD = "That was no call in the format of your template. Try again."
 
 
@@ -54,7 +56,7 @@ class ErrandExam:
         said = [*task.messages]
         for _ in range(4):
             try:
-                chat.ask(said, [TOOL])
+                chat.ask(said, [TOOL], most_tokens=MOST_TOKENS)
             except ToolFormatError:
                 if not self.patient:
                     raise
