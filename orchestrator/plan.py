@@ -44,10 +44,6 @@ class Plan:
     overlap_grading: str = "auto"
     warnings: tuple[str, ...] = field(default=())
 
-    def jobs_of(self, cell_id: str) -> list[Job]:
-        """The jobs of a cell, in the order they run."""
-        return [job for job in self.jobs if job.cell_id == cell_id]
-
     def to_json(self) -> str:
         """The plan as JSON text; `from_json` reads it back."""
         # A sweep may have 100,000 jobs: `asdict` would copy each of them deeply.

@@ -331,11 +331,6 @@ class SweepState:
             if cell.tries:
                 self._settle(cell, out)
 
-    def _cancel(self, lease: Lease, out: list[ev.Instruction]) -> None:
-        if not lease.closing:
-            lease.closing = True
-            out.append(ev.CancelLease(lease.lease_id))
-
     # --- rows -------------------------------------------------------------------------------------------------
 
     def _offer(self, event: ev.AttemptOffered, out: list[ev.Instruction]) -> None:

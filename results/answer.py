@@ -32,11 +32,6 @@ class Answer:
     comparisons: tuple[Comparison, ...]
 
 
-def smallest_good_quant(summaries: Iterable[QuantSummary]) -> str:
-    """The answers as text, a line for each model, variant and exam."""
-    return "\n".join(answer.sentence for answer in answers(summaries))
-
-
 def answers(summaries: Iterable[QuantSummary]) -> tuple[Answer, ...]:
     """One answer for each model, variant and exam among `summaries`."""
     groups: dict[tuple[str, str, str], list[QuantSummary]] = defaultdict(list)

@@ -50,7 +50,6 @@ GRADER_CLOSE_S = 15.0
 """What a lease that ends gives a grading that is under way; its row is not lost but made again."""
 CANCEL_S = 15.0
 """How soon a fetch has to end that nobody wants any more."""
-SANDBOX_S = 120.0
 LOCK_CLOSE_S = 5.0
 LOG_TAIL_BYTES = 256 * 1024
 WORDS_ON_CANCEL = "the sweep was stopped"

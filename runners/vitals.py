@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-STOPPED_STATES = frozenset({"T", "t"})
 _ENDED_STATES = frozenset({"Z", "X"})
 
 

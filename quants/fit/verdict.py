@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Final
 from quants.footprint import Backend, Estimator, Footprint, FootprintSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 GIB: Final = 1024**3
-# Best first: the order in which a smaller cache costs quality (q8_0 is hardly told from f16, q4_0 is).
-CACHE_LADDER: Final = ("f16", "q8_0", "q5_1", "q4_0")
 _LONGEST: Final = 1 << 24  # tokens: where a search for the largest context ends if nothing else ends it
-_MOST_SLOTS: Final = 256  # LLAMA_MAX_SEQ in llama.cpp
 _STEP: Final = 256  # tokens: the engine rounds a context up to a multiple
 
 
@@ -170,32 +167,6 @@ def largest_context(estimator: Estimator, settings: FootprintSettings, devices: 
     limit = model.trained_context or _LONGEST
     steps = _most(fits, max(limit // _STEP, 1))
     return None if steps is None else min(steps * _STEP, limit)
-
-
-def most_slots(estimator: Estimator, settings: FootprintSettings, devices: DeviceSet) -> int | None:
-    """How many requests at once fit, each with `settings.context`; None: not even one."""
-
-    def fits(slots: int) -> bool:
-        return _fits(estimator(replace(settings, slots=slots)), devices)
-
-    return None if estimator.model is None else _most(fits, _MOST_SLOTS)
-
-
-def best_cache_type(
-    estimator: Estimator,
-    settings: FootprintSettings,
-    devices: DeviceSet,
-    ladder: Sequence[str] = CACHE_LADDER,
-) -> str | None:
-    """The first type of `ladder` for both K and V with which the model fits; None: with none of them.
-
-    A quantized V cache needs flash attention, so without it only K is quantized.
-    """
-    for name in ladder:
-        value = name if settings.flash_attention else settings.cache_type_v
-        if _fits(estimator(replace(settings, cache_type_k=name, cache_type_v=value)), devices):
-            return name
-    return None
 
 
 def cheapest_offload(estimator: Estimator, settings: FootprintSettings, devices: DeviceSet) -> Offload | None:

@@ -1,4 +1,4 @@
-"""Where the stand-in model's files lie, and how to label them: it is no real model.
+"""Where the stand-in model's files lie; it is no real model.
 
 A small Llama trained on nothing but to-do programs, so that a sweep can be tried in seconds on any machine.
 `tools/standin/build.py` makes the files; README.md beside this module says what they are and what was measured.
@@ -9,6 +9,3 @@ from typing import Final
 
 STANDIN_DIR: Final[Path] = Path(__file__).resolve().parent
 """Folder with `standin-<QUANT>.gguf`, one file per quant, and `SHA256SUMS`."""
-
-LABEL: Final[str] = "stand-in (a tiny model trained only on to-do programs; no real model)"
-"""What every place that shows a result of these files says beside it."""

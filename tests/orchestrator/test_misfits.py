@@ -123,7 +123,10 @@ class World:
                 clock=clock,
             ).run()
             finals = store.finals()
-        done = {cell.model.quant: sum(j.job_id in finals for j in plan.jobs_of(cell.cell_id)) for cell in plan.cells}
+        done = {
+            cell.model.quant: sum(job.job_id in finals for job in plan.jobs if job.cell_id == cell.cell_id)
+            for cell in plan.cells
+        }
         quants = {cell.cell_id: cell.model.quant for cell in plan.cells}
         return Run(report, done, progress.lines, clock.now_s, quants)
 

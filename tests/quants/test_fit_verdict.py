@@ -10,10 +10,8 @@ from quants.fit.verdict import (
     DeviceSet,
     Memory,
     VerdictKind,
-    best_cache_type,
     cheapest_offload,
     largest_context,
-    most_slots,
     report,
     verdict,
     weights_verdict,
@@ -133,24 +131,6 @@ def test_the_largest_context_fits_and_the_next_does_not(name: str) -> None:
 def test_the_largest_context_stops_at_the_trained_one_and_may_be_none() -> None:
     assert largest_context(qwen(), ONE_GPU, card(1000)) == 131072
     assert largest_context(qwen(), ONE_GPU, card(4)) is None
-
-
-def test_most_slots() -> None:
-    found = most_slots(qwen(), ONE_GPU, card(16))
-    assert found is not None
-    assert verdict(qwen()(replace(ONE_GPU, slots=found)), card(16)).kind is VerdictKind.FITS
-    assert verdict(qwen()(replace(ONE_GPU, slots=found + 1)), card(16)).kind is VerdictKind.TOO_BIG
-    assert most_slots(qwen(), ONE_GPU, card(4)) is None
-
-
-def test_the_best_cache_type_is_the_first_that_fits() -> None:
-    long = replace(ONE_GPU, context=65536)
-    assert best_cache_type(qwen(), long, card(80)) == "f16"
-    for name in ("q8_0", "q5_1", "q4_0"):
-        needed = qwen()(replace(long, cache_type_k=name, cache_type_v=name)).gpus[0].safe_bytes
-        assert best_cache_type(qwen(), long, card((needed + 1024) / GIB)) == name
-    assert best_cache_type(qwen(), long, card(6)) is None
-    assert best_cache_type(qwen(), replace(long, flash_attention=False), card(80)) == "f16"
 
 
 def test_experts_are_offloaded_before_layers() -> None:

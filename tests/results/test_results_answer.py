@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from results.answer import Answer, answers, smallest_good_quant
+from results.answer import Answer, answers
 from results.reading import read_run
 from results.stats import Interval
 from results.store import RunStore
@@ -214,7 +214,7 @@ def test_every_model_variant_and_exam_has_its_own_line(run_of: Callable[..., Pat
         for variant in ("default", "nothink"):
             run_of({"Q8_0": (2_000, [100.0] * 3), "Q4": (1_000, [100.0] * 3)}, model=model, variant=variant)
     folder = run_of({"Q8_0": (2_000, [0.0] * 3)}, model="c")
-    lines = smallest_good_quant(summarise(read_run(folder).table)).splitlines()
+    lines = [answer.sentence for answer in answers(summarise(read_run(folder).table))]
     assert [line.split(":")[0] for line in lines] == [
         "a on todo",
         "a (nothink) on todo",
