@@ -68,7 +68,12 @@ def reuse(donors: Sequence[Path], plan: Plan, store: RunStore, folder: RunDir, o
             del jobs[job.job_id]
             taken.append(row)
         for first in range(0, len(taken), MOST_ROWS):
-            store.commit_many(taken[first : first + MOST_ROWS], files.read)
+            try:
+                store.commit_many(taken[first : first + MOST_ROWS], files.read)
+            except SchemaError as gone_since:  # they were there a moment ago
+                raise RunFolderError(
+                    f"{donor}: it was changed while rows were taken from it: {gone_since}", hint="Start again."
+                ) from None
         total += len(taken)
         out.say(f"{count(len(taken), 'job')} taken from {donor}, not to be run again")
         if odd:

@@ -156,7 +156,8 @@ class Grade:
         extraction_method: How the program was found in the reply (runners.extract).
         isolation: What held the program (Sandbox.isolation); empty where nothing was run.
         outcomes: The outcome by scoring; `outcome` is that of the first.
-        files: What the grading left to be looked at (a picture, a log), kept in the run folder.
+        files: What the grading left to be looked at (a picture, a log), kept in the run folder. What a model's program
+            made has any size: leave out what is beyond the limits, for a refusal is the grader's failure, not a zero.
 
     Raises:
         FileRefusedError: There are more, or larger, files than a row may bring (`runners.files`).

@@ -13,6 +13,7 @@ import pytest
 
 import runners.exams
 from orchestrator import regrade as regrading
+from orchestrator.errors import RunFolderError
 from orchestrator.regrade import regrade
 from orchestrator.terminal import Printer
 from results.files import RunFiles, named_files
@@ -176,6 +177,23 @@ def test_a_run_that_takes_rows_over_has_their_files(sweeps: Sweeps, monkeypatch:
     assert sweeps.run(SPEC, "three", reuse=[sweeps.folder / "one"]).complete
     assert "2 rows left out, as files that they name are gone from that run" in sweeps.said
     assert {row["reused_from"] for row in rows_of(sweeps.folder / "three")} == {None}
+
+
+def test_a_run_that_loses_files_while_rows_are_taken_from_it_is_named(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(sweeps, monkeypatch)
+    sweeps.run(SPEC, "one")
+    read, looks = RunFiles.read, iter([True] * 4)
+
+    def vanishing(files: RunFiles, sha256: str) -> bytes | None:
+        there = files.folder.parent.name != "one" or next(looks, False)
+        return read(files, sha256) if there else None
+
+    monkeypatch.setattr(RunFiles, "read", vanishing)
+    with pytest.raises(RunFolderError, match="it was changed while rows were taken from it: .*reply.txt"):
+        sweeps.run(SPEC, "two", reuse=[sweeps.folder / "one"])
+    assert rows_of(sweeps.folder / "two") == []
 
 
 def test_files_that_were_deleted_are_said_at_the_end_of_a_run(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
