@@ -191,7 +191,7 @@ def test_a_run_that_loses_files_while_rows_are_taken_from_it_is_named(
         return read(files, sha256) if there else None
 
     monkeypatch.setattr(RunFiles, "read", vanishing)
-    with pytest.raises(RunFolderError, match="it was changed while rows were taken from it: .*reply.txt"):
+    with pytest.raises(RunFolderError, match=r"it was changed while rows were taken from it: .*reply\.txt"):
         sweeps.run(SPEC, "two", reuse=[sweeps.folder / "one"])
     assert rows_of(sweeps.folder / "two") == []
 
