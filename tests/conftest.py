@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import count
 from typing import TYPE_CHECKING
 
 import psutil
@@ -56,10 +57,15 @@ def no_process_is_left() -> Iterator[None]:
     assert not alive, f"processes are left: {[left[process.pid] for process in alive]}"
 
 
+_homes = count()
+
+
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """State, caches and device locks of ours go to a folder of the test."""
-    folder = tmp_path_factory.mktemp("home")
+    # Not by `mktemp`: it looks through all folders of its name for the next number, and there are thousands of tests.
+    folder = tmp_path_factory.getbasetemp() / f"home{next(_homes)}"
+    folder.mkdir(mode=0o700)
     monkeypatch.setenv("QUANTSWEEP_LOCKS", str(folder / "locks"))
     monkeypatch.setenv("QUANTSWEEP_STATE", str(folder / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))

@@ -1,4 +1,4 @@
-"""Finds, in the text of a module, every way to a terminal that does not go through `orchestrator.terminal`."""
+"""Finds, in a module, every way to a terminal that does not go through `orchestrator.terminal`."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ _FILES = {"/dev/tty", "/dev/stdout", "/dev/stderr", "/dev/console", "/proc/self/
 _STARTS = {"run", "Popen", "call", "check_call", "check_output", "getoutput", "getstatusoutput"}
 
 
-def ways_out(source: str) -> list[str]:
+def ways_out(tree: ast.AST) -> list[str]:
     """`line: what` for each way to the terminal."""
-    tree = ast.parse(source)
+    nodes = list(ast.walk(tree))
     typing_only = {
         id(inner)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
     found = [
         (node.lineno, what)
-        for node in ast.walk(tree)
+        for node in nodes
         if id(node) not in typing_only and isinstance(node, ast.expr | ast.ImportFrom)
         for what in _of(node)
     ]
     return [f"{line}: {what}" for line, what in sorted(found)]
 
 
-def children(source: str) -> list[str]:
+def children(tree: ast.AST) -> list[str]:
     """`line: what` for each start of a process that leaves a stream or the environment to be inherited."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Call) and (started := _start(node)):
             given = {keyword.arg for keyword in node.keywords}
             if "capture_output" in given:

@@ -17,8 +17,9 @@ import signal
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from quants.standin import STANDIN_DIR
 from tests.chaos.campaign import Campaign
@@ -28,6 +29,9 @@ from tests.chaos.host import Host, become_reaper
 from tests.chaos.report import Report
 from tests.chaos.sweep import QUANTS
 from tests.chaos.truth import Known, learn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 SHORT = (
     "engine killed",
@@ -79,6 +83,15 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}" if text.startswith("  ") else text, flush=True)
 
 
+def _learn(
+    models: Path, seeds: int, engines: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> dict[str, Known]:
+    known: dict[str, Known] = {}
+    for engine in engines:
+        known |= learn(models, seeds=seeds, engine=engine, folder=folder, environment=environment)
+    return known
+
+
 def _play(options: argparse.Namespace, seed: int, folder: Path) -> Report:
     become_reaper()
     host, report, chance = Host(), Report(), random.Random(seed)
@@ -92,12 +105,12 @@ def _play(options: argparse.Namespace, seed: int, folder: Path) -> Report:
     cluster = Cluster(folder, host, nodes=options.nodes, models=models, environment=environment)
     try:
         cluster.begin()
-        known: dict[str, Known] = {}
-        for engine in engines:
-            known |= learn(models, seeds=options.seeds, engine=engine, folder=folder, environment=environment)
+        with ThreadPoolExecutor(1) as beside:  # a cluster takes its time to start, and so do the answers
+            learning = beside.submit(_learn, models, options.seeds, engines, folder, environment)
+            cluster.start()
+            say(f"the cluster is up: {', '.join(node.name for node in cluster.nodes)}")
+            known = learning.result()
         say(f"what each of {len(known)} jobs must score is known")
-        cluster.start()
-        say(f"the cluster is up: {', '.join(node.name for node in cluster.nodes)}")
         campaign = Campaign(
             host, cluster, report, chance, known, folder / "sweeps", environment, say, seeds=options.seeds
         )

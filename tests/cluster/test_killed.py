@@ -34,7 +34,7 @@ name = "stand-in"
 source = "builtin:stand-in"
 quants = ["Q8_0", "Q2_K"]
 """
-KILLS = 10 if os.environ.get("QUANTSWEEP_SLOW") else 3
+KILLS = 10 if os.environ.get("QUANTSWEEP_SLOW") else 2
 
 
 def run(spec: Path, out: Path) -> subprocess.Popen[str]:
