@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator import cli
 from orchestrator.cli.app import app
 from orchestrator.rundir import RunDir
 from results.store import RunStore
 from tests.results.conftest import make_row
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SPEC = """\
@@ -54,6 +56,24 @@ def refused(*arguments: str | Path, cwd: Path | None = None, **env: str) -> str:
     return done.stderr
 
 
+@pytest.fixture
+def refused_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """As `refused`, in this process: to start one and import everything takes a second, a refusal hardly any time."""
+
+    def run(*arguments: str | Path) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["quantsweep", *map(str, arguments)])
+        assert cli._run() == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "Traceback" not in err
+        return err
+
+    return run
+
+
 def test_help_names_the_commands() -> None:
     text = quantsweep("--help", COLUMNS="80").stdout
     for command in ("run", "plan", "show", "exams", "nodes", "models", "cards", "fits"):
@@ -87,10 +107,12 @@ def test_version() -> None:
         (('["Q8_0"]', '["Q8_1"]'), "Q8_1"),
     ],
 )
-def test_bad_specs_are_refused_before_anything_runs(tmp_path: Path, change: tuple[str, str], expected: str) -> None:
+def test_bad_specs_are_refused_before_anything_runs(
+    tmp_path: Path, refused_here: Callable[..., str], change: tuple[str, str], expected: str
+) -> None:
     spec = tmp_path / "demo.toml"
     spec.write_text(SPEC.replace(*change))
-    said = refused("run", spec, cwd=tmp_path)
+    said = refused_here("run", spec)
     assert expected in said
     assert said.removeprefix("looking up models ...\n").startswith("error: ")  # that line on a machine that crawls
     assert [path.name for path in tmp_path.iterdir()] == ["demo.toml"]
@@ -101,14 +123,14 @@ def test_a_spec_that_is_not_there_is_not_a_built_in_either(tmp_path: Path) -> No
     assert "is a folder" in refused("run", tmp_path)
 
 
-def test_a_spec_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_spec_that_is_no_text_is_refused(tmp_path: Path, refused_here: Callable[..., str]) -> None:
     (tmp_path / "demo.toml").write_bytes(b"\xff\xfe\x00")
-    assert "not a text file" in refused("run", tmp_path / "demo.toml")
+    assert "not a text file" in refused_here("run", tmp_path / "demo.toml")
 
 
-def test_show_of_what_is_no_run(tmp_path: Path) -> None:
+def test_show_of_what_is_no_run(tmp_path: Path, refused_here: Callable[..., str]) -> None:
     assert str(tmp_path) in refused("show", tmp_path)
-    assert "nowhere" in refused("show", tmp_path / "nowhere")
+    assert "nowhere" in refused_here("show", tmp_path / "nowhere")
 
 
 def test_show_while_a_run_goes_on_says_how_far_it_is_and_shows_what_there_is(
