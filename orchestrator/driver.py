@@ -159,7 +159,8 @@ class Driver:
             self._hopeless_since_s = None
             return False
         now = self._clock()
-        done_without = self._state.unplaced().keys() <= self._misfits.left_out(self._state.too_big()).keys()
+        left = self._state.unplaced().keys()
+        done_without = left and left <= self._misfits.left_out(self._state.too_big()).keys()
         waits = 0.0 if self._cluster.local or done_without else GRACE_S
         if self._hopeless_since_s is None:
             self._hopeless_since_s = now
