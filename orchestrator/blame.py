@@ -95,7 +95,7 @@ def quarantine(health: Health) -> float:
 
 def tries_left(cell: Cell, station: Station, retries: int) -> bool:
     """Whether the cell may still be brought to this slot."""
-    return cell.tries.get(station.place, 0) <= retries
+    return cell.tries.get(station.place, 0) <= retries and station.place not in cell.refused
 
 
 def may_run(job: Job, cell: Cell, station: Station, retries: int) -> bool:
@@ -122,7 +122,7 @@ def slots_with_tries(cell: Cell, bundle: Bundle, retries: int) -> Iterable[Stati
     return (
         station
         for station in cell.able.values()
-        if not station.silent and cell.tries.get(station.place, 0) <= retries and bundle.runs_on(station)
+        if not station.silent and tries_left(cell, station, retries) and bundle.runs_on(station)
     )
 
 

@@ -322,7 +322,7 @@ class Driver:
             self._progress.say(f"lease {event.lease_id} failed: {in_one_line(event.reason)}")
         self._progress.ended(event.lease_id)
         self._lease_nodes.pop(event.lease_id, None)
-        self._apply(ev.LeaseEnded(event.lease_id, event.how, event.outcome, event.reason))
+        self._apply(ev.LeaseEnded(event.lease_id, event.how, event.outcome, event.reason, event.lasting))
 
     # --- deeds ------------------------------------------------------------------------------------------------
 
@@ -382,5 +382,5 @@ class Driver:
         self._quarantines.append((self._clock() + order.seconds, ev.QuarantineOver(order.hostname, order.place_id)))
         self._progress.say(
             f"{order.hostname}/{order.place_id}: several cells failed there one after the other; nothing is started "
-            f"there for {order.seconds:.0f} s. The last failure: {order.reason}"
+            f"there for {order.seconds:.0f} s. The last failure: {in_one_line(order.reason)}"
         )

@@ -82,12 +82,16 @@ class AttemptOffered:
 
 @dataclass(frozen=True, slots=True)
 class LeaseEnded:
-    """A lease is over and its server gone. `reason` is a sentence for all but `done`."""
+    """A lease is over and its server gone. `reason` is a sentence for all but `done`.
+
+    `lasting` says that the place would refuse the cell again: it gets no other try there, and the place no blame.
+    """
 
     lease_id: str
     how: Literal["done", "cancelled", "failed"]
     outcome: str = ""
     reason: str = ""
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)

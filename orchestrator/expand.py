@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import SpecError, one_line
 from orchestrator.late import said_late
 from orchestrator.plan import Limits, Plan, digest, make_job_id
-from orchestrator.survey import Surveyor
+from orchestrator.survey import Surveyor, twins
 from quants.errors import QuantsError
 from runners.work import Job, cell_identity
 
@@ -94,11 +94,7 @@ def expand(
         identity = cell_identity(model, found.cell.engine, found.cell.sampling)
         cell = replace(found.cell, cell_id=f"c{digest(identity)[:12]}", model=model)
         if (twin := cells.get(cell.cell_id)) is not None:
-            message = (
-                f"{cell.label!r} is the same file with the same settings as {twin.label!r}; "
-                "its jobs would be run twice under two names"
-            )
-            surveyor.problem(message, "models", found.number)
+            surveyor.problem(twins(cell, twin), "models", found.number)
             continue
         cells[cell.cell_id] = cell
         jobs += [

@@ -160,9 +160,9 @@ def serving_places(cell: Cell, profile: NodeProfile) -> dict[str, ServingPlace]:
     if cell.engine.asks_for_cpu:
         return cpu
     able = _able(engine, profile)
-    if not able and not any(_is_to_be_used(device) for device in profile.gpus):
-        return cpu
     wanted = cell.engine.devices if isinstance(cell.engine, LlamaCppSettings) else None
+    if not able and not any(_is_to_be_used(device) for device in profile.gpus):
+        return cpu if wanted in {None, 1, "all"} else {}
     found = [_spread_over(engine, devices) for devices in _groups(able, wanted, engine)]
     return {place.place_id: place for place in found if place is not None}
 
@@ -210,7 +210,12 @@ def _too_few(cell: Cell, profile: NodeProfile) -> str | None:
     """Why there are not as many GPUs for one model as the spec wants, as a sentence; None if that is not what lacks."""
     engine = engine_of(cell, profile)
     wanted = cell.engine.devices if isinstance(cell.engine, LlamaCppSettings) else None
-    if engine is None or not isinstance(wanted, int) or wanted == 1 or not (able := _able(engine, profile)):
+    if engine is None or not isinstance(wanted, int) or wanted == 1:
+        return None
+    able = _able(engine, profile)
+    if not able and not any(_is_to_be_used(device) for device in profile.gpus):
+        return f"engine.devices = {wanted} needs GPUs, and {profile.hostname} has none; leave it out"
+    if not able:
         return None
     said = "; ".join(
         dict.fromkeys(

@@ -115,6 +115,7 @@ class Cell:
         able: the slots that it fits.
         tries: failed loads by place since a job of it went well there; a `retries + 1`-th ends the tries there.
         reasons: outcome and sentence of the last failed load by place.
+        refused: places whose engine refuses the cell, and would again.
         losses: nodes that were lost while they loaded it and nothing else.
         queued_on: the slot in whose queue it stands, None outside of any.
         queued_s: what it was estimated to take there.
@@ -130,6 +131,7 @@ class Cell:
     able: dict[SlotId, Station] = field(default_factory=dict)
     tries: dict[Place, int] = field(default_factory=dict)
     reasons: dict[Place, tuple[str, str]] = field(default_factory=dict)
+    refused: set[Place] = field(default_factory=set)
     losses: int = 0
     hardware_class: str | None = None
     job_seconds: float = 0.0

@@ -303,7 +303,10 @@ class SweepState:
         self._book.drop(lease)
         self._book.put_back(lease)
         if event.how == "failed":
-            blame.not_served(cell, station.place, station.health, event.outcome, event.reason)
+            health = None if event.lasting else station.health
+            blame.not_served(cell, station.place, health, event.outcome, event.reason)
+            if event.lasting:
+                cell.refused.add(station.place)
             out.append(ev.Blame("cell", cell.cell_id, *station.place, event.reason, event.outcome))
             self._check_health(station, out)
         self._settle(cell, out)

@@ -14,6 +14,7 @@ from orchestrator.fitting import footprints_of
 from orchestrator.here import ThisMachine
 from orchestrator.needs import why_refused
 from orchestrator.offload import Offloading
+from orchestrator.plan import digest
 from orchestrator.spec import EngineSpec
 from orchestrator.toml_lines import LineIndex
 from quants.artifact import Artifact, ModelFile
@@ -24,7 +25,7 @@ from quants.trained import beyond_trained, trained_context
 from runners.chat import Sampling
 from runners.engines.base import EngineUnavailable
 from runners.errors import RunnersError
-from runners.work import Cell
+from runners.work import Cell, cell_identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -222,6 +223,7 @@ class Surveyor:
         exams = self._exams()
         cells: list[SurveyedCell] = []
         left_out: list[tuple[Cell, str]] = []
+        asked_before: dict[str, Cell] = {}
         for number, model in enumerate(self.spec.models):
             listing = self._listing(number, model)
             candidates = self._candidates(number, model, listing) if listing else ()
@@ -242,10 +244,21 @@ class Surveyor:
                         found = _unpinned(model.name, listing, candidate, header, settled)
                         cell = replace(cell, model=found, engine=settled)
                     asked.append(SurveyedCell(number, listing, candidate, found, cell))
+                self._refuse_twins(asked, asked_before)
                 kept, without = self._sort_out(asked, by_name=not isinstance(model.quants, str))
                 cells += kept
                 left_out += without
         return Survey(exams, tuple(cells), tuple(left_out), self.problems, self.warnings)
+
+    def _refuse_twins(self, asked: list[SurveyedCell], before: dict[str, Cell]) -> None:
+        """Notes cells that would be run twice under two names; `before` has those of other models and variants."""
+        for each in asked:
+            artifact = each.model.artifact
+            files = [artifact.repo or artifact.builtin or artifact.root, *(file.path for file in artifact.files)]
+            identity = cell_identity(each.model, each.cell.engine, each.cell.sampling)
+            key = digest({**identity, "model": files})
+            if (twin := before.setdefault(key, each.cell)) is not each.cell:
+                self.problem(twins(each.cell, twin), "models", each.number)
 
     def _sort_out(
         self, asked: list[SurveyedCell], *, by_name: bool
@@ -268,6 +281,14 @@ class Surveyor:
             message = f"{each.cell.label!r} does not fit this machine ({reason}); {way_out}"
             self.problem(message, "models", each.number, "quants")
         return kept, []
+
+
+def twins(cell: Cell, other: Cell) -> str:
+    """What is wrong with two cells that are the same but for their names."""
+    return (
+        f"{cell.label!r} is the same file with the same settings as {other.label!r}; "
+        "its jobs would be run twice under two names"
+    )
 
 
 def _unpinned(

@@ -64,6 +64,8 @@ def reason(cell: Cell, station: Station, retries: int) -> str:
         return "; ".join(said for need, said in station.lacking.items() if need in needed)
     if not blame.tries_left(cell, station, retries):
         times, last = cell.tries[station.place], cell.reasons[station.place][1]
+        if times == 1:
+            return f"{where}: could not be served there: {last}"
         return f"{where}: could not be served there {times} times: {last}"
     if station.health.quarantined:
         return f"{where}: in quarantine: {station.health.reason}"

@@ -24,7 +24,7 @@ from runners.chat import (
 )
 from runners.devicecheck import gpu_buffer_bytes
 from runners.devicelock import lock_keys, take
-from runners.engines.base import EngineError, Served
+from runners.engines.base import EngineError, LoadError, Served
 from runners.errors import RunnersError
 from runners.exams.box import Box
 from runners.grading import Answer, Grader
@@ -58,9 +58,9 @@ WORDS_ON_CANCEL = "the sweep was stopped"
 class _Ended(Exception):  # noqa: N818 - control flow inside this module, nothing anybody catches elsewhere
     """The cell cannot go on."""
 
-    def __init__(self, how: str, outcome: str = "", reason: str = "") -> None:
+    def __init__(self, how: str, outcome: str = "", reason: str = "", *, lasting: bool = False) -> None:
         super().__init__(reason)
-        self.how, self.outcome, self.reason = how, outcome, reason
+        self.how, self.outcome, self.reason, self.lasting = how, outcome, reason, lasting
 
 
 class _TokenMeter:
@@ -179,6 +179,7 @@ class CellRun:
             outcome=ended.outcome,
             reason=ended.reason,
             log=log,
+            lasting=ended.lasting,
         )
         try:
             self._emit(event)
@@ -261,7 +262,8 @@ class CellRun:
         except (EngineError, ModelChangedError) as error:
             if self._cancelled.is_set():
                 raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None
-            raise _Ended("failed", error.outcome, str(error)) from None
+            lasting = isinstance(error, LoadError) and error.is_lasting
+            raise _Ended("failed", error.outcome, str(error), lasting=lasting) from None
         self._emit(orders.ModelLoaded(lease_id=self.order.lease_id, load_s=served.load_s))
         return served
 

@@ -128,7 +128,7 @@ class CellEnded:
     """The lease is over and no process of it is left.
 
     `how` is `failed` if the cell could not be served: `outcome` and `reason` say why. `log` is the engine's own log
-    (its end, if it is long).
+    (its end, if it is long). `lasting` says that the same engine would refuse the same cell again.
     """
 
     lease_id: str
@@ -136,6 +136,7 @@ class CellEnded:
     outcome: str = ""
     reason: str = ""
     log: str = ""
+    lasting: bool = False
 
 
 CellEvent = PhaseChanged | ModelLoaded | RowReady | CellEnded

@@ -97,6 +97,11 @@ class LoadError(EngineError):
         self.reason: LoadFailure = reason
         self.log_tail = log_tail
 
+    @property
+    def is_lasting(self) -> bool:
+        """Whether the same program would refuse the same model under the same settings again."""
+        return self.reason in {"bad_settings", "unknown_architecture"}
+
 
 class Served(Protocol):
     """A model that is loaded and answers. Thread-safe; `stop` may be called from any thread, any number of times."""

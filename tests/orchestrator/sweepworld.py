@@ -196,7 +196,8 @@ class World:
             return
         if held.device in self.nature.no_load:
             del self.leases[lease]
-            self.tell(ev.LeaseEnded(lease, "failed", "server_start", "no such device"))
+            refused = held.device[1] == "gpu1"  # an engine that would refuse it again
+            self.tell(ev.LeaseEnded(lease, "failed", "server_start", "no such device", lasting=refused))
         else:
             held.ready = True
             self.tell(ev.LeaseReady(lease, 1.0))

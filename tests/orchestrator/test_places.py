@@ -105,6 +105,13 @@ def test_more_gpus_than_there_are_is_a_sentence() -> None:
     assert "take fewer" in why
 
 
+def test_without_a_gpu_nothing_is_spread_in_silence() -> None:
+    alone = replace(machine(), devices=(CPU,))
+    assert places(cell(devices=2), alone) == {}
+    assert why_not_served(cell(devices=2), alone) == "engine.devices = 2 needs GPUs, and box has none; leave it out"
+    assert places(cell(devices="all"), alone) == places(cell(), alone) == {"cpu": "CPU"}
+
+
 def test_instances_of_one_card_do_not_go_together() -> None:
     here = machine(20, 20)
     cards = tuple(replace(card, uuid=f"MIG-{card.index}") for card in here.gpus)

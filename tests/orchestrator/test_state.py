@@ -90,6 +90,32 @@ def test_a_cell_that_never_loads_ends_with_a_row_for_each_of_its_jobs() -> None:
     assert state.complete
 
 
+def test_a_cell_that_an_engine_refuses_is_tried_once_on_each_place_and_no_place_is_to_blame() -> None:
+    state = state_of(cells=4, jobs=1, retries=2)
+    out = state.apply(join(cells=4))
+    refused = []
+    while started := [order for order in out if isinstance(order, ev.StartLease)]:
+        refused.append(started[0].cell_id)
+        out = state.apply(ev.LeaseEnded(started[0].lease_id, "failed", "server_start", "no such flag", lasting=True))
+        assert not [order for order in out if isinstance(order, ev.Quarantine)]
+    assert sorted(refused) == ["c0", "c1", "c2", "c3"]
+    assert state.complete
+
+
+def test_a_cell_that_one_engine_refuses_goes_to_another_node_and_never_back() -> None:
+    state = state_of(jobs=1, retries=2)
+    state.apply(join("a"))
+    state.apply(join("b"))
+    nodes = []
+    while leases := state.leases():
+        ((lease, (_, slot_id)),) = leases.items()
+        nodes.append(slot_id[0])
+        lasting = slot_id[0] == "a"
+        state.apply(ev.LeaseEnded(lease, "failed", "server_start", "no such flag", lasting=lasting))
+    assert nodes.count("a") == 1
+    assert nodes.count("b") == 3
+
+
 def test_a_cell_that_did_not_load_is_tried_on_another_device_first() -> None:
     state = state_of(jobs=1)
     state.apply(join("a"))

@@ -100,6 +100,20 @@ def test_what_was_named_and_does_not_fit_is_a_mistake(family: Path, machine: Cal
 
 
 @pytest.mark.usefixtures("nothing_is_hashed")
+def test_the_same_cell_under_two_names_is_a_mistake_before_anything_is_hashed(
+    family: Path, machine: Callable[[float], None]
+) -> None:
+    machine(34)
+    text = SPEC.format(source=family, quants='["Q2_K"]')
+    text += '[[models.variants]]\nname = "one"\n[[models.variants]]\nname = "two"\n'
+    with pytest.raises(SpecError, match=r"'big Q2_K two' is the same file with the same settings as 'big Q2_K one'"):
+        survey(parse_spec(text, "demo.toml"), file="demo.toml", text=text, base_dir=family)
+    text += "sampling = { temperature = 0.1 }\n"
+    found = survey(parse_spec(text, "demo.toml"), file="demo.toml", text=text, base_dir=family)
+    assert len(found.cells) == 2
+
+
+@pytest.mark.usefixtures("nothing_is_hashed")
 def test_a_model_of_which_nothing_fits_is_a_mistake(family: Path, machine: Callable[[float], None]) -> None:
     machine(6)
     with pytest.raises(SpecError, match="'big Q2_K' does not fit this machine") as caught:

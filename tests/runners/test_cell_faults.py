@@ -29,6 +29,7 @@ from runners.chat import (
     TransportError,
 )
 from runners.devicelock import DeviceLock
+from runners.engines.base import LoadError
 from runners.exams import get_exam
 from runners.grading import Grader
 from runners.modelfile import HeldFiles
@@ -149,6 +150,18 @@ def test_the_undisturbed_history(order: Any) -> None:
     assert ended.how == "done"
     outcomes = [event.row["outcome"] for event in heard if isinstance(event, RowReady)]
     assert outcomes == ["passed", "passed"]
+
+
+@pytest.mark.parametrize(("reason", "lasting"), [("bad_settings", True), ("out_of_memory", False)])
+def test_an_engine_that_refuses_the_settings_would_do_so_again(
+    order: Any, monkeypatch: pytest.MonkeyPatch, reason: Any, lasting: bool
+) -> None:
+    def refuse(*_: object, **__: object) -> Served:
+        raise LoadError("error: invalid argument: --no-such-thing", hint="change the settings", reason=reason)
+
+    monkeypatch.setattr(FakeEngine, "load", refuse)
+    ended, _ = play(order)
+    assert (ended.how, ended.lasting) == ("failed", lasting)
 
 
 # Where a collaborator may fail: its owner, its name, at which call, and whether the cell can still be served.
