@@ -33,6 +33,15 @@ FROM (SELECT *, unnest(from_json(files, '[{"name":"VARCHAR","media_type":"VARCHA
 """
 """For DuckDB: every file that the answers of a run left, with its path."""
 
+TIMINGS_QUERY: Final = """\
+SELECT model, variant, exam, quant, median(decode_tps) AS decode_tps, median(ttft_any_s) AS ttft_any_s
+FROM 'runs/quickstart/attempts/*.parquet'
+WHERE final AND NOT coalesce(cold, false) AND coalesce(cached_tokens, 0) = 0 AND coalesce(shared_with, '[]') = '[]'
+  AND coalesce(foreign_cpu_share, 0) <= 0.15
+GROUP BY ALL
+"""
+"""For DuckDB: the timings of the tables, over the requests that results.summary takes for clean."""
+
 _HEAD: Final = f"""\
 # Columns of the results (schema version {SCHEMA_VERSION})
 
@@ -47,9 +56,15 @@ _RULES: Final = """\
   that were graded again (`regrade_of` says of which attempt), and jobs that were taken out of the sweep (`taken_out`).
 - Means leave infrastructure failures out, because their score is null; `count(score) / count(*)` is the coverage.
 - What could not be measured is null, never 0; `null_reasons` may say why.
-- Compare timings within one `hardware_class`, over rows that are not `cold`, have no `cached_tokens`,
-  `shared_with = '[]'` (it is JSON text), and a `foreign_cpu_share` of at most 0.15 (or null, where a request was
-  too short to tell). After a load a warm-up request comes first, so rows are seldom `cold`.
+- Compare timings within one `hardware_class`, over the rows that the tables of `quantsweep show` take: not `cold`, no
+  `cached_tokens`, nothing in `shared_with` (JSON text), and a `foreign_cpu_share` of at most 0.15, or null: a request
+  shorter than 0.2 s is not known to have been disturbed, and is kept. The lines above take every final row, disturbed
+  or not; this is the tables' own median (of a quant that has no such row they take all, and mark it `*`):
+
+  ```sql
+<timings>  ```
+
+  After a load a warm-up request comes first, so rows are seldom `cold`.
 - Columns in bold are never null. JSON columns hold text: `json_extract(scores, '$.strict')` in DuckDB.
 - Texts are most of a run's bytes: read the columns you need (`columns=` in pandas; DuckDB and `scan_parquet` see it).
 - Runs of different versions together: `read_parquet([...], union_by_name = true)` in DuckDB,
@@ -76,11 +91,16 @@ def columns_markdown() -> str:
     """The whole of docs/columns.md."""
     parts = [_HEAD]
     parts += [f"<!-- read: {name} -->\n```python\n{line}\n```\n" for name, line in READERS.items()]
-    parts.append(_RULES.replace("<query>", indent(FILES_QUERY, "  ")))
+    parts.append(_rules())
     for title, columns in groupby(COLUMNS, key=lambda column: column.group):
         lines = [f"## {title}\n", "| column | type | unit | meaning |", "|---|---|---|---|"]
         parts.append("\n".join([*lines, *(_line(column) for column in columns), ""]))
     return "\n".join(parts)
+
+
+def _rules() -> str:
+    text = _RULES.replace("<timings>", indent(TIMINGS_QUERY, "  "))
+    return text.replace("<query>", indent(FILES_QUERY, "  "))
 
 
 def _line(column: Column) -> str:

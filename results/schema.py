@@ -231,7 +231,7 @@ shared_with          json          -          List of what else ran on the node 
                                               an empty list where nothing did.
 foreign_cpu_share    float         fraction   Share of the node's CPU time, all CPUs together, that others than the
                                               server and its agent took during the request, 0 to 1. Above 0.15 its
-                                              timings are marked; null where it was too short to tell.
+                                              timings are left out or marked; null where it was too short to tell.
 
 # Texts
 prompt               string        -          What the exam's task asks: its messages, each under its role where there

@@ -52,6 +52,9 @@ _DISAGREEMENT: Final = 0.05
 BUSY_SHARE: Final = 0.15
 """Where others take more than this of a machine's CPU time during a request, its timings are not clean.
 
+A share that is null, as of every request shorter than MIN_CPU_S of profiles/window.py, says nothing against a request:
+it is kept, as docs/columns.md tells a reader to.
+
 Ray and the driver take some 0.2 of a core themselves, which is a tenth of the smallest machines."""
 
 
@@ -73,8 +76,7 @@ class Timings:
             are all of them.
         suspect: Those of them whose rates contradict each other.
         decode_tps_low, decode_tps_high: The slowest and the fastest of them.
-        busy: Requests, among all, during which others took more than BUSY_SHARE of the machine's CPU time. Where that
-            is not known of one, it is taken for the median of the others.
+        busy: Requests, among all, of which it is known that others took more than BUSY_SHARE of the machine's CPU time.
         busiest: The highest such share; None where it was never measured.
         unset_threads: Whether a CPU served with as many threads as the engine chose.
     """
@@ -255,9 +257,7 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
 
 def _timings(finals: Sequence[Row]) -> Timings:
     timed = [row for row in finals if row["decode_tps"] is not None or row["ttft_any_s"] is not None]
-    usual = _median(timed, "foreign_cpu_share") or 0.0
-    busy = [_is_busy(row, usual) for row in timed]
-    clean = [row for row, other_work in zip(timed, busy, strict=True) if _is_clean(row) and not other_work]
+    clean = [row for row in timed if _is_clean(row)]
     rows = clean or timed
     return Timings(
         requests=len(rows),
@@ -270,7 +270,7 @@ def _timings(finals: Sequence[Row]) -> Timings:
         decode_tps_high=_fold(max, rows, "decode_tps"),
         hardware_classes=_texts(rows, "hardware_class"),
         suspect=sum(_is_suspect(row) for row in rows),
-        busy=sum(busy),
+        busy=sum(map(_is_busy, timed)),
         busiest=_fold(max, timed, "foreign_cpu_share"),
         unset_threads=any(
             _leaves_threads(text) for text in {r["engine_settings"] for r in timed if r["device"] == "cpu"}
@@ -279,13 +279,12 @@ def _timings(finals: Sequence[Row]) -> Timings:
 
 
 def _is_clean(row: Row) -> bool:
-    return not row["cold"] and not row["cached_tokens"] and not json.loads(row["shared_with"] or "[]")
+    shared = json.loads(row["shared_with"] or "[]")
+    return not (row["cold"] or row["cached_tokens"] or shared or _is_busy(row))
 
 
-def _is_busy(row: Row, usual: float) -> bool:
-    """Whether others kept the machine busy; a request too short to tell is taken for `usual`, as the others were."""
-    share = row["foreign_cpu_share"]
-    return (usual if share is None else share) > BUSY_SHARE
+def _is_busy(row: Row) -> bool:
+    return (row["foreign_cpu_share"] or 0.0) > BUSY_SHARE
 
 
 def _leaves_threads(engine_settings: str | None) -> bool:

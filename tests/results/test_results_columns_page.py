@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from results.describe import READERS, columns_markdown
+from results.describe import READERS, TIMINGS_QUERY, columns_markdown
+from results.store import RunStore
+from results.summary import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
+
+    from .conftest import MakeRow
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "columns.md"
@@ -72,3 +77,38 @@ def test_the_page_speaks_the_truth_about_sql(run_of: Callable[..., Path]) -> Non
     """
     with duckdb.connect() as connection:
         assert connection.execute(query).fetchone() == (0.5, "88")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"cold": True},
+        {"cached_tokens": 50},
+        {"shared_with": '["grading"]'},
+        {"foreign_cpu_share": 0.15},
+        {"foreign_cpu_share": 0.16},
+        {"foreign_cpu_share": None, "shared_with": None, "cached_tokens": None},
+        {"final": False},
+    ],
+)
+def test_the_query_for_timings_takes_the_rows_that_the_tables_take(
+    tmp_path: Path, row: MakeRow, odd: dict[str, Any]
+) -> None:
+    import duckdb
+
+    store = RunStore(tmp_path)
+    figures = enumerate((100.0, 104.0, 108.0, 250.0), 1)
+    store.commit_many(
+        [
+            row(job_id=f"j{seed}", seed=seed, ttft_any_s=rate / 1e4, decode_tps=rate, decode_tps_client=rate)
+            | (odd if rate == 250.0 else {})
+            for seed, rate in figures
+        ]
+    )
+    (found,) = summarise(store.table())
+    query = TIMINGS_QUERY.replace("runs/quickstart/attempts", str(store.attempts_folder))
+    with duckdb.connect() as connection:
+        shown = connection.execute(query).fetchone()
+    timings = found.timings
+    assert shown == ("standin", "default", "todo", "Q4_K_M", timings.decode_tps, timings.ttft_any_s)

@@ -139,14 +139,18 @@ class TestSummary:
         assert "100.0 90.0-104.0" in text
         assert "1 request ran while other work took up to 62% of the machine's CPU time: their timings are left" in text
 
-    def test_a_request_too_short_to_tell_is_no_cleaner_than_the_others(self, tmp_path: Path, row: MakeRow) -> None:
+    def test_a_request_too_short_to_tell_is_kept_and_not_counted_as_disturbed(
+        self, tmp_path: Path, row: MakeRow
+    ) -> None:
         store = RunStore(tmp_path)
         for seed, (share, rate) in enumerate([(0.7, 40.0), (None, 100.0), (0.6, 50.0)], 1):
             store.commit(
                 row(job_id=f"j{seed}", seed=seed, foreign_cpu_share=share, decode_tps=rate, decode_tps_client=rate)
             )
         (found,) = summarise(store.table())
-        assert (found.timings.clean, found.timings.busy, found.timings.decode_tps) == (False, 3, 50.0)
+        timings = found.timings
+        assert (timings.clean, timings.busy, timings.requests, timings.decode_tps) == (True, 2, 1, 100.0)
+        assert "2 requests ran while other work took up to 70% of the machine's" in " ".join(show(tmp_path).split())
 
     def test_timings_of_a_machine_that_was_always_busy_are_marked(self, tmp_path: Path, row: MakeRow) -> None:
         store = RunStore(tmp_path)
