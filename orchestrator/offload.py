@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator.fitting import backend_of, verdict_on
 from orchestrator.places import serving_places
+from quants.fit.amounts import GIB
 from quants.fit.devices import memory_of
-from quants.fit.verdict import GIB, VerdictKind, cheapest_offload
+from quants.fit.verdict import VerdictKind, cheapest_offload
 from quants.footprint import Estimator, settings_for
 from quants.models import FileModel
 from runners.engines.settings import LlamaCppSettings

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
-from quants.fit.verdict import GIB, VerdictKind
+from quants.fit.amounts import amount
+from quants.fit.verdict import VerdictKind
 from results.figures import size
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _best(report: dict[str, Any]) -> tuple[str, str]:
     device, verdict = found[0]
     word, what = _WORDS[VerdictKind(verdict["verdict"])]
     headroom = verdict["headroom_bytes"]
-    return device, word if headroom is None else f"{word}, {abs(headroom) / GIB:.1f} GiB {what}"
+    return device, word if headroom is None else f"{word}, {amount(headroom)} {what}"
 
 
 def best_place(report: dict[str, Any]) -> str:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, Literal
 
+from orchestrator.commands.fits_notes import legend, notes
 from orchestrator.terminal import Json
-from quants.fit.verdict import GIB, VerdictKind
-from quants.trained import beyond_trained
+from quants.fit.amounts import GIB, MIB, amount
+from quants.fit.verdict import VerdictKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from quants.fit.rows import CardVerdict, FitRow, FitsSettings, FitTable
     from quants.fit.targets import Target
 
-MIB: Final = 1024**2
 _GAP: Final = 2
 """Characters between two columns."""
 _WORDS: Final = {
@@ -92,37 +92,19 @@ def choose_targets(vram: Sequence[str], cards: Sequence[str], *, here: bool) -> 
     return unique(targets)
 
 
-def warnings(table: FitTable) -> list[str]:
-    """A line for each source that is asked for a context beyond what its models were made for."""
-    trained: dict[tuple[str, int], list[int | None]] = {}
-    for row in table.rows:
-        trained.setdefault((row.source, row.context), []).append(row.trained_context)
-    found = (beyond_trained(source, context, lengths) for (source, context), lengths in trained.items())
-    return [f"warning: {text}" for text in found if text is not None]
-
-
-def notes(table: FitTable) -> list[str]:
-    """Warnings, how much was fetched, and what is not in the table, one line each."""
-    total = sum(row.file_bytes for row in table.rows)
-    headers = f"{len(table.rows)} header{'s' if len(table.rows) > 1 else ''} read"
-    lines = [*warnings(table), f"{headers}: {_decimal(table.fetched_bytes)} fetched, for files of {_decimal(total)}"]
-    lines += [f"left out: {path}: {reason}" for path, reason in table.skipped]
-    lines += [f"not counted: {path} ({_decimal(size)})" for path, size in table.sidecars]
-    return lines
-
-
 def render(table: FitTable) -> list[Part]:
     """The answer for a person: for each source a heading and a table, in two where one would be too wide."""
     from rich.text import Text
 
     parts: list[Part] = []
-    unit, name = _unit(table.rows)
+    unit, name = (GIB, "GiB") if max(row.file_bytes for row in table.rows) >= GIB // 2 else (MIB, "MiB")
     for source, group in groupby(table.rows, key=lambda row: row.source):
         rows = list(group)
         if parts:
             parts.append("")
         parts += [_heading(source, rows), _Tables(rows, table.targets, unit)]
-    return [*parts, "", *(Text(each) for each in _legend(table, name))]
+    parted = tuple(_parts(table.rows, unit))
+    return [*parts, "", *(Text(each) for each in legend(table, (unit, name), parted))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,27 +147,39 @@ def _needed(columns: Sequence[_Column]) -> int:
     return sum(max(len(column.name), *map(len, column.cells)) + _GAP for column in columns) - _GAP
 
 
-def _sizes(rows: Sequence[FitRow], unit: int) -> list[_Column]:
-    """The file, its bits per weight, and each component that any of the rows has."""
+def _parts(rows: Sequence[FitRow], unit: int) -> dict[str, list[int | None]]:
+    """What adds up to the total, by heading: each component that any of the rows has."""
     components = {
         "weights": [row.weights_bytes for row in rows],
         "KV": [row.kv_bytes for row in rows],
         "state": [row.state_bytes for row in rows],
-        "compute": [row.compute_bytes for row in rows],
+        "compute": [None if row.compute_bytes is None else row.compute_bytes + (row.margin_bytes or 0) for row in rows],
         "output": [row.output_bytes for row in rows],
         "engine": [row.overhead_bytes for row in rows],
-        "total": [row.total_bytes for row in rows],
     }
-    always = {"weights", "KV", "compute", "total"}
+    always = {"weights", "KV", "compute"}
+    return {name: sizes for name, sizes in components.items() if name in always or _shows(sizes, unit)}
+
+
+def _shows(sizes: Sequence[int | None], unit: int) -> bool:
+    return any(round((size or 0) / unit, 1) for size in sizes)
+
+
+def _sizes(rows: Sequence[FitRow], unit: int) -> list[_Column]:
+    """The file, its bits per weight, what lies on the cards, and what lies in host memory besides."""
+    sizes = _parts(rows, unit) | {"total": [row.total_bytes for row in rows]}
+    if any(row.host_bytes is not None for row in rows):
+        sizes["host"] = [row.host_bytes for row in rows]
     return [
         _Column("file", [_size(row.file_bytes, unit) for row in rows]),
-        _Column("bpw", ["?" if row.bits_per_weight is None else f"{row.bits_per_weight:.2f}" for row in rows]),
-        *(
-            _Column(name, [_size(size, unit) for size in sizes])
-            for name, sizes in components.items()
-            if name in always or any(round((size or 0) / unit, 1) for size in sizes)
-        ),
+        _Column("bpw", [_bits(row.bits_per_weight) for row in rows]),
+        *(_Column(name, [_size(size, unit) for size in each]) for name, each in sizes.items()),
     ]
+
+
+def _bits(bits_per_weight: float | None) -> str:
+    """Three figures, as the labels of quants tell them apart: `4.53`, `16.0`."""
+    return "?" if bits_per_weight is None else f"{bits_per_weight:.{2 if bits_per_weight < 9.995 else 1}f}"
 
 
 def _verdicts(rows: Sequence[FitRow], targets: Sequence[Target], unit: int) -> list[_Column]:
@@ -210,8 +204,8 @@ def _cell(verdict: CardVerdict, unit: int) -> Text:
     from rich.text import Text
 
     word, style = _WORDS[verdict.verdict]
-    parts = [word] if verdict.headroom_bytes is None else [word, _size(verdict.headroom_bytes, unit)]
-    if verdict.host_bytes is not None:
+    parts = [word] if verdict.headroom_bytes is None else [word, _headroom(verdict.headroom_bytes, unit)]
+    if verdict.verdict is VerdictKind.FITS_OFFLOADED:
         parts += ["host", _size(verdict.host_bytes, unit), verdict.flags.replace("--n-cpu-moe", "-ncmoe")]
     return Text(" ".join(parts), style=style)
 
@@ -231,39 +225,16 @@ def _heading(source: str, rows: Sequence[FitRow]) -> Text:
     return Text.assemble((source, "bold"), f"  {architecture}{context} tokens{slots}, {caches}")
 
 
-def _legend(table: FitTable, unit: str) -> list[str]:
-    kinds = {verdict.verdict for row in table.rows for verdict in row.verdicts.values()}
-    meanings = {
-        VerdictKind.FITS: "fits: so much stays free",
-        VerdictKind.FITS_OFFLOADED: "part: fits with part of it in host memory, so much there in all",
-        VerdictKind.TOO_BIG: "no: so much is missing",
-        VerdictKind.UNKNOWN: "?: not known",
-    }
-    said = [meaning for kind, meaning in meanings.items() if kind in kinds]
-    lines = [
-        f"Sizes in {unit}. {'; '.join(said)}",
-        "max ctx: the most tokens of context for each slot, on whichever takes most (k = 1,024)",
-    ]
-    lines += [f"{target.name}: {target.title}" for target in table.targets]
-    reasons = {row.reason: row.quant for row in reversed(table.rows) if row.reason}
-    return lines + [f"{quant}: {reason}" for reason, quant in reversed(reasons.items())]
-
-
-def _unit(rows: Sequence[FitRow]) -> tuple[int, str]:
-    return (GIB, "GiB") if max(row.file_bytes for row in rows) >= GIB // 2 else (MIB, "MiB")
-
-
 def _size(size_bytes: int | None, unit: int) -> str:
     return "?" if size_bytes is None else f"{size_bytes / unit:.1f}"
 
 
+def _headroom(size_bytes: int, unit: int) -> str:
+    """What stays free or is missing; in a finer unit where it would read as nothing, so that no "no" lacks its why."""
+    if size_bytes and not round(size_bytes / unit, 1):
+        return f"{'-' if size_bytes < 0 else ''}{amount(size_bytes)}"
+    return _size(size_bytes, unit)
+
+
 def _tokens(tokens: int | None) -> str:
     return "-" if tokens is None else f"{tokens / 1024:g}k"
-
-
-def _decimal(size_bytes: int) -> str:
-    """Bytes as downloads are counted: 1 MB is a million."""
-    for factor, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:,.1f} {name}"
-    return f"{size_bytes} bytes"

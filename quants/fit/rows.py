@@ -54,17 +54,26 @@ class CardVerdict:
 
     Attributes:
         verdict: fits, fits_offloaded, too_big or unknown.
-        headroom_bytes: what stays free (negative: what is missing); None where it is unknown.
+        headroom_bytes: what stays free (negative: what is missing) on `device`: `memory_bytes` less `needed_bytes`;
+            None where it is unknown.
         reason: a sentence.
+        device: the one that decides: of several GPUs the fullest; host memory where that is too small; None where
+            nothing is known.
+        needed_bytes: what has to be free there, with what the estimate may be short by.
+        memory_bytes: what there is: what is free at present where that is known, else all that a program may use.
         max_context: the most tokens of context for each slot that fit, at most what the model was trained on;
             None where none do, where nothing is known, and with part in host memory (more of it there, more context).
-        host_bytes: the host memory that a placement with part of the model there takes in all; None for others.
+        host_bytes: what lies in host memory beside the GPUs; with part of the model there, that part too. None where
+            there is no GPU, and where nothing is known.
         flags: what llama-server is to be told for it; empty for others.
     """
 
     verdict: VerdictKind
     headroom_bytes: int | None
     reason: str
+    device: str | None = None
+    needed_bytes: int | None = None
+    memory_bytes: int | None = None
     max_context: int | None = None
     host_bytes: int | None = None
     flags: str = ""
@@ -74,8 +83,9 @@ class CardVerdict:
 class FitRow:
     """One quant: its size, its footprint, and a verdict for each target.
 
-    The footprint is that on the first target (of which anything is known) with nothing offloaded: GPUs of another make
-    differ a little. Its sizes are in bytes, over all devices together, and None where the architecture is unknown.
+    The footprint is that on one target, the first of which anything is known, with nothing offloaded: GPUs of another
+    make differ a little, a CPU a lot. Its sizes are in bytes, on the target's GPUs together (for a CPU: in its RAM),
+    and None where the architecture is unknown.
 
     Attributes:
         source: as it was asked for.
@@ -91,13 +101,16 @@ class FitRow:
         cache_type_k: type of the K cache.
         cache_type_v: type of the V cache.
         method: "estimate" or "engine"; "unknown" where there are no figures.
+        target: the name of the target whose sizes these are; None where there are no figures.
         weights_bytes: model buffers.
         kv_bytes: K and V caches; by the engine's account recurrent state too.
         state_bytes: recurrent state.
         compute_bytes: compute buffers.
         output_bytes: logits handed back.
         overhead_bytes: what the engine and its driver take besides.
-        total_bytes: the sum of these.
+        margin_bytes: what the estimate of the compute buffers may be short by.
+        total_bytes: the sum of these: what has to be free there.
+        host_bytes: what lies in host memory beside the GPUs; None where there is no GPU.
         max_context: the most tokens of context for each slot that fit on any of the targets.
         verdicts: by the target's name.
         reason: why there are no figures, or where they come from; empty for an estimate.
@@ -116,13 +129,16 @@ class FitRow:
     cache_type_k: str
     cache_type_v: str
     method: str
+    target: str | None
     weights_bytes: int | None
     kv_bytes: int | None
     state_bytes: int | None
     compute_bytes: int | None
     output_bytes: int | None
     overhead_bytes: int | None
+    margin_bytes: int | None
     total_bytes: int | None
+    host_bytes: int | None
     max_context: int | None
     verdicts: Mapping[str, CardVerdict]
     reason: str = ""

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from quants.errors import QuantsError
+from quants.fit.amounts import amount
 from quants.fit.oracle import DryLoadError, dry_load, find_program, header_files
 from quants.fit.rows import CardVerdict, FitRow, FitsSettings, FitTable
-from quants.fit.verdict import GIB, VerdictKind, cheapest_offload, largest_context, report
+from quants.fit.verdict import VerdictKind, cheapest_offload, largest_context, report
 from quants.footprint import Estimator, Footprint, FootprintSettings
 from quants.footprint.placement import place
 from quants.sources.headers import read_headers
@@ -135,8 +136,8 @@ class _Judge:
     def row(self, targets: Sequence[Target]) -> FitRow:
         """The row with a verdict for each target."""
         footprints = {target.name: self._estimate(target) for target in targets}
-        known = [each for each in footprints.values() if each.known]
-        whole = known[0] if known else max(footprints.values(), key=lambda each: len(each.reason))
+        known = [target for target in targets if footprints[target.name].known]
+        whole = footprints[known[0].name] if known else max(footprints.values(), key=lambda each: len(each.reason))
         verdicts = {target.name: self._verdict(target, footprints[target.name]) for target in targets}
         contexts = [each.max_context for each in verdicts.values() if each.max_context is not None]
         bits = self.quant.bits_per_weight
@@ -154,13 +155,8 @@ class _Judge:
             cache_type_k=self.asked.cache_type_k,
             cache_type_v=self.asked.cache_type_v,
             method=whole.method,
-            weights_bytes=whole.total("weights_bytes"),
-            kv_bytes=whole.total("kv_bytes"),
-            state_bytes=whole.total("state_bytes"),
-            compute_bytes=whole.total("compute_bytes"),
-            output_bytes=whole.total("output_bytes"),
-            overhead_bytes=whole.total("overhead_bytes"),
-            total_bytes=whole.total_bytes,
+            target=known[0].name if known else None,
+            **_sizes(whole),
             max_context=max(contexts, default=None),
             verdicts=verdicts,
             reason=whole.reason,
@@ -198,26 +194,49 @@ class _Judge:
 
     def _verdict(self, target: Target, footprint: Footprint) -> CardVerdict:
         settings = self._settings(target)
-        found = report(footprint, target.devices).verdict
-        reason, host_bytes = found.reason, None
+        found = report(footprint, target.devices)
+        reason = found.verdict.reason
         shares = (
             "" if settings.tensor_split is None else f"-ts {','.join(f'{each:g}' for each in settings.tensor_split)}"
         )
-        flags = shares if found.kind in _WHOLE else ""
-        if self.asked.offload and found.kind is VerdictKind.TOO_BIG:
+        flags = shares if found.verdict.kind in _WHOLE else ""
+        if self.asked.offload and found.verdict.kind is VerdictKind.TOO_BIG:
             moved = cheapest_offload(self.quant, settings, target.devices)
             if moved is not None:
-                flags, host_bytes = f"{moved.command} {shares}".strip(), moved.footprint.host.total_bytes
-                found = report(moved.footprint, target.devices).verdict
-                reason = f"{found.reason}, with {flags} and {host_bytes / GIB:.1f} GiB of host memory"
+                flags, footprint = f"{moved.command} {shares}".strip(), moved.footprint
+                found = report(footprint, target.devices)
+                reason = f"{found.verdict.reason}, with {flags} and {amount(footprint.host.safe_bytes)} of host memory"
+        kind = found.verdict.kind
         return CardVerdict(
-            verdict=found.kind,
-            headroom_bytes=found.headroom_bytes,
+            verdict=kind,
+            headroom_bytes=found.verdict.headroom_bytes,
             reason=reason,
-            max_context=largest_context(self.quant, settings, target.devices) if found.kind in _WHOLE else None,
-            host_bytes=host_bytes,
+            device=found.chosen.device or None,
+            needed_bytes=found.chosen.needed_bytes,
+            memory_bytes=found.chosen.memory_bytes,
+            max_context=largest_context(self.quant, settings, target.devices) if kind in _WHOLE else None,
+            host_bytes=_besides(footprint),
             flags=flags,
         )
+
+
+def _sizes(footprint: Footprint) -> dict[str, int | None]:
+    """What lies on the GPUs, or in the RAM of a CPU, by component; the sum; and what lies in host memory besides."""
+    components = ("weights_bytes", "kv_bytes", "state_bytes", "compute_bytes", "output_bytes", "overhead_bytes")
+    if not footprint.known:
+        return dict.fromkeys((*components, "margin_bytes", "total_bytes", "host_bytes"))
+    parts = footprint.gpus or (footprint.host,)
+    return {
+        **{name: sum(getattr(part, name) for part in parts) for name in components},
+        "margin_bytes": sum(part.uncertainty_bytes for part in parts),
+        "total_bytes": sum(part.safe_bytes for part in parts),
+        "host_bytes": _besides(footprint),
+    }
+
+
+def _besides(footprint: Footprint) -> int | None:
+    """What lies in host memory beside GPUs; None where there are none."""
+    return footprint.host.safe_bytes if footprint.gpus else None
 
 
 def _address(listing: Listing) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from quants.errors import QuantsError
+from quants.fit.amounts import GIB
 from quants.fit.devices import device_memory, memory_of, shares_of
-from quants.fit.verdict import GIB, DeviceSet, Memory
+from quants.fit.verdict import DeviceSet, Memory
 from quants.footprint import Backend
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Target:
         title: in words, with the memory.
         backend: what would compute there.
         devices: their memory.
+        as_sold: its title has the memory that cards are sold with.
         asks_engine: these are the devices that an engine started on this machine sees, so it can be asked about models
             that the estimator does not know.
     """
@@ -57,12 +59,18 @@ class Target:
     title: str
     backend: Backend
     devices: DeviceSet
+    as_sold: bool = False
     asks_engine: bool = False
 
     @property
     def gpus(self) -> int:
         """How many GPUs it has."""
         return len(self.devices.gpus)
+
+    @property
+    def memories(self) -> tuple[Memory, ...]:
+        """Those of its GPUs; of a machine's CPU the host's."""
+        return self.devices.gpus or (self.devices.host,)
 
     @property
     def tensor_split(self) -> tuple[float, ...] | None:
@@ -96,6 +104,7 @@ def by_size(text: str) -> Target:
         title=f"a card of {name}" if len(sizes) == 1 else f"one machine with cards of {name}",
         backend=Backend.CUDA,
         devices=DeviceSet(host=_UNKNOWN_HOST, gpus=memories),
+        as_sold=True,
     )
 
 
@@ -109,7 +118,7 @@ def _sizes(text: str) -> tuple[float, ...]:
             raise QuantsError(f"--vram {text!r} is no size of a card", way_out)
         count, size = int(found[1] or 1), float(found[2])
         if not 0 < size <= _LARGEST_GB:
-            raise QuantsError(f"--vram {size:g} is no size of a card", way_out)
+            raise QuantsError(f"--vram {text!r}: {size:g} GB is no size of a card", way_out)
         if not 0 < count <= MOST_GPUS or len(sizes) + count > MOST_GPUS:
             raise QuantsError(f"--vram {text!r} are more cards than one model is spread over ({MOST_GPUS})", way_out)
         sizes += [size] * count
@@ -137,7 +146,7 @@ def by_card(card: Card) -> Target:
         host = Memory(total_bytes=card.memory_bytes, name=f"the RAM of {card.id}")
         wired = Memory(total_bytes=_wired_bytes(card.vendor, card.memory_bytes), name=card.id)
         devices = DeviceSet(host=host, gpus=(wired,), unified=True)
-    return Target(name=card.id, title=title, backend=backend, devices=devices)
+    return Target(name=card.id, title=title, backend=backend, devices=devices, as_sold=True)
 
 
 def of_machine(profile: NodeProfile) -> tuple[Target, ...]:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from quants.fit.amounts import amounts
 from quants.footprint import Backend, Estimator, Footprint, FootprintSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-GIB: Final = 1024**3
 _LONGEST: Final = 1 << 24  # tokens: where a search for the largest context ends if nothing else ends it
 _STEP: Final = 256  # tokens: the engine rounds a context up to a multiple
 
@@ -72,11 +72,15 @@ class Answer:
         kind: fits or not.
         headroom_bytes: the least that any device has left (negative: what is missing); None if unknown.
         device: which device that is.
+        needed_bytes: what has to be free there; None if unknown.
+        memory_bytes: what there is, so that `headroom_bytes` is this less `needed_bytes`; None if unknown.
     """
 
     kind: VerdictKind
     headroom_bytes: int | None
     device: str
+    needed_bytes: int | None = None
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,11 @@ class FitReport:
     verdict: Verdict
     now: Answer
     ever: Answer
+
+    @property
+    def chosen(self) -> Answer:
+        """The answer that the verdict follows."""
+        return _chosen(self.now, self.ever)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +134,8 @@ def weights_verdict(file_bytes: int, memory_total_bytes: int | None) -> Verdict:
     if memory_total_bytes is None:
         return Verdict(VerdictKind.UNKNOWN, "the device does not say how much memory it has")
     headroom = memory_total_bytes - file_bytes
-    sizes = f"{file_bytes / 1e9:.2f} GB of weights, {memory_total_bytes / 1e9:.2f} GB of memory"
+    _, weights, memory = amounts(headroom, file_bytes, memory_total_bytes)
+    sizes = f"{weights} of weights, {memory} of memory"
     if headroom < 0:
         return Verdict(VerdictKind.TOO_BIG, f"the weights alone do not fit ({sizes})", headroom)
     return Verdict(VerdictKind.UNKNOWN, f"the weights fit ({sizes}); cache and buffers were not estimated", headroom)
@@ -148,8 +158,8 @@ def report(footprint: Footprint, devices: DeviceSet) -> FitReport:
         return FitReport(Verdict(VerdictKind.UNKNOWN, reason), unknown, unknown)
     now = _answer(footprint, devices, lambda memory: _free(memory, devices))
     ever = _answer(footprint, devices, lambda memory: memory.total_bytes)
-    chosen = now if now.kind is not VerdictKind.UNKNOWN else ever
-    return FitReport(Verdict(chosen.kind, _sentence(footprint, now, ever), chosen.headroom_bytes), now, ever)
+    chosen = _chosen(now, ever)
+    return FitReport(Verdict(chosen.kind, _sentence(footprint, devices, now, ever), chosen.headroom_bytes), now, ever)
 
 
 def largest_context(estimator: Estimator, settings: FootprintSettings, devices: DeviceSet) -> int | None:
@@ -216,24 +226,29 @@ def _answer(footprint: Footprint, devices: DeviceSet, room: Callable[[Memory], i
     if len(parts) > len(devices.gpus) and not devices.unified:
         return Answer(VerdictKind.TOO_BIG, None, f"{len(parts)} GPUs")
     needs += list(zip(devices.gpus, (part.safe_bytes for part in parts), strict=False))
-    headrooms: list[tuple[int, str]] = []
+    rooms: list[tuple[int, int, int, str]] = []  # left, needed, there, whose
     for memory, needed in needs:
         available = room(memory)
         if available is not None:
-            headrooms.append((available - needed, memory.name))
+            rooms.append((available - needed, needed, available, memory.name))
         elif memory is not devices.host and devices.unified:
             continue  # the host's answer covers it
         elif memory is not devices.host or not parts:
             return Answer(VerdictKind.UNKNOWN, None, memory.name)
-    if not headrooms:
+    if not rooms:
         return Answer(VerdictKind.UNKNOWN, None, devices.host.name)
-    least, name = min(headrooms, key=lambda pair: pair[0])
+    least, needed, there, name = min(rooms, key=lambda each: each[0])
     if least < 0:
-        return Answer(VerdictKind.TOO_BIG, least, name)
+        return Answer(VerdictKind.TOO_BIG, least, name, needed, there)
     if parts:
         # What counts for the next model or a longer context is what the GPUs have left, not the host.
-        least, name = min(headrooms[0 if devices.unified else -len(parts) :], key=lambda pair: pair[0])
-    return Answer(VerdictKind.FITS_OFFLOADED if _offloaded(footprint) else VerdictKind.FITS, least, name)
+        least, needed, there, name = min(rooms[0 if devices.unified else -len(parts) :], key=lambda each: each[0])
+    kind = VerdictKind.FITS_OFFLOADED if _offloaded(footprint) else VerdictKind.FITS
+    return Answer(kind, least, name, needed, there)
+
+
+def _chosen(now: Answer, ever: Answer) -> Answer:
+    return now if now.kind is not VerdictKind.UNKNOWN else ever
 
 
 def _offloaded(footprint: Footprint) -> bool:
@@ -249,21 +264,24 @@ def _fits(footprint: Footprint, devices: DeviceSet) -> bool:
     return verdict(footprint, devices).kind in {VerdictKind.FITS, VerdictKind.FITS_OFFLOADED}
 
 
-def _sentence(footprint: Footprint, now: Answer, ever: Answer) -> str:
-    chosen = now if now.kind is not VerdictKind.UNKNOWN else ever
+def _sentence(footprint: Footprint, devices: DeviceSet, now: Answer, ever: Answer) -> str:
+    """What is needed on the device that decides, what that has, and what stays free there or is missing."""
+    chosen = _chosen(now, ever)
     if chosen.kind is VerdictKind.UNKNOWN:
         return f"{chosen.device} does not say how much memory it has"
-    if chosen.headroom_bytes is None:
+    if chosen.headroom_bytes is None or chosen.needed_bytes is None or chosen.memory_bytes is None:
         return f"the estimate is for {chosen.device}, more than there are"
-    size = f"{abs(chosen.headroom_bytes) / GIB:.1f} GiB"
-    need = f"needs {sum(part.total_bytes for part in footprint.devices) / GIB:.1f} GiB in all"
+    left, needed, there = amounts(chosen.headroom_bytes, chosen.needed_bytes, chosen.memory_bytes)
+    several = len(footprint.gpus) > 1 and chosen.device in {memory.name for memory in devices.gpus}
+    where = f"{chosen.device}, the fullest of {len(footprint.gpus)}" if several else chosen.device
+    need = f"needs {needed} of {where}, which has {there} {'free' if chosen is now else 'to use'}"
     if chosen.kind is VerdictKind.TOO_BIG:
-        text = f"{need}; {size} too much for {chosen.device}"
+        text = f"{need}: {left} are missing"
         if chosen is now and ever.kind in {VerdictKind.FITS, VerdictKind.FITS_OFFLOADED}:
             text += ", though it would fit if nothing else used it"
         return text
     what = "fits with part of it in host memory" if chosen.kind is VerdictKind.FITS_OFFLOADED else "fits"
-    return f"{what}: {need}; {size} stay free on {chosen.device}"
+    return f"{what}: {need}, so that {left} stay free"
 
 
 def _most(fits: Callable[[int], bool], limit: int) -> int | None:

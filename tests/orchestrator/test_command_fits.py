@@ -7,23 +7,23 @@ import os
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from orchestrator.commands.fits import choose_targets, notes, render, show_fits
+from orchestrator.commands.fits import choose_targets, render, show_fits
+from orchestrator.commands.fits_notes import notes
 from orchestrator.terminal import Printer
 from orchestrator.terminal.printer import PLAIN_WIDTH
 from profiles.errors import UnknownCardError
+from quants.fit.amounts import GIB
 from quants.fit.rows import FitsSettings
 from quants.fit.table import fits
-from quants.fit.targets import by_size
+from quants.fit.targets import USABLE_SHARE, by_size
 from tests.hubserver.server import LocalHub
 from tests.quants import ggufbytes as gb
 from tests.quants.fitmodels import MATRIX_TYPES, model, publish, write_sparse
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SHAPES = (
     "llama-3.1-8b",
@@ -79,7 +79,7 @@ def quantsweep_fits(*arguments: str | Path | int, **env: str) -> subprocess.Comp
     )
 
 
-def plain(sources: list[Path], *sizes: str, settings: FitsSettings | None = None) -> str:
+def plain(sources: list[Path] | list[str], *sizes: str, settings: FitsSettings | None = None) -> str:
     return Printer(None).text_of(*show_fits([str(source) for source in sources], vram=sizes, settings=settings).parts)
 
 
@@ -88,7 +88,7 @@ def test_the_table_reads_as_one_at_a_hundred_columns(quants: Path) -> None:
     assert max(map(len, lines)) <= PLAIN_WIDTH
     assert lines[0].startswith(str(quants))
     assert lines[0].endswith("qwen35moe, 16,384 tokens, cache K f16, V f16")
-    header = "quant file bpw weights KV state compute engine total max ctx 16 GB 32 GB"
+    header = "quant file bpw weights KV state compute engine total host max ctx 16 GB 32 GB"
     assert lines[1].split() == header.split()
     rows = {line.split()[0]: line for line in lines[2 : 2 + len(MATRIX_TYPES)]}
     assert set(rows) == set(MATRIX_TYPES)
@@ -97,7 +97,40 @@ def test_the_table_reads_as_one_at_a_hundred_columns(quants: Path) -> None:
     assert re.search(r"- +no -\d+\.\d +no -\d+\.\d$", rows["BF16"])  # no context at which it fits
     assert " 128k " in rows["Q2_K"]
     assert "Sizes in GiB. fits: so much stays free; no: so much is missing" in lines
-    assert "16 GB: a card of 16 GB" in lines
+    assert "16 GB: a card of 16 GB, 15.7 GiB to use" in lines
+    assert "total = weights + KV + state + compute + engine: what has to be free, on 16 GB" in lines
+    assert "GB of a card: as it is sold, 1 GB = 1,024 MiB; the driver keeps a part of it" in lines
+
+
+def test_the_columns_of_a_row_can_be_added_up_to_its_verdicts() -> None:
+    """`total` was host and card together: 1063.2 MiB "fit" a card of 1 GB with 359.7 MiB to spare."""
+    lines = plain(["builtin:stand-in"], "1", "0.6").splitlines()
+    headings = re.sub(r"(max|1|0\.6) ", r"\1_", lines[1]).split()
+    line = next(line for line in lines if line.startswith("Q8_0 "))
+    row = dict(zip(headings, re.sub(r"(fits|no) ", "", line).split(), strict=True))
+    usable = {
+        name.replace(" ", "_"): float(size.replace(",", ""))
+        for name, size in re.findall(r"^(\S+ GB): .* ([\d.,]+) MiB to use$", "\n".join(lines), re.MULTILINE)
+    }
+    assert set(usable) == {"1_GB", "0.6_GB"}
+    parts = sum(float(row[name]) for name in ("weights", "KV", "compute", "engine"))
+    assert float(row["total"]) == pytest.approx(parts, abs=0.3)
+    for name, size in usable.items():
+        assert float(row[name]) == pytest.approx(size - float(row["total"]), abs=0.2)
+
+
+def test_of_several_cards_it_is_said_whose_the_figures_are(quants: Path) -> None:
+    text = " ".join(plain([quants], "2x16", "32").split())
+    assert "what has to be free, on 2 x 16 GB (its cards together) " in text
+    assert "15.7 + 15.7 GiB to use; free or missing: on the fullest of them" in text
+    assert "32 GB: a card of 32 GB, 31.4 GiB to use" in text
+
+
+def test_what_is_missing_is_never_nothing(tmp_path: Path) -> None:
+    write_sparse(tmp_path / "m-Q8_0.gguf", model("qwen3-8b", "Q8_0"))
+    (row,) = fits([str(tmp_path)], [by_size("16")]).rows
+    short = (row.total_bytes or 0) / GIB / USABLE_SHARE - 0.01
+    assert re.search(r"no -10\.\d MiB$", plain([tmp_path], f"{short:.6f}"), re.MULTILINE)
 
 
 def test_a_wide_question_is_answered_in_two_tables(folder: Path) -> None:
@@ -187,6 +220,15 @@ def test_without_a_card_it_is_this_machine() -> None:
         choose_targets((), ["rtx-5900"], here=False)
 
 
+def test_every_key_of_the_json_is_explained() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "fits.md").read_text(encoding="utf-8")
+    rows, verdicts = page.split("Each of `verdicts`:")
+    first = json.loads(json.dumps(fits(["builtin:stand-in"], [by_size("16")]).rows[0].to_json()))
+    for text, keys in ((rows, set(first)), (verdicts, set(first["verdicts"]["16 GB"]))):
+        table = re.findall(r"^\| (`[^|]*`) \|", text, re.MULTILINE)
+        assert {key for cell in table for key in re.findall(r"`(\w+)`", cell)} == keys
+
+
 # -- the program
 
 
@@ -243,7 +285,8 @@ def test_the_program_asks_a_hub_for_headers_only(quants: Path, tmp_path: Path) -
     [
         (["nowhere/at/all", "--vram", "16"], "does not exist"),
         (["gema-4-31b", "--vram", "16"], "Did you mean gemma-4-31b"),
-        (["{folder}", "--vram", "0"], "--vram 0 is no size of a card"),
+        (["{folder}", "--vram", "0"], "--vram '0': 0 GB is no size of a card"),
+        (["{folder}", "--vram", "2x0"], "--vram '2x0': 0 GB is no size of a card"),
         (["{folder}", "--card", "rtx-5900"], "no card is called 'rtx-5900'"),
         (["{folder}", "--card", "radeon-890m"], "Say how much it may take with --vram"),
         (["{folder}", "--vram", "16", "--context", "0"], "a context of 0 tokens"),
@@ -277,5 +320,5 @@ def test_it_fits_any_terminal_and_no_line_loses_its_name(folder: Path, width: in
         assert f"{row.total_bytes / 1024**3:.1f}" in " ".join(begun)
         for verdict in row.verdicts.values():
             assert f"{(verdict.headroom_bytes or 0) / 1024**3:.1f}" in " ".join(begun)
-    for heading in ("file", "weights", "KV", "total", "max ctx", "16 GB", "24 GB", "32 GB"):
+    for heading in ("file", "weights", "KV", "total", "host", "max ctx", "16 GB", "24 GB", "32 GB"):
         assert heading in whole

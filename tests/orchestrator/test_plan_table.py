@@ -66,6 +66,10 @@ def test_one_reason_for_many_cells_is_said_once() -> None:
     assert text.splitlines()[-1] == "qwen3-coder-30b Q8_0, qwen3-coder-30b Q4_K_M: llama-server is not on this machine"
 
 
+def test_what_is_missing_is_never_nothing() -> None:
+    assert "too big, 12.3 MiB missing" in shown([report("Q8_0", "too_big", -0.012)], 200)
+
+
 def test_the_best_place_is_the_one_that_is_named() -> None:
     both = report("Q8_0")
     both["verdicts"] = report("x", "too_big", -1.0)["verdicts"] | {

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quants.fit.amounts import GIB
 from quants.fit.devices import footprint_key, shares_of, spread
-from quants.fit.verdict import GIB, Memory
+from quants.fit.verdict import Memory
 from quants.footprint import Backend, Estimator, FootprintSettings
 from tests.quants.fitmodels import header_of
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from profiles.catalogue import find_card
 from profiles.types import Device, DeviceMatch, FoundEngine, NodeProfile
 from quants.errors import QuantsError, SourceError
+from quants.fit.amounts import GIB
 from quants.fit.table import FitRow, FitsSettings, FitTable, Quant, fits
 from quants.fit.targets import USABLE_SHARE, by_card, by_size, of_machine, unique
-from quants.fit.verdict import GIB, VerdictKind, largest_context, report
+from quants.fit.verdict import VerdictKind, largest_context, report
 from quants.footprint import Backend, Estimator, FootprintSettings
 from quants.gguf import read_header
 from tests.quants import ggufbytes as gb
@@ -72,9 +74,11 @@ def test_every_file_gets_a_row_with_the_estimate_and_a_verdict_for_each_card(fol
         footprint = estimator(asked)
         assert (row.method, row.reason) == ("estimate", "")
         assert row.architecture == footprint.architecture
-        assert row.total_bytes == footprint.total_bytes
+        (gpu,) = footprint.gpus
+        assert (row.target, row.total_bytes) == ("16 GB", gpu.safe_bytes)
+        assert (row.host_bytes, row.margin_bytes) == (footprint.host.safe_bytes, gpu.uncertainty_bytes)
         for name in ("weights_bytes", "kv_bytes", "state_bytes", "compute_bytes", "output_bytes", "overhead_bytes"):
-            assert getattr(row, name) == footprint.total(name)
+            assert getattr(row, name) == getattr(gpu, name)
         for card in CARDS:
             verdict = row.verdicts[card.name]
             expected = report(footprint, card.devices).verdict
@@ -88,8 +92,12 @@ def test_every_file_gets_a_row_with_the_estimate_and_a_verdict_for_each_card(fol
 def test_the_components_add_up_and_mean_what_they_say(table: FitTable) -> None:
     for row in table.rows:
         parts = (row.weights_bytes, row.kv_bytes, row.state_bytes, row.compute_bytes, row.output_bytes)
-        assert row.total_bytes == sum(part or 0 for part in parts) + (row.overhead_bytes or 0)
-        assert (row.weights_bytes or 0) > 0.8 * row.file_bytes
+        assert row.total_bytes == sum(part or 0 for part in (*parts, row.overhead_bytes, row.margin_bytes))
+        assert (row.weights_bytes or 0) + (row.host_bytes or 0) > 0.8 * row.file_bytes
+        for verdict in row.verdicts.values():
+            # What the columns add up to is what the verdict holds against the memory.
+            assert verdict.needed_bytes == row.total_bytes
+            assert verdict.headroom_bytes == (verdict.memory_bytes or 0) - (verdict.needed_bytes or 0)
     assert row_of(table, "rwkv7-2.9b").kv_bytes == 0
     assert (row_of(table, "rwkv7-2.9b").state_bytes or 0) > 0
     assert row_of(table, "llama-3.1-8b").state_bytes == 0
@@ -192,9 +200,30 @@ def test_offload_finds_a_placement_and_says_what_it_costs(folder: Path) -> None:
     assert moved.headroom_bytes >= 0
     assert moved.flags in moved.reason
     assert f"{moved.host_bytes / GIB:.1f} GiB of host memory" in moved.reason
+    assert moved.headroom_bytes == (moved.memory_bytes or 0) - (moved.needed_bytes or 0)
     # The sizes stay those of the whole model on the card, and where nothing has to move nothing does.
     assert replace(row, verdicts=whole.verdicts) == whole
     assert row.verdicts["32 GB"] == whole.verdicts["32 GB"]
+
+
+def test_of_several_cards_the_fullest_decides_and_is_named(folder: Path) -> None:
+    (row,) = fits([str(folder / "qwen3-30b-a3b.gguf")], [by_size("2x16"), by_size("24+16")]).rows
+    equal, unequal = row.verdicts["2 x 16 GB"], row.verdicts["24 GB + 16 GB"]
+    assert equal.verdict is unequal.verdict is VerdictKind.FITS
+    assert row.target == "2 x 16 GB"
+    # The columns are both cards together, the headroom is that of the fullest.
+    assert (equal.needed_bytes or 0) < (row.total_bytes or 0) < 2 * (equal.needed_bytes or 0)
+    for verdict in (equal, unequal):
+        assert re.search(r"of card [12] \(\d\d GB\), the fullest of 2, which has", verdict.reason)
+        assert verdict.headroom_bytes == (verdict.memory_bytes or 0) - (verdict.needed_bytes or 0)
+
+
+def test_on_a_cpu_all_of_it_is_its_own_memory(folder: Path) -> None:
+    cpu = of_machine(machine(device("cpu", kind="cpu", vendor="cpu", total=64, free=40)))
+    (row,) = fits([str(folder / "llama-3.1-8b.gguf")], cpu).rows
+    assert (row.target, row.host_bytes, row.verdicts["cpu"].host_bytes) == ("cpu", None, None)
+    assert row.verdicts["cpu"].needed_bytes == row.total_bytes
+    assert row.verdicts["cpu"].memory_bytes == 40 * GIB
 
 
 def test_an_architecture_without_rules_is_unknown_and_no_guess(tmp_path: Path) -> None:
@@ -278,7 +307,8 @@ def test_split_sets_are_one_row(tmp_path: Path) -> None:
     (row,) = fits([str(tmp_path)], CARDS).rows
     write_sparse(tmp_path / "one.gguf", whole)
     alone = Estimator(read_header(tmp_path / "one.gguf"))
-    assert row.total_bytes == alone(FootprintSettings(context=16384, backend=Backend.CUDA, gpus=1)).total_bytes
+    gpu = alone(FootprintSettings(context=16384, backend=Backend.CUDA, gpus=1)).gpus[0]
+    assert row.total_bytes == gpu.safe_bytes
     assert row.path == "M-Q8_0-00001-of-00002.gguf"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -40,12 +41,32 @@ def test_a_model_fits_with_headroom_or_it_is_too_big_by_so_much() -> None:
     fits = verdict(footprint, card(needed / GIB + 1))
     assert fits.kind is VerdictKind.FITS
     assert fits.headroom_bytes == pytest.approx(GIB, abs=2)
-    assert "1.0 GiB stay free on the card" in fits.reason
+    assert "of the card, which has" in fits.reason
+    assert fits.reason.endswith("so that 1.0 GiB stay free")
     too_big = verdict(footprint, card(needed / GIB - 1))
     assert too_big.kind is VerdictKind.TOO_BIG
     assert too_big.headroom_bytes == pytest.approx(-GIB, abs=2)
-    assert "1.0 GiB too much for the card" in too_big.reason
+    assert too_big.reason.endswith(": 1.0 GiB are missing")
     assert verdict(footprint, card((needed - 2) / GIB)).kind is VerdictKind.TOO_BIG
+
+
+@pytest.mark.parametrize("short_bytes", [1, 40_000, 41_600_000, GIB - 1, 3 * GIB])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_figures_of_a_sentence_add_up_and_none_is_nothing(short_bytes: int, sign: int) -> None:
+    """It said "needs 1.0 GiB in all; 0.0 GiB too much for a 0.6 GB card": the host's memory was in the sum."""
+    footprint = qwen()(ONE_GPU)
+    needed = footprint.gpus[0].safe_bytes
+    memory = Memory(total_bytes=needed + sign * short_bytes, name="the card")
+    devices = DeviceSet(host=Memory(total_bytes=64 * GIB, name="host memory"), gpus=(memory,))
+    answer = report(footprint, devices).chosen
+    assert (answer.device, answer.needed_bytes, answer.memory_bytes) == ("the card", needed, memory.total_bytes)
+    reason = verdict(footprint, devices).reason
+    found = re.findall(r"([\d.,]+) (GiB|MiB|bytes)", reason)
+    assert len({unit for _, unit in found}) == 1
+    needs, has, left = (float(figure.replace(",", "")) for figure, _ in found)
+    assert left > 0
+    assert sign * (has - needs) == pytest.approx(left, abs=0.1001)
+    assert {1: "stay free", -1: "are missing"}[sign] in reason
 
 
 def test_the_margin_covers_the_engine_and_the_uncertainty() -> None:
@@ -114,7 +135,7 @@ def test_every_gpu_needs_its_own_room() -> None:
     large, small = (Memory(total_bytes=size * GIB, name=f"the {size} GiB card") for size in (24, 4))
     got = verdict(footprint, DeviceSet(host=Memory(total_bytes=64 * GIB), gpus=(large, small)))
     assert got.kind is VerdictKind.TOO_BIG
-    assert "the 4 GiB card" in got.reason
+    assert "of the 4 GiB card, the fullest of 2, which has 4.0 GiB to use" in got.reason
 
 
 @pytest.mark.parametrize("name", ["qwen3-8b", "gemma-3-12b", "gpt-oss-20b", "qwen3.5-9b", "deepseek-v2-lite"])
@@ -166,6 +187,7 @@ def test_the_size_of_the_file_alone_can_only_refuse() -> None:
     assert weights_verdict(20 * GIB, 16 * GIB).kind is VerdictKind.TOO_BIG
     assert weights_verdict(8 * GIB, 16 * GIB).kind is VerdictKind.UNKNOWN
     assert weights_verdict(8 * GIB, None).kind is VerdictKind.UNKNOWN
+    assert "(16,384.0 MiB of weights, 16,383.0 MiB of memory)" in weights_verdict(16 * GIB, 16 * GIB - 1024**2).reason
 
 
 def test_no_card_is_promised_a_model_that_would_not_load() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.commands.fits import notes
+from orchestrator.commands.fits_notes import notes
 from orchestrator.expand import expand
 from orchestrator.spec import parse_spec
 from quants.fit.rows import FitsSettings
