@@ -37,7 +37,8 @@ TIMINGS_QUERY: Final = """\
 SELECT model, variant, exam, quant, median(decode_tps) AS decode_tps, median(ttft_any_s) AS ttft_any_s
 FROM 'runs/quickstart/attempts/*.parquet'
 WHERE final AND NOT coalesce(cold, false) AND coalesce(cached_tokens, 0) = 0 AND coalesce(shared_with, '[]') = '[]'
-  AND coalesce(foreign_cpu_share, 0) <= 0.15
+  AND coalesce(foreign_cpu_share, 0) <= 0.15 AND NOT coalesce(above_ceiling, false)
+  AND coalesce(abs(decode_tps_client - decode_tps) <= 0.05 * decode_tps, true)
 GROUP BY ALL
 """
 """For DuckDB: the timings of the tables, over the requests that results.summary takes for clean."""
@@ -57,9 +58,10 @@ _RULES: Final = """\
 - Means leave infrastructure failures out, because their score is null; `count(score) / count(*)` is the coverage.
 - What could not be measured is null, never 0; `null_reasons` may say why.
 - Compare timings within one `hardware_class`, over the rows that the tables of `quantsweep show` take: not `cold`, no
-  `cached_tokens`, nothing in `shared_with` (JSON text), and a `foreign_cpu_share` of at most 0.15, or null: a request
-  shorter than 0.2 s is not known to have been disturbed, and is kept. The lines above take every final row, disturbed
-  or not; this is the tables' own median (of a quant that has no such row they take all, and mark it `*`):
+  `cached_tokens`, nothing in `shared_with` (JSON text), a `foreign_cpu_share` of at most 0.15 or null (a request
+  shorter than 0.2 s is not known to have been disturbed, and is kept), and a decode rate that neither the client's
+  clock (5%) nor the memory bus contradicts. The lines above take every final row; this is the tables' own median. Of a
+  quant that has no such row they take those that nothing contradicts, else all, and mark them `*`.
 
   ```sql
 <timings>  ```

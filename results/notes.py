@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from results.reading import Torn
-    from results.summary import QuantSummary
+    from results.summary import Disturbance, QuantSummary
 
 MOST_NAMED = 12
 """Names that a note gives; a sweep of a thousand cells may have a thousand."""
@@ -36,7 +36,8 @@ def notes(summaries: Sequence[QuantSummary], torn: Sequence[Torn] = (), *, taken
         _busy(summaries),
         _threads(summaries),
         _disturbed(summaries),
-        _suspect(summaries),
+        _by_clock(summaries),
+        _by_bus(summaries),
         _torn(torn),
     )
     return tuple(note for note in found if note)
@@ -122,10 +123,16 @@ def _busy(summaries: Sequence[QuantSummary]) -> str:
     number = sum(summary.timings.busy for summary in busy)
     most = max(summary.timings.busiest or 0.0 for summary in busy)
     text = f"{count(number, 'request')} ran while other work took up to {most:.0%} of the machine's CPU time"
-    if not any(not summary.timings.clean for summary in busy):
-        return f"{text}: their timings are left out."
-    whose = "" if all(not summary.timings.clean for summary in busy) else ", and left out elsewhere"
-    return f"{text}: their timings are marked * where there are no others{whose}. Measure on a machine at rest."
+    return f"{text}: {_left_out(busy, 'busy')}. Measure on a machine at rest."
+
+
+def _left_out(summaries: Sequence[QuantSummary], why: Disturbance) -> str:
+    """What became of the timings of requests of which `summaries` have some each."""
+    marked = sum(why in summary.timings.marked_for for summary in summaries)
+    if not marked:
+        return "their timings are left out"
+    elsewhere = "" if marked == len(summaries) else ", and left out elsewhere"
+    return f"their timings are marked * where there are no others{elsewhere}"
 
 
 def _threads(summaries: Sequence[QuantSummary]) -> str:
@@ -139,11 +146,7 @@ def _threads(summaries: Sequence[QuantSummary]) -> str:
 
 
 def _disturbed(summaries: Sequence[QuantSummary]) -> str:
-    marked = [
-        _name(summary)
-        for summary in summaries
-        if summary.timings.requests and not summary.timings.clean and not summary.timings.busy
-    ]
+    marked = [_name(summary) for summary in summaries if "shared" in summary.timings.marked_for]
     if not marked:
         return ""
     return (
@@ -152,13 +155,30 @@ def _disturbed(summaries: Sequence[QuantSummary]) -> str:
     )
 
 
-def _suspect(summaries: Sequence[QuantSummary]) -> str:
-    number = sum(summary.timings.suspect for summary in summaries)
-    if not number:
+def _by_clock(summaries: Sequence[QuantSummary]) -> str:
+    """Which of the two clocks is wrong cannot be told; the server's figure is the one that the table would show."""
+    odd = [summary for summary in summaries if summary.timings.by_clock]
+    if not odd:
         return ""
+    number = sum(summary.timings.by_clock for summary in odd)
     return (
-        f"{count(number, 'request')} with a decode rate that the client's clock or the memory bus contradicts "
-        f"({_by_name(summaries, lambda summary: summary.timings.suspect)})."
+        f"{count(number, 'request')} whose decode rates by the server's clock and by ours are more than 5% apart "
+        f"({_by_name(odd, lambda summary: summary.timings.by_clock)}): {_left_out(odd, 'clock')}. One of the two was "
+        "held up: measure on a machine at rest, and compare `decode_tps` with `decode_tps_client` where that does not "
+        "help."
+    )
+
+
+def _by_bus(summaries: Sequence[QuantSummary]) -> str:
+    odd = [summary for summary in summaries if summary.timings.by_bus]
+    if not odd:
+        return ""
+    number = sum(summary.timings.by_bus for summary in odd)
+    return (
+        f"{count(number, 'request')} with a decode rate above what the memory bus allows "
+        f"({_by_name(odd, lambda summary: summary.timings.by_bus)}): {_left_out(odd, 'bus')}. Either the server's "
+        "figure is wrong or the bandwidth that is known of the device: compare `decode_tps` with `decode_ceiling_tps`, "
+        "and the bandwidth that `quantsweep nodes` shows with the maker's."
     )
 
 

@@ -141,7 +141,8 @@ prefill_tps          float         tokens/s   Uncached prompt tokens over the se
 decode_tps           float         tokens/s   Generated tokens over the server's decode time, recomputed from its raw
                                               counts.
 decode_tps_client    float         tokens/s   The same as seen by the client, (n - 1) over the time from first to last
-                                              token. More than 5% from `decode_tps` is suspect.
+                                              token. Where the two are more than 5% apart one of them is
+                                              wrong, and the timings are left out or marked.
 decode_ceiling_tps   float         tokens/s   What the memory bus allows for this model and device. A rate above 1.05
                                               of it is impossible.
 above_ceiling        bool          -          True where `decode_tps` is above 1.05 of `decode_ceiling_tps`, which no

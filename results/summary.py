@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import chain
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from results.stats import Interval, mean_interval, rate_interval, standard_deviation
 
@@ -47,7 +47,7 @@ SUMMARISED: Final = ("sweep", *_GROUP, *_FIGURES)
 """The columns that a summary is made from; texts, which are most of a run's bytes, are not among them."""
 
 _DISAGREEMENT: Final = 0.05
-"""Client and server decode rates further apart than this are suspect (docs/columns.md)."""
+"""Client and server decode rates further apart than this share of the server's contradict each other."""
 
 BUSY_SHARE: Final = 0.15
 """Where others take more than this of a machine's CPU time during a request, its timings are not clean.
@@ -56,6 +56,12 @@ A share that is null, as of every request shorter than MIN_CPU_S of profiles/win
 it is kept, as docs/columns.md tells a reader to.
 
 Ray and the driver take some 0.2 of a core themselves, which is a tenth of the smallest machines."""
+
+
+Disturbance = Literal["busy", "shared", "clock", "bus"]
+"""What may speak against the timings of a request."""
+
+_CONTRADICTED: Final = frozenset[Disturbance]({"clock", "bus"})
 
 
 class Score(NamedTuple):
@@ -70,11 +76,17 @@ class Score(NamedTuple):
 class Timings:
     """Medians over a quant's requests.
 
+    They are over requests that are clean: warm, uncached, with nothing else on the node, not known to be disturbed by
+    other work, and with rates that nothing contradicts. Where there are none, over those that nothing contradicts;
+    where there are none of these either, over all.
+
     Attributes:
-        requests: How many they are over.
-        clean: Whether those are warm, uncached requests with nothing else on the node; where there was none such, they
-            are all of them.
-        suspect: Those of them whose rates contradict each other.
+        requests: How many they are over, of `timed`.
+        clean: Whether those are clean.
+        marked_for: What they are where they are not: `busy` (other work), `shared` (the first after a load, with a
+            cached prompt, or beside something else), `clock`, `bus` (contradicted by it).
+        rates, first_tokens: How many of them have a decode rate, and a time to the first token.
+        by_clock, by_bus: Requests, among all, whose decode rate the client's clock contradicts, or the memory bus.
         decode_tps_low, decode_tps_high: The slowest and the fastest of them.
         busy: Requests, among all, of which it is known that others took more than BUSY_SHARE of the machine's CPU time.
         busiest: The highest such share; None where it was never measured.
@@ -88,7 +100,12 @@ class Timings:
     prefill_tps: float | None
     decode_tps: float | None
     hardware_classes: tuple[str, ...]
-    suspect: int
+    timed: int
+    rates: int
+    first_tokens: int
+    marked_for: tuple[Disturbance, ...] = ()
+    by_clock: int = 0
+    by_bus: int = 0
     decode_tps_low: float | None = None
     decode_tps_high: float | None = None
     busy: int = 0
@@ -257,8 +274,11 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
 
 def _timings(finals: Sequence[Row]) -> Timings:
     timed = [row for row in finals if row["decode_tps"] is not None or row["ttft_any_s"] is not None]
-    clean = [row for row in timed if _is_clean(row)]
-    rows = clean or timed
+    told = [(row, _disturbances(row)) for row in timed]
+    clean = [row for row, disturbances in told if not disturbances]
+    rows = clean or [row for row, disturbances in told if disturbances.isdisjoint(_CONTRADICTED)] or timed
+    found = Counter(chain.from_iterable(disturbances for _, disturbances in told))
+    marks = frozenset(chain.from_iterable(map(_disturbances, rows)))
     return Timings(
         requests=len(rows),
         clean=bool(clean),
@@ -269,8 +289,13 @@ def _timings(finals: Sequence[Row]) -> Timings:
         decode_tps_low=_fold(min, rows, "decode_tps"),
         decode_tps_high=_fold(max, rows, "decode_tps"),
         hardware_classes=_texts(rows, "hardware_class"),
-        suspect=sum(_is_suspect(row) for row in rows),
-        busy=sum(map(_is_busy, timed)),
+        timed=len(timed),
+        rates=sum(row["decode_tps"] is not None for row in rows),
+        first_tokens=sum(row["ttft_any_s"] is not None for row in rows),
+        marked_for=tuple(sorted(marks)),
+        by_clock=found["clock"],
+        by_bus=found["bus"],
+        busy=found["busy"],
         busiest=_fold(max, timed, "foreign_cpu_share"),
         unset_threads=any(
             _leaves_threads(text) for text in {r["engine_settings"] for r in timed if r["device"] == "cpu"}
@@ -278,27 +303,21 @@ def _timings(finals: Sequence[Row]) -> Timings:
     )
 
 
-def _is_clean(row: Row) -> bool:
-    shared = json.loads(row["shared_with"] or "[]")
-    return not (row["cold"] or row["cached_tokens"] or shared or _is_busy(row))
-
-
-def _is_busy(row: Row) -> bool:
-    return (row["foreign_cpu_share"] or 0.0) > BUSY_SHARE
+def _disturbances(row: Row) -> frozenset[Disturbance]:
+    """What speaks against a request's timings; the query of results.describe asks the same."""
+    server, client = row["decode_tps"], row["decode_tps_client"]
+    found: dict[Disturbance, bool] = {
+        "busy": (row["foreign_cpu_share"] or 0.0) > BUSY_SHARE,
+        "shared": bool(row["cold"] or row["cached_tokens"] or json.loads(row["shared_with"] or "[]")),
+        "clock": server is not None and client is not None and abs(client - server) > _DISAGREEMENT * server,
+        "bus": bool(row["above_ceiling"]),
+    }
+    return frozenset(name for name, holds in found.items() if holds)
 
 
 def _leaves_threads(engine_settings: str | None) -> bool:
     settings = json.loads(engine_settings or "{}")
     return isinstance(settings, dict) and settings.get("threads") is None and bool(settings)
-
-
-def _is_suspect(row: Row) -> bool:
-    """Whether a decode rate contradicts the client's clock or what the memory bus allows."""
-    server, client = row["decode_tps"], row["decode_tps_client"]
-    if not server:
-        return False
-    disagrees = client is not None and abs(client - server) > _DISAGREEMENT * server
-    return disagrees or bool(row["above_ceiling"])
 
 
 def _median(rows: Sequence[Row], name: str) -> float | None:

@@ -189,9 +189,23 @@ def _jobs(summary: QuantSummary) -> str:
 def _rates(summary: QuantSummary) -> str:
     """The slowest and the fastest request that the median is of, where there are several."""
     timings = summary.timings
-    if timings.requests < _SPREAD or timings.decode_tps_low is None:
+    if timings.rates < _SPREAD or timings.decode_tps_low is None:
         return ""
     return f"{rate(timings.decode_tps_low)}-{rate(timings.decode_tps_high)}"
+
+
+def _rates_behind(summary: QuantSummary) -> str:
+    """`1/5` where the rate is not of all requests that were timed."""
+    timings = summary.timings
+    return "" if timings.rates in {0, timings.timed} else f"{timings.rates:,}/{timings.timed:,}"
+
+
+def _first_tokens_behind(summary: QuantSummary) -> str:
+    """The same of TTFT, where it is another number than that behind the rate beside it."""
+    timings = summary.timings
+    if not timings.first_tokens or timings.first_tokens == (timings.rates or timings.timed):
+        return ""
+    return f"{timings.first_tokens:,}/{timings.timed:,}"
 
 
 def _answer_delay(summary: QuantSummary) -> str:
@@ -216,8 +230,10 @@ _COLUMNS: Final[tuple[tuple[Column, Callable[[QuantSummary], str]], ...]] = (
     (Column("VRAM", (), "machine"), lambda s: size(s.peak_vram_bytes)),
     (Column("load", (), "machine"), lambda s: duration(s.load_s)),
     (Column("TTFT", (), "machine"), lambda s: _starred(duration(s.timings.ttft_any_s), s)),
+    (Column("of", (), "machine", joined=True), _first_tokens_behind),
     (Column("answer", (), "machine"), lambda s: _starred(_answer_delay(s), s)),
     (Column("tok/s", (), "machine"), lambda s: _starred(rate(s.timings.decode_tps), s)),
+    (Column("of", (), "machine", joined=True), _rates_behind),
     (Column("min-max", (), "machine", joined=True), _rates),
 )
 """What may stand in a table; a column of which no line has anything to say is left out."""

@@ -57,7 +57,7 @@ def quant(
         load_s=None,
         peak_ram_bytes=None,
         peak_vram_bytes=None,
-        timings=Timings(0, False, None, None, None, None, (), 0),
+        timings=Timings(0, False, None, None, None, None, (), 0, 0, 0),
     )
 
 

@@ -90,6 +90,12 @@ def test_the_page_speaks_the_truth_about_sql(run_of: Callable[..., Path]) -> Non
         {"foreign_cpu_share": 0.16},
         {"foreign_cpu_share": None, "shared_with": None, "cached_tokens": None},
         {"final": False},
+        {"decode_tps_client": 262.5},
+        {"decode_tps_client": 262.6},
+        {"decode_tps_client": 20_447.0},
+        {"decode_tps_client": None},
+        {"above_ceiling": True},
+        {"decode_tps": None, "decode_tps_client": None},
     ],
 )
 def test_the_query_for_timings_takes_the_rows_that_the_tables_take(

@@ -110,11 +110,11 @@ class TestSummary:
         store.commit(row(job_id="b", shared_with='["grading"]', ttft_any_s=8.0, decode_tps=2.0))
         store.commit(row(job_id="c", cached_tokens=50, ttft_any_s=0.001))
         store.commit(row(job_id="d", ttft_any_s=0.5, decode_tps=100.0, decode_tps_client=101.0))
-        store.commit(row(job_id="e", ttft_any_s=0.7, decode_tps=110.0, decode_tps_client=101.0))
+        store.commit(row(job_id="e", ttft_any_s=0.7, decode_tps=110.0, decode_tps_client=109.0))
         (found,) = summarise(store.table())
         timings = found.timings
         assert (timings.requests, timings.clean, timings.ttft_any_s, timings.decode_tps) == (2, True, 0.6, 105.0)
-        assert timings.suspect == 1
+        assert (timings.timed, timings.marked_for) == (5, ())
 
     def test_other_timings_are_used_and_marked_where_there_are_no_clean_ones(
         self, tmp_path: Path, row: MakeRow
@@ -136,7 +136,7 @@ class TestSummary:
         assert (timings.requests, timings.clean, timings.decode_tps, timings.decode_tps_low) == (3, True, 100.0, 90.0)
         assert (timings.busy, timings.busiest) == (1, 0.62)
         text = " ".join(show(tmp_path, width=100, colour=False).split())
-        assert "100.0 90.0-104.0" in text
+        assert "100.0 3/4 90.0-104.0" in text
         assert "1 request ran while other work took up to 62% of the machine's CPU time: their timings are left" in text
 
     def test_a_request_too_short_to_tell_is_kept_and_not_counted_as_disturbed(
@@ -180,12 +180,33 @@ class TestSummary:
         store.commit(row(device=device, engine_settings=engine_settings, foreign_cpu_share=share))
         assert ("Fewer `threads` under [engine]" in show(tmp_path, width=200, colour=False)) == said
 
-    def test_a_rate_above_what_the_bus_allows_is_suspect(self, tmp_path: Path, row: MakeRow) -> None:
+    @pytest.mark.parametrize(
+        ("odd", "said"),
+        [
+            ({"decode_tps_client": 20447.0}, "1 request whose decode rates by the server's clock and by ours are"),
+            ({"decode_tps_client": 1000.0}, "1 request whose decode rates by the server's clock and by ours are"),
+            ({"above_ceiling": True}, "1 request with a decode rate above what the memory bus allows (standin Q4_K_M"),
+        ],
+    )
+    def test_a_rate_that_is_contradicted_is_left_out_where_there_are_others_and_marked_where_there_are_none(
+        self, tmp_path: Path, row: MakeRow, odd: dict[str, Any], said: str
+    ) -> None:
+        """Also where the request was too short to say whether others kept the machine busy."""
         store = RunStore(tmp_path)
-        store.commit(row(decode_tps=1510.0, decode_tps_client=1510.0, decode_ceiling_tps=300.0, above_ceiling=True))
-        assert "1 request with a decode rate that the client's clock or the memory bus contradicts" in render(
-            store.table()
-        )
+        short = {"foreign_cpu_share": None, "decode_tps": 1924.0, "decode_tps_client": 1924.0}
+        store.commit(row(job_id="a", **(short | odd)))
+        text = " ".join(show(tmp_path, width=100, colour=False).split())
+        assert "1,924*" in text
+        assert said in text
+        assert "their timings are marked * where there are no others." in text
+        assert "shared the node" not in text
+        # Another that was disturbed, and is at least not contradicted, goes first; and one that is clean before both.
+        for job_id, share, rate in (("b", 0.4, 1000.0), ("c", 0.0, 1200.0)):
+            store.commit(row(job_id=job_id, foreign_cpu_share=share, decode_tps=rate, decode_tps_client=rate))
+            text = " ".join(show(tmp_path, width=100, colour=False).split())
+            assert f"{rate:,.0f}{'*' * (job_id == 'b')} 1/" in text
+            assert f"{said}" in text
+            assert "1,924" not in text
 
     def test_quants_come_largest_first(self, run_of: Callable[..., Path]) -> None:
         folder = run_of({"a": (1, [1.0]), "c": (3, [1.0]), "b": (2, [1.0])})
@@ -256,6 +277,23 @@ class TestText:
         assert "41.0  20.5-42.2" in text
         timings = json.loads(show(tmp_path, as_json=True))["summaries"][0]["timings"]
         assert (timings["decode_tps"], timings["decode_tps_low"], timings["decode_tps_high"]) == (41.0, 20.5, 42.25)
+
+    def test_what_is_not_the_median_of_all_requests_says_of_how_many_it_is(self, tmp_path: Path, row: MakeRow) -> None:
+        store = RunStore(tmp_path)
+        for seed, share in enumerate((0.5, 0.4, 0.0), 1):
+            rates = {"decode_tps": 41.0, "decode_tps_client": 41.0, "foreign_cpu_share": share}
+            store.commit(row(job_id=f"a{seed}", seed=seed, quant="A", **rates))
+            store.commit(row(job_id=f"b{seed}", seed=seed, quant="B", **(rates | {"foreign_cpu_share": 0.0})))
+        lines = [line.split() for line in show(tmp_path, width=100, colour=False).splitlines()]
+        assert lines[1][-4:] == ["TTFT", "tok/s", "of", "min-max"]
+        assert lines[3][-4:] == ["13", "ms", "41.0", "1/3"]
+        assert lines[4][-4:] == ["13", "ms", "41.0", "41.0-41.0"]
+        # A reply of one token has a TTFT and no rate: the two are of different numbers.
+        store.commit(row(job_id="b4", seed=4, quant="B", decode_tps=None, decode_tps_client=None))
+        for width in (50, 60, 100):
+            text = show(tmp_path, width=width, colour=False)
+            assert max(map(len, text.splitlines())) <= width
+            assert {"1/3", "4/4", "3/4", "41.0-41.0"} <= set(text.split())
 
     def test_one_request_has_no_spread(self, run_of: Callable[..., Path]) -> None:
         assert "min-max" not in show(run_of({"Q4": (1, [1.0])}), width=100, colour=False)
