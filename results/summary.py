@@ -170,20 +170,27 @@ class QuantSummary:
     reused: int = 0
 
 
-def summarise(table: Any) -> list[QuantSummary]:
-    """One summary per model, quant, variant and exam, in the order in which they first ran, largest file first.
+def summarise(table: Any, order: Sequence[tuple[str, str]] = ()) -> list[QuantSummary]:
+    """One summary per model, quant, variant and exam, largest file first.
 
     Attempts of jobs that were taken out of the sweep are in none.
 
     Args:
         table: A `pyarrow.Table` of attempts (results.store), of a finished or a running sweep.
+        order: Models with their variants, as they are to come; the others follow, in the order in which they first ran.
     """
-    order: dict[tuple[str, str, str], int] = {}
+    wanted = {place: number for number, place in enumerate(order)}
+    ran: dict[tuple[str, str, str], int] = {}
     summaries = []
     for key, rows in _groups(_counted(table)):
-        order.setdefault(key[:3], len(order))
+        ran.setdefault(key[:3], len(ran))
         summaries.append(_summary(key, rows))
-    return sorted(summaries, key=lambda s: (order[s.model, s.variant, s.exam], -(s.file_bytes or 0), s.quant))
+
+    def place(s: QuantSummary) -> tuple[int, int, int, str]:
+        number = wanted.get((s.model, s.variant), len(wanted))
+        return number, ran[s.model, s.variant, s.exam], -(s.file_bytes or 0), s.quant
+
+    return sorted(summaries, key=place)
 
 
 def _counted(table: Any) -> Any:

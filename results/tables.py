@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from results.answer import Answer, answers, place_name
-from results.figures import duration, plain, points, rate, size
+from results.figures import count, duration, plain, points, rate, size
 from results.files import summary_of
 from results.layout import Column, Layout
 from results.notes import notes
@@ -47,6 +47,7 @@ class Report:
         remarks: what a reader has to know of the figures.
         where: the run folder, for a report that is empty.
         files: what gradings left to be looked at; None where they left nothing.
+        planned: how many jobs the run has in all; None where that is not known.
     """
 
     attempts: int
@@ -56,13 +57,20 @@ class Report:
     remarks: Sequence[str]
     where: str = "this run"
     files: FilesSummary | None = None
+    planned: int | None = None
+
+    @property
+    def done(self) -> int:
+        """Jobs that have ended, as far as these tables saw: a run that goes on is further a moment later."""
+        return sum(summary.jobs for summary in self.summaries)
 
     def to_json(self) -> dict[str, Any]:
         """The report as docs/columns.md describes it."""
         return {
             "sweeps": list(self.sweeps),
             "attempts": self.attempts,
-            "jobs": sum(summary.jobs for summary in self.summaries),
+            "jobs": self.done,
+            "planned": self.planned,
             "summaries": [asdict(summary) for summary in self.summaries],
             "answers": [asdict(answer) for answer in self.answers],
             "notes": list(self.remarks),
@@ -74,10 +82,12 @@ class Report:
         from rich.text import Text
 
         notes = [Text(f"Note: {remark}") for remark in self.remarks]
+        # With the tables, so that what is written to a file does not look complete.
+        begun = [] if self.planned is None or self.done >= self.planned else [self._how_far(self.planned), ""]
         if not self.summaries:
-            return [f"No attempt in {self.where} yet: nothing has been committed.", *notes]
+            return [*begun, f"No attempt in {self.where} yet: nothing has been committed.", *notes]
         named = {(answer.model, answer.variant, answer.exam, answer.smallest) for answer in self.answers}
-        parts: list[RenderableType] = []
+        parts: list[RenderableType] = [*begun]
         for title, group, label in _grouped(self.summaries):
             parts += [Text(title, style="bold"), _table(group, label, named), ""]
         for answer in self.answers:
@@ -86,22 +96,36 @@ class Report:
             parts += [Text(str(self.files)), ""]
         return [*parts, *notes] if notes else parts[:-1]
 
+    def _how_far(self, planned: int) -> RenderableType:
+        from rich.text import Text
 
-def report(run_folder: Path) -> Report:
-    """The report of the run in `run_folder`, finished or running.
+        return Text(f"Not finished: {self.done:,} of {count(planned, 'job')} done.", style="bold")
+
+
+def report(run_folder: Path, *, planned: int | None = None, order: Sequence[tuple[str, str]] = ()) -> Report:
+    """The report of the run in `run_folder`, finished or running, which has `planned` jobs.
+
+    Its tables come in the `order` of these models and variants, as far as it names them.
 
     Raises:
         StoreError: There is no run, or a newer quantsweep wrote it.
     """
     reading = read_run(run_folder, (*SUMMARISED, "files"))
-    found = report_of(reading.table, torn=reading.torn, where=str(run_folder))
+    found = report_of(reading.table, torn=reading.torn, where=str(run_folder), planned=planned, order=order)
     finals = reading.table.filter(reading.table["final"])
     return replace(found, files=summary_of(finals["files"].to_pylist(), run_folder))
 
 
-def report_of(table: Any, *, torn: Sequence[Torn] = (), where: str = "this run") -> Report:
+def report_of(
+    table: Any,
+    *,
+    torn: Sequence[Torn] = (),
+    where: str = "this run",
+    planned: int | None = None,
+    order: Sequence[tuple[str, str]] = (),
+) -> Report:
     """The report of the attempts in `table` (a `pyarrow.Table`)."""
-    summaries = summarise(table)
+    summaries = summarise(table, order)
     return Report(
         attempts=table.num_rows,
         sweeps=sorted(table["sweep"].unique().to_pylist()),
@@ -109,6 +133,7 @@ def report_of(table: Any, *, torn: Sequence[Torn] = (), where: str = "this run")
         answers=answers(summaries),
         remarks=notes(summaries, torn, taken_out=_jobs_taken_out(table)),
         where=where,
+        planned=planned,
     )
 
 

@@ -88,9 +88,9 @@ def run(
             err.say("stopped")
         err.say(f"{result.done} of {result.jobs} jobs are done and kept. To go on: {again}")
         raise typer.Exit(EXIT_STOPPED)
-    from results.tables import report
+    from orchestrator.commands.show import report_of_run
 
-    terminal.stdout().page(*report(folder).parts())
+    terminal.stdout().page(*report_of_run(folder, planned=result.jobs).parts())
     err.say("", f"results: {folder / 'attempts'}", f"To see it again: {command('show', folder)}")
     if not result.complete:
         err.say(f"{result.done} of {result.jobs} jobs are done. To go on: {again}")
@@ -133,20 +133,10 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Print the tables of a run, while it runs or afterwards."""
-    from orchestrator.rundir import RunDir
-    from results.tables import report
+    from orchestrator.commands.show import report_of_run
 
-    run_folder = RunDir(folder)
-    run_folder.require()
-    found, planned = report(folder), run_folder.jobs_planned()
-    # Counted from the same reading as the tables: a run that goes on is further a moment later.
-    done = sum(summary.jobs for summary in found.summaries)
-    if as_json:
-        terminal.stdout().page(terminal.Json(found.to_json() | {"planned": planned}))
-    else:
-        terminal.stdout().page(*found.parts())
-    if planned is not None and done < planned:
-        terminal.stderr().say(f"{done} of {planned} jobs are done")
+    found = report_of_run(folder)
+    terminal.stdout().page(*([terminal.Json(found.to_json())] if as_json else found.parts()))
 
 
 exams_app = typer.Typer(help="List the exams, or prove a grader.", invoke_without_command=True, no_args_is_help=False)

@@ -136,29 +136,59 @@ def test_show_of_what_is_no_run(tmp_path: Path, refused_here: Callable[..., str]
 def test_show_while_a_run_goes_on_says_how_far_it_is_and_shows_what_there_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def show(*more: str) -> tuple[str, str]:
+    def show(*more: str) -> str:
         app(["show", str(tmp_path), *more], standalone_mode=False)
         shown = capsys.readouterr()
-        return shown.out, shown.err
+        assert shown.err == ""
+        return shown.out
 
     folder = RunDir(tmp_path)
     jobs = [{"job_id": f"j{seed}"} for seed in range(6)]
     folder.begin(spec_text=SPEC, spec_digest="d", plan_json=json.dumps({"jobs": jobs}), version="0")
-    assert show() == (f"No attempt in {tmp_path} yet: nothing has been committed.\n", "0 of 6 jobs are done\n")
+    nothing = f"No attempt in {tmp_path} yet: nothing has been committed."
+    assert show() == f"Not finished: 0 of 6 jobs done.\n\n{nothing}\n"
     failed = {"outcome": "server_crash", "outcome_class": "infrastructure", "score": None, "final": False}
     with RunStore(tmp_path) as store:  # as a driver holds it that is at work
         for done in (1, 2):
             store.commit(make_row(job_id=f"j{done}", seed=done))
             store.commit(make_row(job_id="j5", attempt=done, **failed))
-            text, beside = show()
+            text = show()
             assert f"{done} of {done + 1}" in next(line for line in text.splitlines() if line.startswith("Q4_K_M"))
             assert "1 job begun and not ended" in text
-            assert beside == f"{done} of 6 jobs are done\n"
-        value = json.loads(show("--json")[0])
+            assert text.startswith(f"Not finished: {done} of 6 jobs done.\n\n")
+        value = json.loads(show("--json"))
         assert (value["jobs"], value["planned"], value["summaries"][0]["open_jobs"]) == (2, 6, 1)
         for seed in (0, 3, 4, 5):
             store.commit(make_row(job_id=f"j{seed}", seed=seed, attempt=3))
-        assert show()[1] == ""
+        assert "Not finished" not in show()
+
+
+@pytest.mark.parametrize("spec_is_there", [True, False])
+def test_tables_come_in_the_order_of_the_spec_else_as_they_first_ran(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], spec_is_there: bool
+) -> None:
+    models = "".join(
+        f'[[models]]\nname = "{model}"\nsource = "builtin:stand-in"\n'
+        + "".join(f'[[models.variants]]\nname = "{name}"\n' for name in variants)
+        for model, variants in (("zeta", ("warm", "cold")), ("alpha", ()))
+    )
+    text = f'name = "order"\nseeds = [1]\nexams = ["todo"]\n{models}'
+    folder = RunDir(tmp_path)
+    folder.begin(
+        spec_text=text if spec_is_there else "of a later version", spec_digest="d", plan_json="{}", version="0"
+    )
+    with RunStore(tmp_path) as store:
+        ran = [("alpha", "default"), ("zeta", "cold"), ("zeta", "warm")]
+        for hour, (model, variant) in enumerate(ran):
+            began = {"started_at": f"2026-11-20T0{hour}:00:00Z", "model": model, "variant": variant}
+            for quant in ("Q8_0", "Q2_K"):
+                store.commit(make_row(job_id=f"{hour}{quant}", quant=quant, **began))
+    app(["show", str(tmp_path)], standalone_mode=False)
+    lines = [line for line in capsys.readouterr().out.splitlines() if " on todo (/100)" in line]
+    names = [line.partition(" on todo")[0] for line in lines]
+    assert names == (
+        ["zeta (warm)", "zeta (cold)", "alpha"] if spec_is_there else ["alpha", "zeta (cold)", "zeta (warm)"]
+    )
 
 
 def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
