@@ -78,11 +78,29 @@ def warnings(table: FitTable) -> list[str]:
     return [f"warning: {text}" for text in found if text is not None]
 
 
+def _cut_off(table: FitTable) -> list[str]:
+    """What of files that are shorter than their headers say is there; a header is enough to judge by, not to run."""
+    parts = [
+        f"{row.path} ({_decimal(row.file_bytes)} of {_decimal(row.file_bytes + row.missing_bytes)}, "
+        f"{100 * row.file_bytes // (row.file_bytes + row.missing_bytes)}%)"
+        for row in table.rows
+        if row.missing_bytes
+    ]
+    if not parts:
+        return []
+    files = "a file is" if len(parts) == 1 else f"{len(parts)} files are"
+    mend = "judged by the header alone; to run it, download or copy it again"
+    if len(parts) > 1:
+        mend = "judged by their headers alone; to run them, download or copy them again"
+    return [f"warning: {files} shorter than the header says, {mend}. There is: {', '.join(parts)}"]
+
+
 def notes(table: FitTable) -> list[str]:
     """Warnings, how much was fetched, and what is not in the table, one line each."""
     total = sum(row.file_bytes for row in table.rows)
     headers = f"{len(table.rows)} header{'s' if len(table.rows) > 1 else ''} read"
-    lines = [*warnings(table), f"{headers}: {_decimal(table.fetched_bytes)} fetched, for files of {_decimal(total)}"]
+    lines = [*warnings(table), *_cut_off(table)]
+    lines.append(f"{headers}: {_decimal(table.fetched_bytes)} fetched, for files of {_decimal(total)}")
     lines += [f"left out: {path}: {reason}" for path, reason in table.skipped]
     lines += [f"not counted: {path} ({_decimal(size)})" for path, size in table.sidecars]
     return lines

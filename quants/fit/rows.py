@@ -92,7 +92,8 @@ class FitRow:
         resolved: what that stood for: hf:owner/name@commit, a built-in model, or a folder.
         quant: its name in the source.
         path: of its file (the first, for a split set), relative to the source.
-        file_bytes: of all its files.
+        file_bytes: of all its files, as far as they are there.
+        missing_bytes: how much shorter they are than their headers say; 0 where they are whole.
         bits_per_weight: mean bits of storage for each weight; None if the header has no tensors.
         architecture: None where the header does not say.
         context: tokens for each slot that the figures hold for.
@@ -121,6 +122,7 @@ class FitRow:
     quant: str
     path: str
     file_bytes: int
+    missing_bytes: int
     bits_per_weight: float | None
     architecture: str | None
     context: int

@@ -46,7 +46,7 @@ def fits(
 ) -> FitTable:
     """Whether each quant of each source fits each target.
 
-    Only headers are read; local files may lack their weights.
+    Only headers are read; files may lack their weights, which their rows say.
 
     Args:
         sources: files, folders, hf:owner/name[@revision], names of the catalogue.
@@ -128,6 +128,7 @@ class _Judge:
         self.source = source
         self.listing = listing
         self.candidate = found.candidate
+        self.missing_bytes = found.missing_bytes
         self.quant = quant
         self.asked = asked
         self.trained = None if found.header is None else trained_context(found.header)
@@ -147,6 +148,7 @@ class _Judge:
             quant=self.candidate.quant,
             path=self.candidate.files[0].path,
             file_bytes=self.candidate.file_bytes,
+            missing_bytes=self.missing_bytes,
             bits_per_weight=None if bits is None else round(bits, 3),
             architecture=whole.architecture,
             context=self.context,

@@ -40,12 +40,14 @@ class CandidateHeader:
         header: of the whole split set where it is one; None if it could not be read.
         error: why not; None if it could.
         fetched_bytes: read over the network for it.
+        missing_bytes: how much shorter its files are than their headers say; 0 where they are whole.
     """
 
     candidate: Candidate
     header: Header | None
     error: QuantsError | None
     fetched_bytes: int
+    missing_bytes: int = 0
 
 
 def read_headers(
@@ -83,13 +85,20 @@ def _read_local(listing: Listing, chosen: Sequence[Candidate]) -> tuple[Candidat
     """Headers that the listing has read already, put together for split sets."""
     results: list[CandidateHeader] = []
     for candidate in chosen:
+        headers = [listing.headers[file.path] for file in candidate.files]
         try:
-            header = combine([listing.headers[file.path] for file in candidate.files])
+            header = combine(headers)
         except GGUFError as error:
             results.append(CandidateHeader(candidate, None, error, 0))
         else:
-            results.append(CandidateHeader(candidate, header, None, 0))
+            results.append(CandidateHeader(candidate, header, None, 0, _missing(candidate, headers)))
     return tuple(results)
+
+
+def _missing(candidate: Candidate, headers: Sequence[Header]) -> int:
+    """How much of the files is not there, by their own headers."""
+    pairs = zip(candidate.files, headers, strict=True)
+    return sum(max(0, header.file_bytes - file.size_bytes) for file, header in pairs)
 
 
 class _RangeReader:
@@ -107,9 +116,10 @@ class _RangeReader:
     def read(self, candidate: Candidate) -> CandidateHeader:
         fetched = [0]
         try:
-            header = combine(self._read_files(candidate, fetched))
+            headers = self._read_files(candidate, fetched)
+            header = combine(headers)
             self._hold(header)
-            return CandidateHeader(candidate, header, None, fetched[0])
+            return CandidateHeader(candidate, header, None, fetched[0], _missing(candidate, headers))
         except GGUFError as error:
             return CandidateHeader(candidate, None, error, fetched[0])
 

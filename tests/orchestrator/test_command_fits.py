@@ -207,6 +207,23 @@ def test_the_note_counts_bytes_and_names_what_was_left_out(tmp_path: Path) -> No
     assert lines[2].startswith("not counted: mmproj-F16.gguf (")
 
 
+def test_files_that_are_cut_off_are_judged_and_said(tmp_path: Path) -> None:
+    """A download that broke off was said to fit, without a word; `plan` refuses it."""
+    whole = gb.small_model()
+    (tmp_path / "whole-Q8_0.gguf").write_bytes(whole.data())
+    assert not [line for line in notes(fits([str(tmp_path)], [by_size("16")])) if "shorter" in line]
+    (tmp_path / "torn-Q4_K_M.gguf").write_bytes(whole.data()[:-1])
+    table = fits([str(tmp_path)], [by_size("16")])
+    assert {row.path: row.missing_bytes for row in table.rows} == {"torn-Q4_K_M.gguf": 1, "whole-Q8_0.gguf": 0}
+    (said,) = [line for line in notes(table) if "shorter" in line]
+    assert said.startswith("warning: a file is shorter than the header says, judged by the header alone; to run it,")
+    assert re.search(r"There is: torn-Q4_K_M.gguf \([\d.]+ kB of [\d.]+ kB, 99%\)$", said)
+    (tmp_path / "header-Q2_K.gguf").write_bytes(whole.header())
+    (said,) = [line for line in notes(fits([str(tmp_path)], [by_size("16")])) if "shorter" in line]
+    assert said.startswith("warning: 2 files are shorter")
+    assert "whole-Q8_0" not in said
+
+
 def test_without_a_card_it_is_this_machine() -> None:
     targets = choose_targets((), (), here=False)
     assert "cpu" in {target.name for target in targets}
