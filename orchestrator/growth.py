@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.plan import make_job_id
 from quants.models import FileModel
 from results.answer import exam_name
+from results.figures import count, ranges
 from runners.work import Cell, Job, cell_identity
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from orchestrator.plan import Plan
     from orchestrator.spec import ModelSpec, SweepSpec
@@ -26,10 +27,14 @@ _MISSING = "(not there)"
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """A plan that takes an earlier one's place, and what that means, a line each."""
+    """A plan that takes an earlier one's place."""
 
+    earlier: Plan
     plan: Plan
-    said: tuple[str, ...]
+
+    def said(self, done: Collection[str]) -> list[str]:
+        """What that means, a line each, where the jobs `done` have ended: what was taken out before may come back."""
+        return list(_said(self.earlier, self.plan, done))
 
 
 def what_clashes(new: Plan, earlier: Iterable[Plan]) -> list[str]:
@@ -45,11 +50,11 @@ def what_clashes(new: Plan, earlier: Iterable[Plan]) -> list[str]:
             place = f"{cell.model.name} ({cell.variant})" if cell.variant else cell.model.name
             before = settings.get((cell.model.name, cell.variant))
             if before is not None:
-                lines += [f"{place}: {line}" for line in _differences(before, _settings(cell))]
+                lines += [f"{place}: {line}" for line in _changes(before, _settings(cell))]
             file = files.get((cell.model.name, cell.model.quant))
             if file is not None:
                 name = f"{cell.model.name} {cell.model.quant}"
-                changed = _differences(file.identity(), cell.model.identity())
+                changed = _changes(file.identity(), cell.model.identity())
                 lines += [f"{name}: {line}{_pinned(file)}" for line in changed]
         lines += [
             f"scoring of {exam}: was {plan.scoring[exam]}, is {scoring[exam]}"
@@ -81,7 +86,7 @@ def grown(old_spec: SweepSpec, new_spec: SweepSpec, old: Plan, new: Plan) -> Gro
         cells=(*new.cells, *kept),
         jobs=(*new.jobs, *(job for cell in kept for job in _jobs_of(cell, new, new_spec))),
     )
-    return Growth(plan, tuple(_said(old, plan)))
+    return Growth(old, plan)
 
 
 def _pinned(model: Model) -> str:
@@ -100,13 +105,20 @@ def _prompts(plan: Plan) -> dict[str, str]:
     return {job.exam: job.prompt_version for job in plan.jobs}
 
 
-def _differences(before: dict[str, Any], after: dict[str, Any], path: str = "") -> Iterator[str]:
+def differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], path: str = ""
+) -> Iterator[tuple[str, object, object]]:
+    """Where two identities differ: `engine.context` with the value of each."""
     for key in dict.fromkeys([*before, *after]):
         one, other = before.get(key, _MISSING), after.get(key, _MISSING)
         if isinstance(one, dict) and isinstance(other, dict):
-            yield from _differences(one, other, f"{path}{key}.")
+            yield from differences(one, other, f"{path}{key}.")
         elif one != other:
-            yield f"{path}{key}: was {one}, is {other}"
+            yield f"{path}{key}", one, other
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    return (f"{key}: was {one}, is {other}" for key, one, other in differences(before, after))
 
 
 def _still_asked_for(cell: Cell, old_spec: SweepSpec, new_spec: SweepSpec) -> bool:
@@ -137,18 +149,19 @@ def _jobs_of(cell: Cell, new: Plan, spec: SweepSpec) -> Iterator[Job]:
             yield Job(job_id, cell.cell_id, exam, version, seed, task)
 
 
-def _said(old: Plan, new: Plan) -> Iterator[str]:
+def _said(old: Plan, new: Plan, done: Collection[str]) -> Iterator[str]:
     before, after = {job.job_id for job in old.jobs}, {job.job_id for job in new.jobs}
     if before == after:
         yield "the spec was changed; its jobs are the same"
         return
-    yield (
-        f"the spec was changed: {len(after - before)} jobs are new, {len(before & after)} stay, "
-        f"{len(before - after)} are taken out"
+    come, gone, back = after - before, before - after, len((after - before).intersection(done))
+    new_ones = (
+        count(len(come), "new job") if not back else f"{count(len(come), 'job')} new or back ({back:,} done before)"
     )
-    if after - before:
-        yield f"new: {_parts(new, old)}"
-    if before - after:
+    yield f"the spec was changed: {new_ones}, {len(before & after):,} kept, {len(gone):,} taken out"
+    if come:
+        yield f"{'new or back' if back else 'new'}: {_parts(new, old)}"
+    if gone:
         yield f"taken out, what was done stays on record and out of the tables: {_parts(old, new)}"
 
 
@@ -161,7 +174,7 @@ def _parts(plan: Plan, other: Plan) -> str:
     ids = {cell.cell_id for cell in other.cells}
     cells = [cell.label for cell in plan.cells if cell.cell_id not in ids]
     found = [
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {_ranges(seeds)}" if seeds else "",
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {ranges(seeds)}" if seeds else "",
         f"{'exam' if len(exams) == 1 else 'exams'} {', '.join(exams)}" if exams else "",
         f"{'task' if len(tasks) == 1 else 'tasks'} {', '.join(tasks)}" if tasks else "",
         ", ".join(cells[:8]) + (f" and {len(cells) - 8} more" if len(cells) > 8 else ""),
@@ -171,14 +184,3 @@ def _parts(plan: Plan, other: Plan) -> str:
 
 def _missing(values: Sequence[Any], others: Collection[Any]) -> list[Any]:
     return [value for value in dict.fromkeys(values) if value not in others]
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """`1-3, 7` for 1, 2, 3 and 7."""
-    ranges: list[list[int]] = []
-    for number in sorted(numbers):
-        if ranges and number == ranges[-1][-1] + 1:
-            ranges[-1][1:] = [number]
-        else:
-            ranges.append([number])
-    return ", ".join("-".join(map(str, each)) for each in ranges)

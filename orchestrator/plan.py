@@ -11,12 +11,15 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.errors import RunFolderError
 from quants.models import model_from_json
 from runners.chat import Sampling
 from runners.engines import settings_from_json
 from runners.work import Cell, Job
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from orchestrator.spec import SweepSpec
 
 PLAN_VERSION = 2
@@ -86,6 +89,17 @@ class Plan:
             overlap_grading=value["overlap_grading"],
             warnings=tuple(value["warnings"]),
         )
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a file of a run; `RunFolderError` where it cannot be read."""
+    try:
+        return Plan.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RunFolderError(
+            f"{path}: the plan of this run cannot be read: {error}",
+            hint="Start a new run with --out DIR; `quantsweep show` still reads this one's results.",
+        ) from None
 
 
 def digest(value: Any) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import RunFolderError
 from orchestrator.journal import read_journal
+from orchestrator.nearest import what_differs
+from orchestrator.plan import read_plan
 from orchestrator.restore import INFRASTRUCTURE, numbers_given
 from orchestrator.rundir import RunDir
 from quants.models import FileModel
@@ -75,7 +77,10 @@ def reuse(donors: Sequence[Path], plan: Plan, store: RunStore, folder: RunDir, o
                     f"{donor}: it was changed while rows were taken from it: {gone_since}", hint="Start again."
                 ) from None
         total += len(taken)
-        out.say(f"{count(len(taken), 'job')} taken from {donor}, not to be run again")
+        if taken or odd or gone:
+            out.say(f"{count(len(taken), 'job')} taken from {donor}, not to be run again")
+        else:
+            out.say(*_why_nothing(donor, list(jobs.values()), plan))
         if odd:
             out.say(
                 f"warning: {donor}: {count(odd, 'row')} left out, as they contradict their job's id or lack its scoring"
@@ -88,6 +93,21 @@ def reuse(donors: Sequence[Path], plan: Plan, store: RunStore, folder: RunDir, o
                 "`quantsweep regrade` with this run folder grades them with that of today"
             )
     return total
+
+
+def _why_nothing(donor: Path, wanted: Sequence[Job], plan: Plan) -> list[str]:
+    """What a run that gives nothing lacks, a line each."""
+    nothing = f"nothing is taken from {donor}"
+    if not wanted:
+        return [f"{nothing}: every job of this sweep has its score"]
+    try:
+        lines = what_differs(wanted, plan, read_plan(RunDir(donor).plan))
+    except RunFolderError:
+        return [f"{nothing}: it has no score of an equal job, and no plan that says what its jobs differ in"]
+    return [
+        f"{nothing}: it has no score of an equal job. What the nearest differ in:",
+        *(f"  {each}" for each in lines),
+    ]
 
 
 def _finals_of(donor: Path, jobs: Collection[str], out: Printer) -> Iterator[dict[str, Any]]:

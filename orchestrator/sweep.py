@@ -17,7 +17,7 @@ from orchestrator.journal import DAMAGED, Journal, read_journal
 from orchestrator.lost_plan import put_back
 from orchestrator.misfits import by_name
 from orchestrator.needs import needs_of
-from orchestrator.plan import Limits, Plan, spec_digest
+from orchestrator.plan import Limits, Plan, read_plan, spec_digest
 from orchestrator.progress import watch
 from orchestrator.restore import CommittedAttempt
 from orchestrator.reuse import reuse as take_over
@@ -30,6 +30,7 @@ from results.store import RunStore, StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from orchestrator.growth import Growth
     from profiles.types import NodeProfile
     from runners.work import Cell
 
@@ -114,7 +115,9 @@ def machines_at(address: str, source: SpecSource) -> list[NodeProfile]:
     return profiles
 
 
-def open_plan(source: SpecSource, folder: RunDir, *, address: str | None, out: Printer) -> tuple[Plan, str]:
+def open_plan(
+    source: SpecSource, folder: RunDir, *, address: str | None, out: Printer
+) -> tuple[Plan, str, Growth | None]:
     """The plan and run id of `folder`: made now for a new run, read for one that was begun, grown where the spec has.
 
     `address` is that of the cluster which is to run it, None for this machine.
@@ -143,11 +146,11 @@ def open_plan(source: SpecSource, folder: RunDir, *, address: str | None, out: P
 
     if not folder.exists():
         plan = planned()
-        return plan, folder.begin(**written(plan))
+        return plan, folder.begin(**written(plan)), None
     identity = folder.read_identity()
     folder.settle()
     try:
-        plan = _read_plan(folder.plan)
+        plan = read_plan(folder.plan)
     except RunFolderError as lost:
         if identity["spec_digest"] != digest:
             raise RunFolderError(
@@ -160,10 +163,10 @@ def open_plan(source: SpecSource, folder: RunDir, *, address: str | None, out: P
         out.say(f"{lost.message}; it was made anew, and is the same by its jobs and rows")
     if identity["spec_digest"] == digest:
         limits = Limits(**source.spec.limits.model_dump())
-        return replace(plan, limits=limits, overlap_grading=source.spec.overlap_grading), identity["run_id"]
+        return replace(plan, limits=limits, overlap_grading=source.spec.overlap_grading), identity["run_id"], None
     old = parse_spec(folder.spec.read_text(encoding="utf-8"), str(folder.spec))
     growth = grown(old, source.spec, plan, planned(plan.cells))
-    lines = what_clashes(growth.plan, [*map(_read_plan, folder.earlier_plans()), plan])
+    lines = what_clashes(growth.plan, [*map(read_plan, folder.earlier_plans()), plan])
     if lines:
         raise RunFolderError(
             f"{folder.root}: rows of this spec cannot stand beside those of this run. What differs:",
@@ -171,18 +174,7 @@ def open_plan(source: SpecSource, folder: RunDir, *, address: str | None, out: P
             hint="Give another folder with --out DIR, or what differs a name of its own (a model, a variant).",
         )
     folder.grow(**written(growth.plan))
-    out.say(*growth.said)
-    return growth.plan, identity["run_id"]
-
-
-def _read_plan(path: Path) -> Plan:
-    try:
-        return Plan.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RunFolderError(
-            f"{path}: the plan of this run cannot be read: {error}",
-            hint="Start a new run with --out DIR; `quantsweep show` still reads this one's results.",
-        ) from None
+    return growth.plan, identity["run_id"], growth
 
 
 def restore_state(
@@ -258,13 +250,15 @@ def run_sweep(
     made = folder.create()
     with folder.locked(), ExitStack() as held:
         held.callback(folder.discard, made)
-        plan, run_id = open_plan(source, folder, address=address, out=out)
+        plan, run_id, growth = open_plan(source, folder, address=address, out=out)
         for warning in plan.warnings:
             out.say(f"warning: {warning}")
         store = held.enter_context(RunStore(folder.root))
         for torn in store.quarantined:
             out.say(f"warning: {torn}")
         store.count_only({job.job_id for job in plan.jobs})
+        if growth is not None:
+            out.say(*growth.said(store.finals().keys()))
         if reuse:
             take_over(reuse, plan, store, folder, out)
         state = restore_state(plan, store, folder, retry_failed=retry_failed, out=out)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 def size(count: float | None) -> str:
     """Bytes, decimal as on a disk's label, in two or three figures: `15 GB`, `1.9 MB`; empty for None."""
@@ -44,3 +49,14 @@ def rate(per_second: float | None) -> str:
 def count(number: int, noun: str) -> str:
     """A number with its noun: `1 seed`, `5 seeds`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """`1-3, 7` for 1, 2, 3 and 7."""
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if found and number == found[-1][-1] + 1:
+            found[-1][1:] = [number]
+        else:
+            found.append([number])
+    return ", ".join("-".join(map(str, each)) for each in found)

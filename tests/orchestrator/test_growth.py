@@ -105,7 +105,7 @@ def test_seeds_and_then_a_quant_more_run_only_what_is_new(sweeps: Sweeps) -> Non
     assert sweeps.given == [("small Q8_0", "todo", 1), ("small Q8_0", "todo", 2)]
     assert sweeps.run(MORE_SEEDS).complete
     assert sweeps.given == [("small Q8_0", "todo", 3), ("small Q8_0", "todo", 4)]
-    assert "the spec was changed: 2 jobs are new, 2 stay, 0 are taken out\nnew: seeds 3-4\n" in sweeps.said
+    assert "the spec was changed: 2 new jobs, 2 kept, 0 taken out\nnew: seeds 3-4\n" in sweeps.said
     assert sweeps.run(MORE_QUANTS).complete
     assert sweeps.given == [("small Q2_K", "todo", seed) for seed in (1, 2, 3, 4)]
     assert "new: small Q2_K" in sweeps.said
@@ -125,17 +125,21 @@ def test_what_is_taken_out_stays_on_record_and_comes_back_without_being_run(swee
     sweeps.run(MORE_QUANTS)
     result = sweeps.run(SPEC)
     assert (result.jobs, result.done, sweeps.given) == (2, 2, [])
-    assert "0 jobs are new, 2 stay, 6 are taken out\ntaken out, what was done stays on record" in sweeps.said
+    assert "0 new jobs, 2 kept, 6 taken out\ntaken out, what was done stays on record" in sweeps.said
     assert "seeds 3-4; small Q2_K" in sweeps.said
     assert sweeps.counted() == [("Q8_0", "default", 1), ("Q8_0", "default", 2)]
     assert len(sweeps.rows()) == 8
     found = report(sweeps.folder / "run")
     assert [(summary.quant, summary.jobs, summary.open_jobs) for summary in found.summaries] == [("Q8_0", 2, 0)]
     assert "6 jobs taken out of the sweep: on record, not in the figures." in found.remarks
-    assert sweeps.run(MORE_QUANTS).complete
+    assert sweeps.run(MORE_QUANTS.replace('"1-4"', '"1-5"')).complete
+    assert "8 jobs new or back (6 done before), 2 kept, 0 taken out\nnew or back: seeds 3-5; small Q2_K" in sweeps.said
+    assert "10 jobs, 8 of them done before" in sweeps.said
+    assert sweeps.given == [("small Q8_0", "todo", 5), ("small Q2_K", "todo", 5)]
+    sweeps.run(MORE_QUANTS)
     assert sweeps.given == []
     assert len(sweeps.counted()) == 8
-    assert not any(row["taken_out"] for row in sweeps.rows())
+    assert {row["seed"] for row in sweeps.rows() if row["taken_out"]} == {5}
 
 
 def test_a_model_a_variant_and_limits_more(sweeps: Sweeps) -> None:
@@ -264,6 +268,52 @@ def test_only_what_an_equal_job_can_have_said_is_taken(sweeps: Sweeps) -> None:
         sweeps.run(SPEC, "two", reuse=[sweeps.folder / "two"])
     with pytest.raises(RunFolderError, match="no such folder"):
         sweeps.run(SPEC, "two", reuse=[sweeps.folder / "nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("context = 2048", "context = 4096", "small Q8_0: engine.context: there 2048, here 4096"),
+        ("[sampling]", "[sampling]\ntemperature = 0.1", "small Q8_0: sampling.temperature: there 0.8, here 0.1"),
+        ('"1-2"', '"4-6"', "small Q8_0: seeds: there 1-2, here 4-6"),
+        ('["Q8_0"]', '["Q2_K"]', "small Q2_K: its file is not in that run"),
+        ('"small"', '"mine"', None),
+    ],
+)
+def test_a_run_of_which_nothing_is_taken_says_what_its_nearest_jobs_differ_in(
+    sweeps: Sweeps, old: str, new: str, expected: str | None
+) -> None:
+    sweeps.run(SPEC, "one")
+    sweeps.run(SPEC.replace(old, new), "two", reuse=[sweeps.folder / "one"])
+    said = (
+        f"nothing is taken from {sweeps.folder / 'one'}: it has no score of an equal job. What the nearest differ in:"
+    )
+    if expected is None:
+        assert "2 jobs taken from" in sweeps.said
+        sweeps.run(SPEC.replace(old, new), "two", reuse=[sweeps.folder / "one"])
+        assert "every job of this sweep has its score" in sweeps.said
+    else:
+        assert f"{said}\n  {expected}\n" in sweeps.said
+
+
+def test_the_nearest_cell_is_the_one_with_the_fewest_differences(sweeps: Sweeps) -> None:
+    sweeps.run(SPEC + VARIANT.format("kv8", "q8_0") + VARIANT.format("plain", "f16"), "one")
+    wanted = SPEC.replace("context = 2048", "context = 4096") + VARIANT.format("another", "q8_0")
+    sweeps.run(wanted, "two", reuse=[sweeps.folder / "one"])
+    assert "\n  small Q8_0 another: engine.context: there 2048, here 4096\n" in sweeps.said
+    assert "cache_type_k" not in sweeps.said
+
+
+def test_a_run_whose_equal_jobs_have_no_score_says_so(sweeps: Sweeps) -> None:
+    sweeps.run(SPEC, "one")
+    donor = RunDir(sweeps.folder / "one")
+    for part in (donor.root / "attempts").glob("*.parquet"):
+        part.unlink()
+    sweeps.run(SPEC, "two", reuse=[donor.root])
+    assert "small Q8_0: equal jobs are there, and none has a score that counts" in sweeps.said
+    donor.plan.write_text("torn")
+    sweeps.run(SPEC, "three", reuse=[donor.root])
+    assert "and no plan that says what its jobs differ in" in sweeps.said
 
 
 def test_what_another_grader_graded_is_taken_and_said(sweeps: Sweeps) -> None:
