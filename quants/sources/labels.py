@@ -110,12 +110,13 @@ def find_label(text: str) -> str | None:
 def group(files: Iterable[ListedFile], file_type: Callable[[str], str | None] = lambda _path: None) -> Grouping:
     """Tell quants, split sets and sidecars apart, and give every quant a name of its own.
 
-    A quant is named by its label. Where several have the same one ("Q4_K_M" of two models in a folder) each is named by
-    its file name instead, and by its path where those are equal too.
+    A quant is named by the label in its file's name, and without one by the file name. Where several have the same
+    label ("Q4_K_M" of two models in a folder) each is named by its file name instead, and by its path where those are
+    equal too. So no name depends on neighbours but for files of the same label.
 
     Args:
         files: GGUF files of one source.
-        file_type: the label by the header of the file at a path, for names that have none.
+        file_type: the label by the header of the file at a path; quants whose file names have none are known by it too.
     """
     sidecars: list[Sidecar] = []
     sets: dict[tuple[str, str, int], dict[int, ListedFile]] = {}
@@ -149,9 +150,8 @@ def _named(sets: list[tuple[ListedFile, ...]], file_type: Callable[[str], str | 
     forms: list[tuple[str, ...]] = []
     for files in sets:
         name = parse_path(files[0].path)
-        label = name.label or file_type(files[0].path) or name.base
         folder = PurePosixPath(files[0].path).parent
-        forms.append((label, name.base, str(folder / name.base), files[0].path))
+        forms.append((name.label or name.base, name.base, str(folder / name.base), files[0].path))
     levels = [0] * len(forms)
     while True:
         chosen = [form[level] for form, level in zip(forms, levels, strict=True)]
@@ -162,7 +162,8 @@ def _named(sets: list[tuple[ListedFile, ...]], file_type: Callable[[str], str | 
         for i in shared:
             levels[i] += 1
     return [
-        Candidate(quant=name, files=files, label=form[0]) for name, files, form in zip(chosen, sets, forms, strict=True)
+        Candidate(quant=name, files=files, label=parse_path(files[0].path).label or file_type(files[0].path) or form[0])
+        for name, files, form in zip(chosen, sets, forms, strict=True)
     ]
 
 

@@ -38,7 +38,8 @@ class Candidate:
     Attributes:
         quant: its label, unique within the listing.
         files: one file, or the shards of a split set in order.
-        label: the quant label by its file name alone, e.g. "Q4_K_M"; several candidates may share it.
+        label: the quant label by its file name alone, e.g. "Q4_K_M", else by its header; several candidates may share
+            it.
     """
 
     quant: str

@@ -83,7 +83,10 @@ def _list_file(path: Path, source: str, *, need_data: bool) -> Listing:
         if found.sidecars:
             raise SourceError(f"{path} is no model but its {found.sidecars[0].kind} file")
         raise SourceError(found.skipped[0][1])
-    return replace(found, kind="file", sidecars=())
+    (candidate,) = found.candidates
+    if name.label is None:  # it stands alone, whatever lies beside it: its header's label is a name that stays
+        candidate = replace(candidate, quant=candidate.label)
+    return replace(found, kind="file", candidates=(candidate,), sidecars=())
 
 
 def _list_folder(root: Path, source: str, *, need_data: bool) -> Listing:
@@ -105,6 +108,7 @@ def _inspect(root: Path, paths: list[str], source: str, *, need_data: bool) -> L
     files: list[ListedFile] = []
     sidecars: list[Sidecar] = []
     skipped: list[tuple[str, str]] = []
+    cut_off: dict[str, str] = {}
     memo = ArrayMemo()
     usual_bytes = FIRST_BYTES
     total_bytes = 0
@@ -114,8 +118,6 @@ def _inspect(root: Path, paths: list[str], source: str, *, need_data: bool) -> L
             size_bytes = path.stat().st_size
             header = read_header(path, memo=memo, first_bytes=usual_bytes)
             usual_bytes = header.header_bytes + MARGIN_BYTES
-            if need_data:
-                header.require_data(size_bytes, str(path))
         except GGUFError as error:
             skipped.append((relative, str(error)))
             continue
@@ -124,7 +126,14 @@ def _inspect(root: Path, paths: list[str], source: str, *, need_data: bool) -> L
             continue
         file = ListedFile(relative, size_bytes)
         kind, why_not = _judge(header)
-        if kind is not None:
+        if need_data:
+            try:
+                header.require_data(size_bytes, str(path))
+            except GGUFError as error:
+                cut_off[relative] = str(error)
+        if kind is not None and relative in cut_off:
+            skipped.append((relative, cut_off[relative]))
+        elif kind is not None:
             sidecars.append(Sidecar(kind, file))
         elif why_not is not None:
             skipped.append((relative, f"{path} {why_not}"))
@@ -137,9 +146,14 @@ def _inspect(root: Path, paths: list[str], source: str, *, need_data: bool) -> L
                 )
             headers[relative] = header
             files.append(file)
+    # Files that are cut off are named too, and left out then: names are the same with and without `need_data`.
     grouping = group(files, lambda relative: headers[relative].file_type)
     candidates: list[Candidate] = []
     for candidate in grouping.candidates:
+        torn = next((file.path for file in candidate.files if file.path in cut_off), None)
+        if torn is not None:
+            skipped.append((torn, cut_off[torn]))
+            continue
         try:
             combine([headers[file.path] for file in candidate.files])
         except GGUFError as error:

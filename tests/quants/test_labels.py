@@ -117,9 +117,9 @@ def test_equal_labels_are_told_apart_by_name_then_by_path() -> None:
     assert len({candidate.quant for candidate in whole_and_split.candidates}) == 2
 
 
-def test_names_without_a_label_take_the_headers() -> None:
+def test_names_without_a_label_stay_and_are_known_by_their_headers_too() -> None:
     found = group(listed("model.gguf", "other.gguf"), {"model.gguf": "Q5_0"}.get)
-    assert {candidate.quant for candidate in found.candidates} == {"Q5_0", "other"}
+    assert {(each.quant, each.label) for each in found.candidates} == {("model", "Q5_0"), ("other", "other")}
 
 
 def test_a_shard_numbered_beyond_its_set() -> None:
@@ -152,6 +152,24 @@ def test_every_file_lands_somewhere_once_and_names_are_unique(names: list[str], 
     assert {candidate.quant for candidate in group(listed(*shuffled)).candidates} == {
         candidate.quant for candidate in found.candidates
     }
+
+
+@given(st.lists(paths, unique=True, max_size=8), paths)
+def test_a_name_depends_on_files_of_the_same_label_alone(names: list[str], newcomer: str) -> None:
+    """`My Model.gguf` was "Q8_0" alone and "My Model" beside another Q8_0."""
+
+    def quants(files: list[str]) -> dict[str, str]:
+        found = group(listed(*files), dict.fromkeys(files, "Q8_0").get)
+        return {each.files[0].path: each.quant for each in found.candidates}
+
+    def known(path: str) -> str:
+        name = parse_path(path)
+        return name.label or name.base
+
+    alone = {path: quant for path, quant in quants(names).items() if quant == known(path)}
+    if known(newcomer).casefold() not in {known(path).casefold() for path in names}:
+        together = quants([*names, newcomer])
+        assert {path: together[path] for path in alone} == alone
 
 
 @given(st.text(max_size=40))

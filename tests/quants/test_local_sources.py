@@ -14,7 +14,7 @@ from quants.cache import fetch
 from quants.digests import file_sha256, forget
 from quants.errors import CorruptFileError, FetchCancelledError, SelectionError, SourceError
 from quants.sources.local import BUILTIN_MODELS, builtin_root
-from quants.sources.resolve import parse_hub, resolve, select
+from quants.sources.resolve import find, parse_hub, resolve, select
 from tests.quants import ggufbytes as gb
 from tests.quants.ggufbytes import small_model, split_model
 
@@ -61,6 +61,28 @@ def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_file_without_a_label_takes_its_headers(tmp_path: Path) -> None:
     write(tmp_path / "sha256-0123", small_model(file_type=18).data())  # the way Ollama names its blobs
     assert resolve("sha256-0123", base_dir=tmp_path).quants == ("Q6_K",)
+
+
+def test_a_name_stays_whatever_lies_beside_it(tmp_path: Path) -> None:
+    """The same file had three names: by its header alone, by its file name beside another, another one in `fits`."""
+    own = write(tmp_path / "My Model.gguf", small_model(file_type=7).data())
+    assert resolve(str(tmp_path), base_dir=tmp_path).quants == ("My Model",)
+    assert resolve(str(own), base_dir=tmp_path).quants == ("Q8_0",)
+    write(tmp_path / "second-Q8_0.gguf", small_model().data())
+    listing = resolve(str(tmp_path), base_dir=tmp_path)
+    assert set(listing.quants) == {"My Model", "Q8_0"}
+    assert resolve(str(own), base_dir=tmp_path).quants == ("Q8_0",)
+    assert find(listing, "my model").files[0].path == "My Model.gguf"
+    (tmp_path / "second-Q8_0.gguf").unlink()
+    assert find(resolve(str(tmp_path), base_dir=tmp_path), "q8_0").quant == "My Model"
+
+
+def test_a_file_that_is_cut_off_has_the_same_name_and_gives_others_the_same(tmp_path: Path) -> None:
+    write(tmp_path / "whole-Q4_K_M.gguf", small_model().data())
+    write(tmp_path / "torn-Q4_K_M.gguf", small_model().data()[:-1])
+    assert resolve(".", base_dir=tmp_path).quants == ("whole-Q4_K_M",)
+    judged = resolve(".", base_dir=tmp_path, need_data=False)
+    assert set(judged.quants) == {"whole-Q4_K_M", "torn-Q4_K_M"}
 
 
 def test_a_folder_holds_quants_split_sets_and_sidecars(tmp_path: Path) -> None:
