@@ -196,7 +196,7 @@ class NodeAgent:
     def _others(self, lease_id: str) -> list[str]:
         with self._lock:
             return [
-                f"{run.order.cell.model.name} {run.order.cell.model.quant}"
+                f"{run.order.cell.model.name} {run.order.cell.model.quant}".strip()
                 for key, (run, _) in self._runs.items()
                 if key != lease_id
             ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import events as ev
 from orchestrator.file_names import log_name
+from quants.models import EndpointModel
 from results.rows import SchemaError, complete_row
 from runners.files import require_contents
 from runners.orders import JobOrder, NodeFacts, Place
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.rundir import RunDir
     from results.store import RunStore
     from runners.orders import RowReady
-    from runners.work import Job
+    from runners.work import Cell, Job
 
 MOST_ATTEMPTS = 10_000
 """A number above this is no attempt of ours."""
@@ -167,7 +168,7 @@ class Commits:
             run_id=self._run_id,
             scoring=self._plan.scoring.get(job.exam),
             node=NodeFacts(hostname=hostname),
-            place=Place(devices=tuple(place_id.split("+"))),
+            place=_bare_place(self.cells[job.cell_id], place_id),
         )
         return unrun_row(identity, outcome=outcome, error=reason, at=datetime.now(UTC))
 
@@ -176,6 +177,13 @@ class Commits:
         kinds = {"outcome": row["outcome"], "outcome_class": row["outcome_class"]}
         self._journal.append("committed", durable=True, **plain(order), **kinds, new=is_new)
         self._progress.committed(row)
+
+
+def _bare_place(cell: Cell, place_id: str) -> Place:
+    """A place of which only the id is known."""
+    if isinstance(cell.model, EndpointModel):
+        return Place(devices=(), endpoint=place_id)
+    return Place(devices=tuple(place_id.split("+")))
 
 
 def plain(value: Any) -> dict[str, Any]:

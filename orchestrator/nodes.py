@@ -9,6 +9,7 @@ from orchestrator.fitting import footprint_on, verdict_on
 from orchestrator.placement import Slot
 from orchestrator.places import engine_of, serving_places, unmatched_devices, why_not_served
 from profiles.types import hardware_class
+from quants.fit.verdict import Verdict, VerdictKind
 from quants.models import FileModel
 from runners.orders import CellOrder, Place
 
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from orchestrator.places import ServingPlace
     from orchestrator.plan import Plan
     from profiles.types import Device, FoundEngine, NodeProfile
-    from quants.fit.verdict import Verdict
     from runners.engines.settings import EngineSettings
     from runners.work import Cell
+
+
+SERVED_ELSEWHERE = Verdict(VerdictKind.FITS, "served elsewhere: it needs no memory here")
 
 
 def named_binaries(cells: Iterable[Cell]) -> tuple[str, ...]:
@@ -51,7 +54,7 @@ def verdicts_for(cell: Cell, profile: NodeProfile) -> dict[str, Verdict]:
 def _verdict(cell: Cell, profile: NodeProfile, place: ServingPlace) -> Verdict:
     model, engine = cell.model, cell.engine
     if not isinstance(model, FileModel):
-        raise TypeError(f"{model.name} has no files: it needs no device of ours")
+        return SERVED_ELSEWHERE
     return verdict_on(model.footprints, model.file_bytes, profile, place, engine)
 
 
@@ -90,13 +93,15 @@ def offer_of(node_id: str, profile: NodeProfile, cells: Sequence[Cell]) -> Offer
 
 
 def _slot(node_id: str, profile: NodeProfile, place: ServingPlace) -> Slot:
+    if place.provider is not None:
+        return Slot((node_id, place.place_id), profile.hostname, place.hardware_class(profile), elsewhere=True)
     hardware = hardware_class(profile, place.devices).id
     devices = tuple(device.id for device in place.devices)
     return Slot((node_id, place.place_id), profile.hostname, hardware, place.bandwidth_bytes_per_s, devices)
 
 
 def overlaps(plan: Plan, devices: Sequence[Device]) -> bool:
-    """Whether grading may run while the next answer is generated: by default only where GPUs do the generating."""
+    """Whether grading may run while the next answer is generated: by default unless a CPU does the generating."""
     return plan.overlap_grading == "always" or (
         plan.overlap_grading == "auto" and all(device.is_gpu for device in devices)
     )
@@ -120,7 +125,8 @@ def to_cell_order(plan: Plan, cell: Cell, lease: ev.StartLease, *, run_id: str, 
         cell=replace(cell, engine=_with_binary(cell.engine, found)),
         place=Place(
             devices=tuple(device.id for device in place.devices),
-            engine_device=place.engine_device,
+            endpoint=place.place_id if place.provider is not None else "",
+            engine_device=place.engine_device or None,
             tensor_split=place.tensor_split(cell.engine),
             visible=place.visible,
             backend=place.backend,
@@ -128,7 +134,7 @@ def to_cell_order(plan: Plan, cell: Cell, lease: ev.StartLease, *, run_id: str, 
             unmatched=tuple(unmatched_devices(cell, profile)),
             hardware_class=place.hardware_class(profile),
             predicted_bytes=footprint.peak_bytes if footprint is not None else None,
-            memory_bytes=None if None in totals else sum(total or 0 for total in totals),
+            memory_bytes=None if not totals or None in totals else sum(total or 0 for total in totals),
             bandwidth_bytes_per_s=place.bandwidth_of(cell.engine),
         ),
         scoring=plan.scoring,

@@ -9,6 +9,7 @@ from orchestrator.placement import ASSUMED_BANDWIDTH, ASSUMED_LOAD_BANDWIDTH, AS
 from orchestrator.progress import duration
 from quants.models import FileModel
 from results.figures import size
+from runners.engines.settings import EndpointSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ LEAST_LOAD_S = 2.0
 """What starting and warming up an engine takes, whatever the size of the model."""
 JUDGED_S = 0.5
 """What a job takes beside its tokens: running what was written, most of all."""
+ASSUMED_ENDPOINT_TPS = 50.0
 DISK_MARGIN_BYTES = 1 << 30
 """Room that nobody should use up: rows, logs and everybody else's files."""
 
@@ -35,8 +37,9 @@ def outlook(cells: Sequence[Cell], jobs: int, places: Iterable[ServingPlace | No
 
     Returns:
         `download_bytes` (what the Hub's cache does not have), `download_folder`, `free_bytes` there, and
-        `seconds`: loading at 1 GB/s, and answers of 1,000 tokens each of which reads the weights once; devices work
-        beside each other. None where no cell can be served. It is a guess, good for telling minutes from days.
+        `seconds`: loading at 1 GB/s, and answers of 1,000 tokens each of which reads the weights once, or 50 tokens/s
+        at an endpoint; devices and endpoints work beside each other. None where no cell can be served. It is a guess,
+        good for telling minutes from days.
     """
     from quants.hub.client import HubSettings
 
@@ -48,8 +51,9 @@ def outlook(cells: Sequence[Cell], jobs: int, places: Iterable[ServingPlace | No
     for cell, place in zip(cells, places, strict=True):
         if place is None:
             continue
-        for device in place.devices:
-            busy_s[device.id] = busy_s.get(device.id, 0.0) + _cell_s(cell, jobs, place)
+        took_s = _cell_s(cell, jobs, place)
+        for who in [device.id for device in place.devices] or [f"endpoint {place.provider}"]:
+            busy_s[who] = busy_s.get(who, 0.0) + took_s
     return {
         "download_bytes": sum(wanted.values()),
         "download_folder": str(folder),
@@ -92,6 +96,8 @@ def _to_fetch(cell: Cell, folder: Path) -> dict[tuple[str, str, str], int]:
 
 
 def _cell_s(cell: Cell, jobs: int, place: ServingPlace) -> float:
+    if isinstance(cell.engine, EndpointSettings):
+        return jobs * max(JUDGED_S + ASSUMED_TOKENS / ASSUMED_ENDPOINT_TPS, cell.engine.pause_s) / cell.engine.places
     weights = cell.model.file_bytes or 0
     bandwidth = place.bandwidth_of(cell.engine) or ASSUMED_BANDWIDTH
     return LEAST_LOAD_S + weights / ASSUMED_LOAD_BANDWIDTH + jobs * (JUDGED_S + ASSUMED_TOKENS * weights / bandwidth)

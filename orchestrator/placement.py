@@ -32,7 +32,8 @@ class Slot:
     """A place that serves one model at a time: a device, or several devices together.
 
     `devices` are their ids; where it is empty, the place is a device of the same id. Places that have a device in
-    common cannot be used at once.
+    common cannot be used at once. `elsewhere`: it is a place in line at an endpoint, whose capacity is that of its
+    provider: on whichever node, it is the same place, and is used by one at a time.
     """
 
     slot_id: SlotId
@@ -40,9 +41,12 @@ class Slot:
     hardware_class: str
     bandwidth_bytes_per_s: float | None = None
     devices: tuple[str, ...] = ()
+    elsewhere: bool = False
 
-    def shares_device_with(self, other: Slot) -> bool:
-        """Whether both are on one node and have a device in common."""
+    def is_rival_of(self, other: Slot) -> bool:
+        """Whether only one of both can be used at a time."""
+        if self.elsewhere or other.elsewhere:
+            return self.elsewhere and other.elsewhere and self.slot_id[1] == other.slot_id[1]
         if self.slot_id[0] != other.slot_id[0]:
             return False
         ours, theirs = self.devices or self.slot_id[1:], other.devices or other.slot_id[1:]

@@ -1,4 +1,4 @@
-"""Where the engine of a node would serve a cell: on the CPU, on one GPU, or on several of one machine together."""
+"""Where the engine of a node would serve a cell: on the CPU, on one GPU, on several together, or at an endpoint."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from profiles.matching import hidden_on_cpu, together
-from profiles.types import FoundEngine, hardware_class
+from profiles.types import FoundEngine, endpoint_class, hardware_class
 from quants.fit.devices import device_memory, shares_of
 from quants.models import EndpointModel
-from runners.engines.settings import LlamaCppSettings
+from runners.engines.settings import EndpointSettings, LlamaCppSettings, of_kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,30 +27,40 @@ MOST_PLACES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingPlace:
-    """Devices of a node on which its engine would serve a cell.
+    """Devices of a node on which its engine would serve a cell, or a place in line at an endpoint.
 
     Attributes:
-        devices: one, or the GPUs that a model is spread over, in the order of the profile.
-        engine_device: the engine's names for them, joined by commas.
-        backend: what computes there: `cuda`, `vulkan`, `cpu` ...
+        devices: one, the GPUs that a model is spread over, in the order of the profile, or none: at an endpoint.
+        engine_device: the engine's names for them, joined by commas; empty where there is none.
+        backend: what computes there: `cuda`, `vulkan`, `cpu` ...; None at an endpoint.
         visible: variables, as NAME=value, under which the engine calls them that, and which hide other cards.
         match: how the engine's names were found; None for the CPU.
+        provider: whose endpoint it is, None for devices; `number` counts its places from 1.
     """
 
     devices: tuple[Device, ...]
-    engine_device: str
-    backend: str | None
+    engine_device: str = ""
+    backend: str | None = None
     visible: tuple[str, ...] = ()
     match: DeviceMatch | None = None
+    provider: str | None = None
+    number: int = 0
 
     @property
     def place_id(self) -> str:
-        """Unique on its node: the ids of its devices, joined by `+`."""
+        """Unique on its node: the ids of its devices, joined by `+`. At an endpoint the same on every node."""
+        if self.provider is not None:
+            return f"{self.provider}#{self.number}"
         return "+".join(device.id for device in self.devices)
 
     @property
     def bandwidth_bytes_per_s(self) -> float | None:
-        """Of a model that is spread over the devices by layers: they read one after the other, each its part."""
+        """Of a model that is spread over the devices by layers: they read one after the other, each its part.
+
+        None where it is not known of one, or there are none.
+        """
+        if not self.devices:
+            return None
         known = [device.bandwidth_bytes_per_s for device in self.devices]
         shares = shares_of([device_memory(device) for device in self.devices])
         pairs = [(share, bandwidth) for share, bandwidth in zip(shares, known, strict=True) if bandwidth]
@@ -69,18 +79,20 @@ class ServingPlace:
         return min(bandwidth * sum(split) / share for share, bandwidth in zip(split, known, strict=True) if bandwidth)
 
     def tensor_split(self, engine: EngineSettings) -> tuple[float, ...] | None:
-        """The share of a model that each device gets; None where there is only one."""
-        if len(self.devices) == 1:
+        """The share of a model that each device gets; None where there is one, or none."""
+        if len(self.devices) < 2:
             return None
         asked = engine.tensor_split if isinstance(engine, LlamaCppSettings) else None
         return asked or shares_of([device_memory(device) for device in self.devices])
 
     def hardware_class(self, profile: NodeProfile) -> str:
-        """Places whose timings may be compared."""
+        """Places whose timings may be compared: those of an endpoint with each other, on whichever node."""
+        if self.provider is not None:
+            return endpoint_class(self.provider)
         return hardware_class(profile, self.devices, self.backend).id
 
     def order(self, profile: NodeProfile) -> tuple[int, tuple[int, ...]]:
-        """Single devices first, in the order of the profile."""
+        """Single devices first, in the order of the profile; in front of them the places of endpoints."""
         ids = [device.id for device in profile.devices]
         return len(self.devices), tuple(ids.index(device.id) for device in self.devices)
 
@@ -131,7 +143,7 @@ def _other_engine(kind: str, gpus: Sequence[Device], profile: NodeProfile) -> st
 def unmatched_devices(cell: Cell, profile: NodeProfile) -> list[str]:
     """The GPUs of the node that the cell's engine does not know, each with the reason, for the row."""
     engine = engine_of(cell, profile)
-    if engine is None:
+    if engine is None or isinstance(cell.model, EndpointModel):
         return []
     matches = [(device, engine.match(device.id)) for device in profile.gpus if device.excluded is None]
     return [
@@ -145,11 +157,15 @@ def serving_places(cell: Cell, profile: NodeProfile) -> dict[str, ServingPlace]:
     """The places on which the node's engine would serve the cell, by their id.
 
     GPUs that the engine knows, as many of them together as the spec says (`devices`). The CPU where the spec asks for
-    it (`gpu_layers = 0`), or the machine has no GPU.
+    it (`gpu_layers = 0`), or the machine has no GPU. Of an endpoint as many as it may be asked at once.
     """
     engine = engine_of(cell, profile)
-    if isinstance(cell.model, EndpointModel) or engine is None or engine.problem is not None:
+    if engine is None or engine.problem is not None:
         return {}
+    if isinstance(cell.model, EndpointModel):
+        provider, most = cell.model.provider, of_kind(cell.engine, EndpointSettings).places
+        line = [ServingPlace(devices=(), provider=provider, number=number) for number in range(1, most + 1)]
+        return {place.place_id: place for place in line}
     cpu = {
         device.id: ServingPlace(
             devices=(device,), engine_device="CPU", backend="cpu", visible=hidden_on_cpu(engine.devices)

@@ -36,7 +36,7 @@ def plan_table(reports: Sequence[dict[str, Any]]) -> list[Part]:
     whose: dict[str, list[str]] = {}
     for report in reports:
         if (reason := _trouble(report)) is not None:
-            whose.setdefault(reason, []).append(f"{_place(report)} {report['quant']}")
+            whose.setdefault(reason, []).append(f"{_place(report)} {report['quant']}".strip())
     return [_Cells(reports), *(Text(f"{', '.join(names)}: {reason}") for reason, names in whose.items())]
 
 

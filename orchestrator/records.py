@@ -196,8 +196,9 @@ class Health:
 class Station:
     """A slot that is there, what it serves and which cells stand in line for it (`queued_s`: their estimated time).
 
-    `lacking` are the needs of exams that its node does not have, each with a sentence. `rivals` are the slots of its
-    node that have a device in common with it: while one of them has a lease, this one cannot have any.
+    `lacking` are the needs of exams that its node does not have, each with a sentence. `rivals` are the slots that
+    cannot be used beside it: those of its node that have a device in common with it, or those of other nodes that are
+    the same place in line at an endpoint. While one of them has a lease, this one cannot have any.
     """
 
     slot: Slot
@@ -222,7 +223,7 @@ class Station:
 
     @property
     def occupant(self) -> Lease | None:
-        """The lease that has its devices, or one of them; None if they are free."""
+        """The lease that has its devices, or one of them, or its place in line; None if they are free."""
         if self.lease is not None or not self.rivals:
             return self.lease
         return next((rival.lease for rival in self.rivals if rival.lease is not None), None)

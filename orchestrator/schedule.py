@@ -116,11 +116,16 @@ class Schedule:
         self.stations[station.slot_id] = station
 
     def find_rivals(self, node_id: str) -> None:
-        """Finds out which slots of a node have devices in common, now that all of them are there."""
+        """Finds out which slots of a node cannot be used beside which others, now that all of them are there."""
         here = [station for station in self.stations.values() if station.node_id == node_id]
         for station in here:
-            station.rivals = tuple(o for o in here if o is not station and o.slot.shares_device_with(station.slot))
-            self._overlapping = self._overlapping or bool(station.rivals)
+            near = self.stations.values() if station.slot.elsewhere else here
+            station.rivals = tuple(o for o in near if o is not station and o.slot.is_rival_of(station.slot))
+            if station.slot.elsewhere:
+                for rival in station.rivals:
+                    rival.rivals = (*rival.rivals, station)
+            else:
+                self._overlapping = self._overlapping or bool(station.rivals)
 
     def in_turn(self, free: Iterable[SlotId]) -> Iterable[SlotId]:
         """Free slots in the order in which they choose: those of many devices first, which are free together seldom."""
@@ -135,6 +140,8 @@ class Schedule:
     def remove(self, station: Station) -> None:
         """A slot is gone; what stood in its queue is put into others."""
         self.stations.pop(station.slot_id, None)
+        for rival in station.rivals:
+            rival.rivals = tuple(other for other in rival.rivals if other is not station)
         for cell in self._cells.values():
             cell.verdicts.pop(station.slot_id, None)
             cell.classes.pop(station.slot_id, None)

@@ -1,11 +1,12 @@
 """The state machine of a sweep: events in, instructions out, no I/O, no clock, no Ray.
 
-Invariants, checked by `tests/orchestrator/test_state.py` over random histories (`SweepState.validate`):
+Invariants, checked by `tests/orchestrator/test_state_histories.py` over random histories:
 
 - a job has one final row: once it is done, a second final `Commit` is issued only where the first was a failure of the
   infrastructure and this one is not;
 - an attempt number is given out once, also across restarts, and a row that is kept is never counted again;
-- a slot has one lease; a lease is for one cell; a job is assigned to one lease at a time;
+- a slot has one lease, and so has a place in line at an endpoint over all nodes; a lease is for one cell; a job is
+  assigned to one lease at a time;
 - when no more events can come, every job is done or its cell is in `unplaced()`, with a reason a slot; and a job that
   some slot could have run is not given up (`orchestrator.blame` has the rules).
 
@@ -218,6 +219,8 @@ class SweepState:
             self._book.drop(lease)
         for station in stations:
             self._schedule.remove(station)
+        for lease in leases:  # places in line at an endpoint, which other nodes have too
+            self._freed(lease.station)
         if any(job.job_id == suspect for job, _ in running):
             running, loading = [(job, place) for job, place in running if job.job_id == suspect], []
         alone = len(running) + len(loading) == 1
@@ -310,11 +313,15 @@ class SweepState:
             out.append(ev.Blame("cell", cell.cell_id, *station.place, event.reason, event.outcome))
             self._check_health(station, out)
         self._settle(cell, out)
+        self._freed(station)
+        self._feed_node(station.node_id, out)
+        self._schedule.changed()
+
+    def _freed(self, station: Station) -> None:
+        """A slot's lease is over: it, and those that could not be used beside it, may take the next."""
         for freed in (station, *station.rivals):
             if freed.slot_id in self._schedule.stations:
                 self._idle[freed.slot_id] = None
-        self._feed_node(station.node_id, out)
-        self._schedule.changed()
 
     def _settle(self, cell: Cell, out: list[ev.Instruction]) -> None:
         """Finds a place for a cell whose lease is over, or gives it up where every slot has had its tries."""

@@ -31,7 +31,8 @@ def unplaced(schedule: Schedule, cells: Mapping[str, Cell], retries: int) -> dic
     for cell_id in schedule.parked:
         cell = cells[cell_id]
         if cell.open and not schedule.candidates(cell):
-            said = [reason(cell, station, retries) for station in schedule.stations.values()]
+            slots = [s for s in schedule.stations.values() if not s.slot.elsewhere or s.slot_id in cell.verdicts]
+            said = [reason(cell, station, retries) for station in slots]
             found[cell_id] = list(dict.fromkeys([*said, *cell.unserved.values()]))
     return found
 

@@ -323,10 +323,21 @@ class HardwareClass(Record):
 
     def _make_id(self) -> str:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "id"}
-        canonical = json.dumps(["hardware-class/2", fields], sort_keys=True, separators=(",", ":"))
-        digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
-        words = re.sub(r"[^a-z0-9.]+", "-", f"{self.device} {self.memory_gib or 'unknown'}g".lower()).strip("-.")
-        return f"{words[:48].strip('-.')}-{digest}"
+        return _class_id(f"{self.device} {self.memory_gib or 'unknown'}g", ["hardware-class/2", fields])
+
+
+def _class_id(words: str, identity: object) -> str:
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
+    name = re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.")
+    return f"{name[:48].strip('-.')}-{digest}"
+
+
+def endpoint_class(provider: str) -> str:
+    """The class of timings of what a provider serves, as the id of a hardware class: what computes there is not known,
+    so its timings are never those of a card of ours.
+    """
+    return _class_id(f"endpoint {provider}", ["endpoint-class/1", provider])
 
 
 def hardware_class(profile: NodeProfile, devices: Sequence[Device], backend: str | None = None) -> HardwareClass:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from quants.errors import QuantsError
+from quants.models import EndpointModel
 from runners import orders, row
 from runners.bandwidth import with_bandwidth
 from runners.bounded import Closing, HungError, within
@@ -25,12 +26,14 @@ from runners.chat import (
 from runners.devicecheck import gpu_buffer_bytes
 from runners.devicelock import lock_keys, take
 from runners.engines.base import EngineError, LoadError, Served
+from runners.engines.settings import EndpointSettings
 from runners.errors import RunnersError
 from runners.exams.box import Box
 from runners.grading import Answer, Grader
 from runners.hosted import UNLOAD_S, HostedModel
 from runners.modelfile import ModelChangedError
 from runners.outcomes import Outcome, OutcomeClass, outcome_class
+from runners.pacing import Pacing
 from runners.patience import Patience
 from runners.process import log_path
 from runners.solving import Session, solve
@@ -117,6 +120,8 @@ class CellRun:
             order, devices=devices, log_path=self._log_path, cancelled=self._cancelled, note=self._note
         )
         self._patience = Patience(order.reloads)
+        engine = order.cell.engine
+        self._pacing = Pacing(engine.pause_s if isinstance(engine, EndpointSettings) else 0.0)
 
     # --- called by the agent ----------------------------------------------------------------------------------
 
@@ -192,9 +197,13 @@ class CellRun:
         where: dict[str, Any] = {"number": job.number, "total": job.total} if job else {}
         self._emit(orders.PhaseChanged(lease_id=self.order.lease_id, phase=phase, **where, **more))
 
-    def _fetch(self) -> Path:
+    def _fetch(self) -> Path | EndpointModel:
+        """The first file of the model, verified; the model itself where somebody else serves it."""
         from quants.cache import fetch
 
+        model = self.order.cell.model
+        if isinstance(model, EndpointModel):
+            return model
         self._phase("fetching")
         said = 0.0
 
@@ -205,7 +214,7 @@ class CellRun:
                 self._phase("fetching", fraction=done / total)
 
         def bring() -> Path:
-            return fetch(self.order.cell.artifact, progress=progress, cancelled=self._cancelled.is_set)
+            return fetch(model.artifact, progress=progress, cancelled=self._cancelled.is_set)
 
         try:
             # A disk of the network may hang in a read, where no wish to stop is heard.
@@ -254,11 +263,14 @@ class CellRun:
             self._closing.add(f"the lock of {key}", LOCK_CLOSE_S, lock.release)
         return bool(said)
 
-    def _load(self, model: Path) -> Served:
+    def _load(self, model: Path | EndpointModel) -> Served:
         self._phase("loading")
         try:
-            held = tuple(lock.descriptor for lock in self._locks if lock.descriptor is not None)
-            served = self._hosted.load(self.order.cell.artifact, model, held=held)
+            if isinstance(model, EndpointModel):
+                served = self._hosted.connect(model)
+            else:
+                held = tuple(lock.descriptor for lock in self._locks if lock.descriptor is not None)
+                served = self._hosted.load(self.order.cell.artifact, model, held=held)
         except (EngineError, ModelChangedError) as error:
             if self._cancelled.is_set():
                 raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None
@@ -304,13 +316,20 @@ class CellRun:
         columns = (
             identity | {"grader_version": exam.grader_version} | row.server_columns(served, cold=self._hosted.cold)
         )
-        self._hosted.cold = False
+        if self._hosted.cold:
+            self._hosted.cold = False
 
         def request(one: ChatRequest) -> ChatResult:
             meter = _TokenMeter(
                 lambda tokens, rate: self._phase("generating", job, tokens=tokens, tokens_per_s=rate),
                 first_token=self._hosted.decoding,
             )
+            if self._pacing.left_s > 0:
+                self._phase("pausing", job)
+                if not self._pacing.wait(self._cancelled):
+                    raise CancelledError(WORDS_ON_CANCEL)
+                self._phase("generating", job)
+            self._pacing.began()
             return served.chat(one, cancelled=self._cancelled, on_event=meter)
 
         session = Session(
@@ -338,7 +357,7 @@ class CellRun:
             engine_failure = failure
         self._judge(served, engine_failure, time.monotonic() - started_s)
         samples = self._hosted.window("idle")
-        reasons = row.unknown_of_node(self._node)
+        reasons = row.unknown_of_node(self._node) | row.unknown_of_model(self.order.cell.model)
         columns |= text_columns(task, served, reasons)
         columns |= row.sample_columns(
             self._hosted.load_samples, samples, reasons, on_gpu_bytes=gpu_buffer_bytes(served.buffers)

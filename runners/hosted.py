@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from profiles.types import Device
     from profiles.window import Baseline
     from quants.artifact import Artifact
+    from quants.models import EndpointModel
     from runners.engines.base import Served
     from runners.orders import CellOrder
 
@@ -49,7 +50,7 @@ class HostedModel:
 
     Attributes:
         load_samples: the sampler's figures of the load, None for an engine that is not ours.
-        cold: whether the next answer is the first since the load.
+        cold: whether the next answer is the first since the load; None where somebody else serves the model.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class HostedModel:
         note: Callable[[str], None],
     ) -> None:
         self.load_samples: Samples | None = None
-        self.cold = True
+        self.cold: bool | None = True
         self._order, self._log_path, self._cancelled, self._note = order, log_path, cancelled, note
         self._devices = list(devices)
         self._engine: Served | None = None
@@ -112,6 +113,25 @@ class HostedModel:
             raise ModelChangedError(f"{changed} changed while it was loaded")
         self.cold = self._engine.warm_up is None
         self.load_samples = self.window("idle")
+        return self._engine
+
+    def connect(self, model: EndpointModel) -> Served:
+        """Has the engine ask the endpoint of `model`, of which nothing is here to be held, sampled or looked at.
+
+        Raises:
+            EngineError: it cannot be asked.
+        """
+        from runners.engines import get_endpoint_engine
+
+        engine = self._order.cell.engine
+        try:
+            self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            self._engine = get_endpoint_engine(engine.kind).connect(
+                model, engine, log_path=self._log_path, cancelled=self._cancelled
+            )
+        except OSError as error:
+            raise EngineError(f"{model.source} cannot be asked: {error}") from error
+        self.cold = None
         return self._engine
 
     def _require_device(self, served: Served) -> None:

@@ -15,6 +15,7 @@ class Place:
 
     Attributes:
         devices: as the node's profile calls them: one, several where one model is spread over them, or none.
+        endpoint: the id of the place in line at an endpoint that it is, where it has no devices.
         engine_device: the devices by the engine's own names, joined by commas; None for its choice.
         tensor_split: the share of the model that each of several devices gets.
         hardware_class: devices whose timings may be compared.
@@ -28,6 +29,7 @@ class Place:
     """
 
     devices: tuple[str, ...]
+    endpoint: str = ""
     engine_device: str | None = None
     tensor_split: tuple[float, ...] | None = None
     hardware_class: str = "unknown"
@@ -41,8 +43,8 @@ class Place:
 
     @property
     def place_id(self) -> str:
-        """Unique on its node: the ids of its devices, joined by `+`; empty where there is none."""
-        return "+".join(self.devices)
+        """Unique on its node: the ids of its devices, joined by `+`, or `endpoint`."""
+        return "+".join(self.devices) or self.endpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,7 @@ class JobOrder:
     task: str = "main"
 
 
-Phase = Literal["fetching", "waiting for device", "loading", "generating", "grading", "waiting", "unloading"]
+Phase = Literal["fetching", "waiting for device", "loading", "pausing", "generating", "grading", "waiting", "unloading"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,6 +121,24 @@ def unknown_of_node(node: NodeFacts) -> dict[str, str]:
     return {name: why for name, why in reasons.items() if getattr(node, name) is None}
 
 
+_OF_FILES = ("repo", "revision", "file_paths", "file_sha256", "file_bytes", "load_mode", "cold", *_FACTS)
+_OF_DEVICES = (
+    *("predicted_bytes", "device_memory_bytes", "backend", "engine_device", "driver"),
+    *(f"buffer_{kind}_bytes" for kind in ("model", "kv", "compute", "output", "state")),
+    *(*_PEAKS, "energy_j", "mean_power_w", "temperature_c", "clock_mhz", "throttle_reasons", "foreign_cpu_share"),
+)
+
+
+def unknown_of_model(model: Model) -> dict[str, str]:
+    """Why columns are null that only a model can fill whose files and devices are ours."""
+    if not isinstance(model, EndpointModel):
+        return {}
+    where = f"served elsewhere ({model.source})"
+    return dict.fromkeys(_OF_FILES, f"{where}: no file of it is known") | dict.fromkeys(
+        _OF_DEVICES, f"{where}: on no device of this machine"
+    )
+
+
 def _driver(node: NodeFacts, place: Place) -> str | None:
     """The drivers of the devices; of equal cards it is one."""
     found = [node.drivers.get(device) for device in place.devices]
@@ -174,7 +192,7 @@ def _buffer_columns(buffers: BufferSizes | None) -> dict[str, Any]:
     return {f"buffer_{column}_bytes": sum(by.values()) if by else None for column, by in found.items()}
 
 
-def server_columns(served: Served, *, cold: bool) -> dict[str, Any]:
+def server_columns(served: Served, *, cold: bool | None) -> dict[str, Any]:
     """What is known of the loaded model."""
     return {
         "engine_build": served.engine_build,

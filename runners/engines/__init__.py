@@ -6,11 +6,11 @@ import difflib
 import importlib
 from typing import TYPE_CHECKING, Any, cast
 
-from runners.engines.settings import EmbeddedSettings, EngineSettings, LlamaServerSettings
+from runners.engines.settings import EmbeddedSettings, EndpointSettings, EngineSettings, LlamaServerSettings
 from runners.errors import RunnersError
 
 if TYPE_CHECKING:
-    from runners.engines.base import Engine
+    from runners.engines.base import EndpointEngine, Engine
 
 # kind -> settings, and module and class: imported on demand, so that naming the engines costs nothing.
 _ENGINES: dict[str, tuple[type[EngineSettings], str, str]] = {
@@ -44,8 +44,33 @@ def settings_from_json(raw: dict[str, Any]) -> EngineSettings:
     return settings_type(raw["kind"]).from_json(raw)
 
 
+def serves_endpoints(kind: str) -> bool:
+    """Whether an engine asks a server that is not ours, and loads no files; raises as `get_engine`."""
+    return issubclass(settings_type(kind), EndpointSettings)
+
+
 def get_engine(kind: str, *, binary: str | None = None) -> Engine:
-    """The engine of that name; `binary` names its program where it has one. Unknown: an error with the nearest name."""
+    """The engine of that name that loads files; `binary` names its program where it has one.
+
+    Raises:
+        RunnersError: there is none, with the nearest name, or it loads no files.
+    """
+    if serves_endpoints(kind):
+        raise RunnersError(f"the engine {kind!r} loads no files: it asks a server that is not ours")
+    return cast("Engine", _class_of(kind)(binary=binary))
+
+
+def get_endpoint_engine(kind: str) -> EndpointEngine:
+    """The engine of that name that asks endpoints.
+
+    Raises:
+        RunnersError: there is none, with the nearest name, or it loads files.
+    """
+    if not serves_endpoints(kind):
+        raise RunnersError(f"the engine {kind!r} loads files: it asks no endpoint")
+    return cast("EndpointEngine", _class_of(kind)())
+
+
+def _class_of(kind: str) -> Any:
     _, module, name = _known(kind)
-    engine = getattr(importlib.import_module(module), name)
-    return cast("Engine", engine(binary=binary))
+    return getattr(importlib.import_module(module), name)

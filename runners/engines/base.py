@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import threading
     from pathlib import Path
 
+    from quants.models import EndpointModel
     from runners.chat import ChatRequest, ChatResult, OnEvent
     from runners.engines.settings import EngineSettings
 
@@ -149,7 +150,7 @@ class Served(Protocol):
 
 
 class Engine(Protocol):
-    """One kind of engine on this node."""
+    """One kind of engine on this node that loads files."""
 
     kind: str
 
@@ -184,8 +185,36 @@ class Engine(Protocol):
         ...
 
 
+class EndpointEngine(Protocol):
+    """One kind of engine that asks a server which is not ours; its settings are `EndpointSettings`."""
+
+    kind: str
+
+    def available(self) -> EngineInfo | EngineUnavailable:
+        """Whether this node can use it. Asks nobody for an answer."""
+        ...
+
+    def connect(
+        self,
+        model: EndpointModel,
+        settings: EngineSettings,
+        *,
+        log_path: Path,
+        cancelled: threading.Event | None = None,
+    ) -> Served:
+        """Make sure that the endpoint can be asked for `model`, within `settings.load_timeout_s`.
+
+        It generates nothing: that would count against the endpoint's limits. Secrets are found here, on the node, and
+        are neither in `settings` nor in `log_path`, a file for whatever is worth reading when something failed.
+
+        Raises `EngineUnavailableError` or `LoadError`.
+        """
+        ...
+
+
 __all__ = [
     "BufferSizes",
+    "EndpointEngine",
     "Engine",
     "EngineError",
     "EngineInfo",

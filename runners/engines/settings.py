@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 from runners.engines.own_args import refuse_own
 from runners.engines.secret_args import refuse_secrets
+from runners.errors import RunnersError
 
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
 OnOffAuto: TypeAlias = Literal["on", "off", "auto"]
 
 # Where a server runs or how long we wait for it says nothing about what it answers.
 _APART = {"comparable": False}
+MOST_CONCURRENCY = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,50 @@ def of_kind(settings: EngineSettings, own: type[Own]) -> Own:
         msg = f"{own.kind} was given settings of {settings.kind}"
         raise TypeError(msg)
     return settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSettings(EngineSettings):
+    """What the settings of every engine have that asks a server which is not ours.
+
+    How much may be asked of it is that server's to say, whatever number of nodes asks. Made with numbers that let
+    nothing through they raise `RunnersError`.
+    """
+
+    concurrency: int = field(default=1, metadata=_APART)
+    """Requests that may be under way at once, over all nodes of a sweep."""
+    requests_per_minute: float | None = field(default=None, metadata=_APART)
+    """Requests that may be begun in a minute, over all nodes of a sweep; None: as many as there are answers."""
+
+    def __post_init__(self) -> None:
+        """Refuse what could never be kept."""
+        if not 1 <= self.concurrency <= MOST_CONCURRENCY:
+            raise RunnersError(f"concurrency is from 1 to {MOST_CONCURRENCY}, not {self.concurrency}")
+        if self.requests_per_minute is not None and not 0 < self.requests_per_minute < math.inf:
+            raise RunnersError(f"requests_per_minute is a number above 0, not {self.requests_per_minute:g}")
+
+    @property
+    def provider(self) -> str:
+        """Who answers: a name, or the base URL of a server. It is part of what identifies the model."""
+        return self.kind
+
+    @property
+    def places(self) -> int:
+        """How many ask beside each other: no more than may each begin a request in every minute."""
+        limit = self.requests_per_minute
+        return self.concurrency if limit is None else max(1, min(self.concurrency, int(limit)))
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds between two requests of one place.
+
+        Places know nothing of each other, and may all ask in the same moment: each has a whole number of requests a
+        minute, so that there is no minute in which they have more than the limit together.
+        """
+        limit = self.requests_per_minute
+        if limit is None:
+            return 0.0
+        return 60.0 / (limit if limit < 1 else int(limit) // self.places)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,11 @@ TOO_BIG = Verdict(VerdictKind.TOO_BIG, "the weights alone do not fit")
 Device = tuple[str, str]
 
 
+def is_endpoint(place: str) -> bool:
+    """Whether it is a place in line at an endpoint: the same on every node that has it."""
+    return "#" in place
+
+
 @dataclass(frozen=True)
 class Nature:
     """What is wrong with whom, for good: nothing here gets better by itself.
@@ -114,7 +119,9 @@ class World:
 
     def joined(self, node: str) -> ev.NodeJoined:
         slots = tuple(
-            Slot((node, place), node, self.nature.class_of((node, place)), devices=tuple(place.split("+")))
+            Slot((node, place), node, self.nature.class_of((node, place)), elsewhere=True)
+            if is_endpoint(place)
+            else Slot((node, place), node, self.nature.class_of((node, place)), devices=tuple(place.split("+")))
             for place in self.devices[node]
         )
         verdicts = {
@@ -248,6 +255,8 @@ class World:
                     held = [each.device for each in self.leases.values() if each.device[0] == order.node_id]
                     taken = {name for _, place in held for name in place.split("+")}
                     assert taken.isdisjoint(order.place_id.split("+")), "a device serves one lease"
+                    in_line = {each.device[1] for each in self.leases.values() if is_endpoint(each.device[1])}
+                    assert order.place_id not in in_line, "a place in line at an endpoint is one on all nodes together"
                     assert self.nature.fits[order.cell_id][device]
                     places = {(over.hostname, over.place_id) for over in self.quarantines}
                     assert device not in places, "nothing starts in quarantine"

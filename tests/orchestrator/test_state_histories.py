@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from tests.orchestrator.sweepworld import Device
 
 DEVICES = {
-    "n0": ("gpu0",),
+    "n0": ("gpu0", "cloud#1", "cloud#2"),
     "n1": ("gpu0", "gpu1"),
     "n2": ("gpu0", "gpu1", "gpu2", "gpu0+gpu1", "gpu1+gpu2"),  # places that have a device in common
-    "n3": ("cpu",),
-    "last": ("gpu0",),
+    "n3": ("cpu", "cloud#1", "cloud#2"),  # places in line at an endpoint, which others have too
+    "last": ("gpu0", "cloud#2"),
 }
 ALL: list[Device] = [(node, device) for node, devices in DEVICES.items() for device in devices]
 SOME = [device for device in ALL if device[0] != "last"]

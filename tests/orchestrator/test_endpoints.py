@@ -1,0 +1,141 @@
+"""Models that somebody else serves: their places, which are the same on every node, and who gets them when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import events as ev
+from orchestrator.nodes import offer_of, to_cell_order
+from orchestrator.placement import Slot
+from orchestrator.places import serving_places, why_not_served
+from orchestrator.plan import Limits, Plan
+from orchestrator.state import SweepState
+from profiles.types import FoundEngine
+from quants.fit.verdict import Verdict, VerdictKind
+from quants.models import EndpointModel
+from runners.chat import Sampling
+from runners.work import Cell
+from tests.orchestrator.test_places import cell as file_cell
+from tests.orchestrator.test_places import machine
+from tests.runners import somebody
+
+if TYPE_CHECKING:
+    import pytest
+    from collections.abc import Sequence
+
+    from profiles.types import NodeProfile
+
+FITS = Verdict(VerdictKind.FITS, "fits", 1)
+
+
+def endpoint_cell(cell_id: str = "c2", provider: str = "somebody", **settings: Any) -> Cell:
+    engine = somebody.SomebodySettings(context=4096, **settings)
+    return Cell(cell_id, EndpointModel("elsewhere", provider, "large"), "", engine, Sampling())
+
+
+def with_engine(profile: NodeProfile, problem: str | None = None) -> NodeProfile:
+    return replace(profile, engines=(*profile.engines, FoundEngine("somebody", problem=problem)))
+
+
+def test_an_endpoint_has_places_without_devices_as_many_as_it_may_be_asked_at_once() -> None:
+    cell = endpoint_cell(concurrency=3)
+    small, large = with_engine(machine(8)), with_engine(machine())
+    places = serving_places(cell, small)
+    assert list(places) == ["somebody#1", "somebody#2", "somebody#3"]
+    assert {place.devices for place in places.values()} == {()}
+    assert {place.bandwidth_of(cell.engine) for place in places.values()} == {None}
+    classes = {place.hardware_class(here) for here in (small, large) for place in serving_places(cell, here).values()}
+    assert len(classes) == 1, "who computes there is not the node's doing"
+    assert classes.pop().startswith("endpoint-somebody-")
+    other = endpoint_cell(provider="https://api.example.com/v1")
+    (first, *_) = serving_places(other, small).values()
+    assert first.place_id == "https://api.example.com/v1#1"
+    assert first.hardware_class(small).startswith("endpoint-https-api.example.com-v1-")
+    assert len(serving_places(endpoint_cell(concurrency=8, requests_per_minute=3.0), small)) == 3
+
+
+def test_a_node_without_the_engine_offers_none_and_says_why() -> None:
+    cell = endpoint_cell()
+    assert serving_places(cell, machine(24)) == {}
+    assert why_not_served(cell, machine(24)) == "somebody is not on box"
+    assert why_not_served(cell, with_engine(machine(24), "SOMEBODY_KEY is not set")) == "SOMEBODY_KEY is not set"
+    assert why_not_served(cell, with_engine(machine(24))) is None
+
+
+def test_it_fits_whatever_the_node_has_and_is_offered_beside_the_cards() -> None:
+    here = with_engine(machine(4))
+    offer = offer_of("n", here, [file_cell(file_gib=18.0), endpoint_cell()])
+    assert {verdict.kind for verdict in offer.verdicts["c1"].values()} == {VerdictKind.TOO_BIG}
+    for verdict in offer.verdicts["c2"].values():
+        assert (verdict.kind, verdict.reason, verdict.headroom_bytes) == (
+            VerdictKind.FITS,
+            "served elsewhere: it needs no memory here",
+            None,
+        )
+    assert [(slot.slot_id[1], slot.elsewhere) for slot in offer.slots] == [
+        ("somebody#1", True),
+        ("somebody#2", True),
+        ("nvidia-0", False),
+    ]
+    assert set(offer.classes["c2"].values()) == {slot.hardware_class for slot in offer.slots if slot.elsewhere}
+    assert offer.unserved == {}
+
+
+def test_a_lease_at_an_endpoint_has_no_device_and_is_graded_beside_the_next_answer() -> None:
+    cell, here = endpoint_cell(), with_engine(machine(24))
+    plan = Plan("s", (cell,), (), Limits(1.0, 1.0, 1), {})
+    order = to_cell_order(plan, cell, ev.StartLease("L1", "c2", "n", "somebody#2"), run_id="r", profile=here)
+    place = order.place
+    assert (place.devices, place.place_id, place.engine_device, place.backend) == ((), "somebody#2", None, None)
+    assert (place.predicted_bytes, place.memory_bytes, place.bandwidth_bytes_per_s) == (None, None, None)
+    assert place.unmatched == (), "cards have nothing to do with it"
+    assert order.overlap_grading
+
+
+def test_a_plan_with_an_endpoint_survives_being_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    somebody.register(monkeypatch)
+    cells = (endpoint_cell(requests_per_minute=7.5), file_cell())
+    plan = Plan("s", cells, (), Limits(1.0, 1.0, 1), {})
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def joined(node: str, *places: str, lacking: dict[str, str] | None = None) -> ev.NodeJoined:
+    slots = tuple(Slot((node, place), node, "endpoint", elsewhere=True) for place in places)
+    return ev.NodeJoined(node, slots, {"c": dict.fromkeys(places, FITS)}, lacking=lacking or {})
+
+
+def started(orders: Sequence[ev.Instruction]) -> list[tuple[str, str]]:
+    return [(order.node_id, order.place_id) for order in orders if isinstance(order, ev.StartLease)]
+
+
+def test_the_places_of_an_endpoint_are_as_many_over_all_nodes_as_on_one() -> None:
+    state = SweepState([("c", 0)], [(f"j{number}", "c") for number in range(9)], retries=1)
+    first = started(state.apply(joined("n1", "cloud#1", "cloud#2")))
+    assert len(first) == 1
+    assert started(state.apply(joined("n2", "cloud#1", "cloud#2"))) == []
+    (lease,) = state.leases()
+    more = started(state.apply(ev.LeaseReady(lease, 0.1)))
+    more += started(state.apply(ev.AttemptOffered("j0", 1, "passed", "model", 20.0, "endpoint", lease, *first[0], "")))
+    assert len(more) == 1, "a second place pays, and there is no third"
+    assert {place for _, place in (*first, *more)} == {"cloud#1", "cloud#2"}
+
+
+def test_a_place_in_line_that_a_lost_node_had_is_another_nodes_at_once() -> None:
+    state = SweepState([("c", 0), ("d", 0)], [("j", "c"), ("k", "d")], retries=1)
+    both = [replace(joined(node, "cloud#1"), verdicts={c: {"cloud#1": FITS} for c in "cd"}) for node in ("n1", "n2")]
+    assert started(state.apply(both[0])) == [("n1", "cloud#1")]
+    assert started(state.apply(both[1])) == [], "n2 has the same place, and somebody is in it"
+    assert started(state.apply(ev.NodeSilent("n1"))) == [], "it may still be asking"
+    assert started(state.apply(ev.NodeLost("n1", "power cut"))) == [("n2", "cloud#1")]
+    assert started(state.apply(both[0])) == []
+
+
+def test_a_node_takes_what_another_lacks_the_needs_for_through_the_same_place() -> None:
+    state = SweepState([("c", 0)], [("a", "c"), ("b", "c")], retries=1, needs={"b": frozenset({"go"})})
+    assert started(state.apply(joined("n1", "cloud#1", lacking={"go": "n1 has no go"}))) == [("n1", "cloud#1")]
+    assert started(state.apply(joined("n2", "cloud#1"))) == []
+    (lease,) = state.leases()
+    state.apply(ev.LeaseReady(lease, 0.1))
+    state.apply(ev.AttemptOffered("a", 1, "passed", "model", 1.0, "endpoint", lease, "n1", "cloud#1", ""))
+    assert started(state.apply(ev.LeaseEnded(lease, "done"))) == [("n2", "cloud#1")]
