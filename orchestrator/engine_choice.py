@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator.errors import one_line
 from orchestrator.spec import EngineSpec
@@ -18,6 +18,8 @@ from runners.errors import RunnersError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+    from runners.engines.settings import EngineSettings
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 Layer: TypeAlias = tuple[KeyPath, EngineSpec]
@@ -32,7 +34,7 @@ _TEXT_KEYS = ("chat_template", "grammar")
 class Settled:
     """What became of the tables. `kind_path` is where the kind was chosen, `problems` are sentences with their keys."""
 
-    settings: LlamaCppSettings | None
+    settings: EngineSettings | None
     kind_path: KeyPath
     problems: list[tuple[str, KeyPath]]
 
@@ -59,7 +61,9 @@ def settle(layers: list[Layer], *, base_dir: Path, load_timeout_s: float) -> Set
         return Settled(None, kind_path, [(one_line(error), kind_path)])
     known = {each.name for each in fields(own)}
     problems: list[tuple[str, KeyPath]] = []
-    values: dict[str, Any] = {"context": DEFAULT_CONTEXT, "load_timeout_s": load_timeout_s}
+    values: dict[str, Any] = {"load_timeout_s": load_timeout_s}
+    if "context" in known:
+        values["context"] = DEFAULT_CONTEXT
     where: dict[str, KeyPath] = {}
     for number, (path, table) in enumerate(layers):
         for key, value in given_values(table).items():
@@ -84,10 +88,14 @@ def settle(layers: list[Layer], *, base_dir: Path, load_timeout_s: float) -> Set
         values["tensor_split"] = tuple(values["tensor_split"])
     problems += [(message, where[key]) for message, key in _contradictions(values)]
     try:
-        settings = cast("LlamaCppSettings", own(**values))
+        settings = own(**values)
     except RunnersError as error:
         return Settled(None, kind_path, [*problems, (one_line(error), where.get("extra_args", kind_path))])
-    if settings.cache_type_v not in {"f32", "f16", "bf16"} and settings.flash_attention == "off":
+    if (
+        isinstance(settings, LlamaCppSettings)
+        and settings.cache_type_v not in {"f32", "f16", "bf16"}
+        and settings.flash_attention == "off"
+    ):
         path = where.get("flash_attention", ("engine", "flash_attention"))
         problems.append(("a quantized V cache needs flash attention, which is off", path))
     return Settled(settings, kind_path, problems)

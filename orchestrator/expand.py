@@ -11,6 +11,7 @@ from orchestrator.late import said_late
 from orchestrator.plan import Limits, Plan, digest, make_job_id
 from orchestrator.survey import Surveyor, twins
 from quants.errors import QuantsError
+from quants.models import FileModel
 from runners.work import Job, cell_identity
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.spec import SweepSpec
     from orchestrator.survey import SurveyedCell
     from quants.artifact import Artifact
+    from quants.models import Model
     from runners.work import Cell
 
 HASHING_SAID_EVERY_S = 5.0
@@ -34,14 +36,21 @@ class _Pinning:
         self._done: dict[tuple[str, str], Artifact] = {}
         self._next_s = time.monotonic() + HASHING_SAID_EVERY_S
 
-    def artifact(self, found: SurveyedCell) -> Artifact:
-        """Raises `QuantsError`: a file cannot be read, or the Hub does not say what is in it."""
+    def pinned(self, found: SurveyedCell) -> Model:
+        """The model of a cell with its files pinned; as it is where it has none.
+
+        Raises:
+            QuantsError: a file cannot be read, or the Hub does not say what is in it.
+        """
         from quants.sources.resolve import pin
 
-        key = (found.listing.source, found.candidate.quant)
+        model, listing, candidate = found.model, found.listing, found.candidate
+        if not isinstance(model, FileModel) or listing is None or candidate is None:
+            return model
+        key = (listing.source, candidate.quant)
         if key not in self._done:
-            self._done[key] = pin(found.listing, found.candidate, progress=self._progress)
-        return self._done[key]
+            self._done[key] = pin(listing, candidate, progress=self._progress)
+        return replace(model, artifact=self._done[key])
 
     def _progress(self, path: str, done: int, size: int) -> None:
         now = time.monotonic()
@@ -86,11 +95,10 @@ def expand(
     jobs: list[Job] = []
     for found in survey.cells:
         try:
-            artifact = pinning.artifact(found)
+            model = pinning.pinned(found)
         except QuantsError as error:
             surveyor.problem(one_line(error), "models", found.number, "quants")
             continue
-        model = replace(found.model, artifact=artifact)
         identity = cell_identity(model, found.cell.engine, found.cell.sampling)
         cell = replace(found.cell, cell_id=f"c{digest(identity)[:12]}", model=model)
         if (twin := cells.get(cell.cell_id)) is not None:

@@ -14,6 +14,7 @@ from orchestrator.places import serving_places, why_not_served
 from orchestrator.plan_table import best_place, plan_table
 from orchestrator.sweep import machines_at, open_spec
 from quants.models import FileModel
+from runners.engines.settings import LlamaCppSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +53,7 @@ def cell_report(cell: Cell, profiles: Sequence[NodeProfile], jobs: int) -> dict[
         "file_bytes": model.file_bytes,
         "file_sha256": (model.artifact.sha256 or None) if isinstance(model, FileModel) else None,
         "engine": cell.engine.kind,
-        "context": cell.engine.context,
+        "context": cell.engine.context if isinstance(cell.engine, LlamaCppSettings) else None,
         "not_counted": list(cell.engine.not_counted()),
         "predicted_bytes": footprint.peak_bytes if footprint is not None else None,
         "jobs": jobs,

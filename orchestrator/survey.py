@@ -20,10 +20,11 @@ from orchestrator.toml_lines import LineIndex
 from quants.artifact import Artifact, ModelFile
 from quants.errors import QuantsError
 from quants.facts import facts_of
-from quants.models import FileModel
+from quants.models import EndpointModel, FileModel
 from quants.trained import beyond_trained, trained_context
 from runners.chat import Sampling
 from runners.engines.base import EngineUnavailable
+from runners.engines.settings import EndpointSettings, LlamaCppSettings
 from runners.errors import RunnersError
 from runners.work import Cell, cell_identity
 
@@ -34,8 +35,11 @@ if TYPE_CHECKING:
     from orchestrator.offload import Machines
     from orchestrator.spec import ModelSpec, SweepSpec, VariantSpec
     from quants.gguf import Header
+    from quants.models import Model
     from quants.sources.listing import Candidate, Listing
-    from runners.engines.settings import LlamaCppSettings
+    from runners.engines.settings import EngineSettings
+
+    Way = tuple[VariantSpec | None, EngineSettings | None, Sampling]
 
 DEFAULT_SAMPLING = Sampling(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05, max_tokens=8192)
 """llama.cpp's own sampling defaults, sent explicitly so that no build can change them under us. The token cap is
@@ -49,12 +53,13 @@ class SurveyedCell:
     """A cell that the `number`-th model of a spec asks for.
 
     Its files are not pinned: `model`, and `cell` which holds it, have their sizes, but no cell id and no sha256 yet.
+    `listing` and `candidate` are where they come from, None for a model that somebody else serves.
     """
 
     number: int
-    listing: Listing
-    candidate: Candidate
-    model: FileModel
+    listing: Listing | None
+    candidate: Candidate | None
+    model: Model
     cell: Cell
 
 
@@ -97,6 +102,7 @@ class Surveyor:
         self.index = LineIndex(text)
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
+        self._limits: dict[str, tuple[int, float | None]] = {}
 
     def problem(self, message: str, *path: str | int) -> None:
         """Notes what is wrong with the key at `path`, once."""
@@ -123,9 +129,9 @@ class Surveyor:
                 self.problem(why, "exams", number)
         return found
 
-    def _engine(self, number: int, model: ModelSpec, variant: VariantSpec | None) -> LlamaCppSettings | None:
+    def _engine(self, number: int, model: ModelSpec, variant: VariantSpec | None) -> EngineSettings | None:
         """The engine's settings; what is wrong with them is noted, and None returned where nothing can be made."""
-        from runners.engines import get_engine
+        from runners.engines import get_endpoint_engine, get_engine
 
         layers: list[Layer] = [(("engine",), self.spec.engine), (("models", number, "engine"), model.engine)]
         if variant is not None:
@@ -140,7 +146,10 @@ class Surveyor:
         if settings is None:
             return None
         if self.local and settings.kind != "embedded":
-            there = get_engine(settings.kind, binary=settings.program).available()
+            if isinstance(settings, EndpointSettings):
+                there = get_endpoint_engine(settings.kind).available()
+            else:
+                there = get_engine(settings.kind, binary=settings.program).available()
             if isinstance(there, EngineUnavailable):
                 text = there.reason + (f"; {there.hint}" if there.hint else "")
                 self.problem(text, *found.kind_path[:-1], "binary" if settings.program else "kind")
@@ -225,13 +234,19 @@ class Surveyor:
         left_out: list[tuple[Cell, str]] = []
         asked_before: dict[str, Cell] = {}
         for number, model in enumerate(self.spec.models):
+            variants: list[VariantSpec | None] = [*model.variants] or [None]
+            ways = [(each, self._engine(number, model, each), self._sampling(model, each)) for each in variants]
+            if any(isinstance(engine, EndpointSettings) for _, engine, _ in ways):
+                elsewhere = self._at_endpoints(number, model, ways)
+                self._refuse_twins(elsewhere, asked_before)
+                for each in elsewhere:
+                    cells += self._sort_out([each], by_name=True)[0]
+                continue
             listing = self._listing(number, model)
             candidates = self._candidates(number, model, listing) if listing else ()
             headers = self._headers(listing, candidates) if listing and candidates else {}
-            variants: list[VariantSpec | None] = [*model.variants] or [None]
-            for variant in variants:
-                engine, sampling = self._engine(number, model, variant), self._sampling(model, variant)
-                if engine is None or listing is None:
+            for variant, engine, sampling in ways:
+                if not isinstance(engine, LlamaCppSettings) or listing is None:
                     continue
                 self._check_room(engine, sampling, exams, model.name)
                 self._check_trained(engine, model.name, headers)
@@ -253,12 +268,42 @@ class Surveyor:
     def _refuse_twins(self, asked: list[SurveyedCell], before: dict[str, Cell]) -> None:
         """Notes cells that would be run twice under two names; `before` has those of other models and variants."""
         for each in asked:
-            artifact = each.model.artifact
-            files = [artifact.repo or artifact.builtin or artifact.root, *(file.path for file in artifact.files)]
             identity = cell_identity(each.model, each.cell.engine, each.cell.sampling)
-            key = digest({**identity, "model": files})
+            if isinstance(each.model, FileModel):  # nothing is hashed yet
+                artifact = each.model.artifact
+                files = [artifact.repo or artifact.builtin or artifact.root, *(file.path for file in artifact.files)]
+                identity |= {"model": files}
+            key = digest(identity)
             if (twin := before.setdefault(key, each.cell)) is not each.cell:
                 self.problem(twins(each.cell, twin), "models", each.number)
+
+    def _at_endpoints(self, number: int, model: ModelSpec, ways: Sequence[Way]) -> list[SurveyedCell]:
+        """The cells of a model that somebody else serves: its `source` is what the provider calls it."""
+        if "quants" in model.model_fields_set:
+            text = f"model {model.name!r} is asked of a server that is not ours, which has no files; leave quants out"
+            self.problem(text, "models", number, "quants")
+        found = []
+        for at, (variant, engine, sampling) in enumerate(ways):
+            if engine is None:
+                continue
+            if not isinstance(engine, EndpointSettings):
+                text = (
+                    f"{engine.kind} loads files, and other variants of model {model.name!r} are asked of a server that "
+                    "is not ours: its source cannot be both; give one of them an entry in [[models]] of its own"
+                )
+                self.problem(text, "models", number, "variants", at)
+                continue
+            limits = engine.concurrency, engine.requests_per_minute
+            if self._limits.setdefault(engine.provider, limits) != limits:
+                text = (
+                    f"model {model.name!r} is asked with other limits than another one of {engine.provider}, whose "
+                    "limits they are: give concurrency and requests_per_minute once, under [engine]"
+                )
+                self.problem(text, "models", number)
+            endpoint = EndpointModel(model.name, engine.provider, model.source)
+            cell = Cell("", endpoint, variant.name if variant else "", engine, sampling)
+            found.append(SurveyedCell(number, None, None, endpoint, cell))
+        return found
 
     def _sort_out(
         self, asked: list[SurveyedCell], *, by_name: bool
@@ -276,7 +321,7 @@ class Surveyor:
         if not by_name and kept:
             return kept, [(each.cell, reason) for each, reason in left_out]
         for each, reason in left_out if by_name else left_out[:1]:
-            nearest = self._here.nearest_that_fits(each.cell, each.listing)
+            nearest = self._here.nearest_that_fits(each.cell, each.listing) if each.listing is not None else None
             way_out = f"the nearest that fits is {nearest!r}" if nearest else "no smaller quant of it fits either"
             message = f"{each.cell.label!r} does not fit this machine ({reason}); {way_out}"
             self.problem(message, "models", each.number, "quants")
@@ -285,8 +330,9 @@ class Surveyor:
 
 def twins(cell: Cell, other: Cell) -> str:
     """What is wrong with two cells that are the same but for their names."""
+    what = "file" if isinstance(cell.model, FileModel) else "model of the same provider"
     return (
-        f"{cell.label!r} is the same file with the same settings as {other.label!r}; "
+        f"{cell.label!r} is the same {what} with the same settings as {other.label!r}; "
         "its jobs would be run twice under two names"
     )
 

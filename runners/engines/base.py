@@ -116,8 +116,6 @@ class Served(Protocol):
     engine_build: str
     buffers: BufferSizes | None
     log_path: Path | None
-    context: int
-    """Tokens of context for each slot, as the server says it has."""
     chat_template: str | None
     """The template that it makes prompts with, as it says: text of the model or of the spec. None: it does not say."""
     supports_tools: bool | None
@@ -125,6 +123,11 @@ class Served(Protocol):
     warm_up: WarmUp | None
     device_busy: Callable[[], bool | None] | None
     """Set by whoever knows the device: whether it computes, None if that cannot be told. For a GPU only."""
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of context for each slot, as the server says it has; None: it does not say."""
+        ...
 
     def chat(
         self,

@@ -95,6 +95,7 @@ class EmbeddedEngine:
         tensor_split: tuple[float, ...] | None = None,
     ) -> Served:
         """Serve `model`. `device` hides the others from llama.cpp; "CPU" keeps everything off the GPUs."""
+        own = of_kind(settings, EmbeddedSettings)
         there = self.available()
         if isinstance(there, EngineUnavailable):
             raise EngineUnavailableError(there.reason, there.hint)
@@ -108,7 +109,7 @@ class EmbeddedEngine:
             sys.executable,
             "-P",
             str(_CHILD),
-            json.dumps(_child_settings(model, of_kind(settings, EmbeddedSettings), alias, device, tensor_split)),
+            json.dumps(_child_settings(model, own, alias, device, tensor_split)),
         ]
         key = new_key()
         environment = server_environment(key, **(_visible_devices(device, there.devices) | variables(visible)))
@@ -130,7 +131,7 @@ class EmbeddedEngine:
             alias=alias,
             key=key,
             engine_build=there.build,
-            settings=settings,
+            settings=own,
             cancelled=cancelled,
         )
         if served is None:

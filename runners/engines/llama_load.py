@@ -23,7 +23,7 @@ from runners.vitals import read_vitals
 if TYPE_CHECKING:
     import threading
 
-    from runners.engines.settings import EngineSettings
+    from runners.engines.settings import LlamaCppSettings
     from runners.process import ServerProcess
 
 # Long enough for the batched kernels, short enough for a large model on a CPU.
@@ -41,7 +41,7 @@ def bring_up(
     alias: str,
     key: str,
     engine_build: str,
-    settings: EngineSettings,
+    settings: LlamaCppSettings,
     cancelled: threading.Event | None,
 ) -> LlamaCppServed | None:
     """Wait until `process` answers at `base_url`, to `key` alone, and make a served model of it.

@@ -41,10 +41,8 @@ class EngineSettings:
 
     kind: ClassVar[str] = ""
     """Which engine: one of `runners.engines.engine_kinds()`."""
-    context: int
-    """Tokens of context for each slot (prompt and reply together)."""
     load_timeout_s: float = field(default=900.0, metadata=_APART)
-    """How long a load may take before it is given up."""
+    """How long a load, or a connection to an endpoint, may take before it is given up."""
 
     def comparable(self) -> dict[str, JSON]:
         """The settings that make results comparable, as JSON: texts by their sha256, without those that are None."""
@@ -157,6 +155,8 @@ class EndpointSettings(EngineSettings):
 class LlamaCppSettings(EngineSettings):
     """What llama.cpp's server takes, however it is started."""
 
+    context: int
+    """Tokens of context for each slot (prompt and reply together)."""
     slots: int = 1
     """Requests served at once; each has a context of its own."""
     gpu_layers: int | None = None

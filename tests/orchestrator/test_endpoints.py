@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+import profiles.probe
+import runners.engines
 from orchestrator import events as ev
+from orchestrator.errors import SpecError
+from orchestrator.expand import expand
 from orchestrator.nodes import offer_of, to_cell_order
 from orchestrator.placement import Slot
 from orchestrator.places import serving_places, why_not_served
 from orchestrator.plan import Limits, Plan
+from orchestrator.preview import preview
+from orchestrator.spec import parse_spec
 from orchestrator.state import SweepState
+from orchestrator.terminal import Json, Printer
 from profiles.types import FoundEngine
 from quants.fit.verdict import Verdict, VerdictKind
 from quants.models import EndpointModel
@@ -21,8 +30,8 @@ from tests.orchestrator.test_places import machine
 from tests.runners import somebody
 
 if TYPE_CHECKING:
-    import pytest
     from collections.abc import Sequence
+    from pathlib import Path
 
     from profiles.types import NodeProfile
 
@@ -30,7 +39,7 @@ FITS = Verdict(VerdictKind.FITS, "fits", 1)
 
 
 def endpoint_cell(cell_id: str = "c2", provider: str = "somebody", **settings: Any) -> Cell:
-    engine = somebody.SomebodySettings(context=4096, **settings)
+    engine = somebody.SomebodySettings(**settings)
     return Cell(cell_id, EndpointModel("elsewhere", provider, "large"), "", engine, Sampling())
 
 
@@ -139,3 +148,106 @@ def test_a_node_takes_what_another_lacks_the_needs_for_through_the_same_place() 
     state.apply(ev.LeaseReady(lease, 0.1))
     state.apply(ev.AttemptOffered("a", 1, "passed", "model", 1.0, "endpoint", lease, "n1", "cloud#1", ""))
     assert started(state.apply(ev.LeaseEnded(lease, "done"))) == [("n2", "cloud#1")]
+
+
+SPEC = """
+name = "both"
+seeds = [1, 2, 3]
+exams = ["todo"]
+overlap_grading = "never"
+[sampling]
+max_tokens = 60
+[[models]]
+name = "here"
+source = "builtin:stand-in"
+quants = ["TQ1_0"]
+engine = { context = 2048, threads = 1 }
+[[models]]
+name = "elsewhere"
+source = "large"
+engine = { kind = "somebody" }
+"""
+
+
+def asked_for(text: str, folder: Path, *, local: bool = False) -> Plan:
+    return expand(parse_spec(text, "s.toml"), file="s.toml", text=text, base_dir=folder, local=local)
+
+
+def test_a_model_of_such_an_engine_is_planned_by_what_its_provider_calls_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    somebody.register(monkeypatch)
+    plan = asked_for(SPEC, tmp_path)
+    here, elsewhere = plan.cells
+    assert (elsewhere.label, elsewhere.model) == ("elsewhere", EndpointModel("elsewhere", "somebody", "large"))
+    assert elsewhere.engine.comparable() == {"kind": "somebody"}
+    assert here.label == "here TQ1_0"
+    assert Plan.from_json(plan.to_json()) == plan
+    another = asked_for(SPEC.replace('"large"', '"larger"'), tmp_path)
+    before, after = ({job.job_id for job in each.jobs} for each in (plan, another))
+    assert len(before & after) == 3, "another model answers otherwise, the file is the same"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('source = "large"', 'source = "large"\nquants = ["Q8_0"]', "has no files; leave quants out"),
+        ('"somebody" }', '"somebody", context = 5000 }', "the engine 'somebody' has no such setting"),
+        (
+            'engine = { kind = "somebody" }',
+            '[[models.variants]]\nname = "a"\nengine = { kind = "somebody" }\n[[models.variants]]\nname = "b"',
+            "its source cannot be both",
+        ),
+    ],
+)
+def test_what_an_endpoint_does_not_have_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, said: str
+) -> None:
+    somebody.register(monkeypatch)
+    with pytest.raises(SpecError) as refused:
+        asked_for(SPEC.replace(old, new), tmp_path)
+    assert said in str(refused.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HastySettings(somebody.SomebodySettings):
+    """Another engine for the same provider."""
+
+    kind = "hasty"
+    requests_per_minute: float | None = field(default=60.0, metadata={"comparable": False})
+
+    @property
+    def provider(self) -> str:
+        return somebody.KIND
+
+
+def test_models_of_a_provider_share_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    somebody.register(monkeypatch)
+    monkeypatch.setitem(runners.engines._ENGINES, "hasty", (HastySettings, "tests.runners.somebody", "SomebodyEngine"))
+    third = '[[models]]\nname = "third"\nsource = "small"\nengine = {{ kind = "{}" }}\n'
+    assert len(asked_for(SPEC + third.format("somebody"), tmp_path).cells) == 3
+    with pytest.raises(SpecError, match="model 'third' is asked with other limits than another one of somebody"):
+        asked_for(SPEC + third.format("hasty"), tmp_path)
+
+
+def test_plan_shows_an_endpoint_without_a_size_a_download_or_a_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    somebody.register(monkeypatch)
+    probed = with_engine(profiles.probe.probe_node())
+    monkeypatch.setattr(profiles.probe, "probe_node", lambda **_: probed)
+    spec = tmp_path / "s.toml"
+    spec.write_text(SPEC)
+    (json_part,) = preview(str(spec), as_json=True)
+    assert isinstance(json_part, Json)
+    shown: Any = json_part.value
+    report = shown["cells"][1]
+    assert (report["model"], report["quant"], report["file_bytes"], report["context"]) == ("elsewhere", "", None, None)
+    assert report["verdicts"].keys() == {"somebody#1", "somebody#2"}
+    assert {verdict["verdict"] for verdict in report["verdicts"].values()} == {"fits"}
+    assert report["missing"] is None
+    assert shown["outlook"]["download_bytes"] == 0
+    assert 30 < shown["outlook"]["seconds"] < 300, "three answers at 50 tokens a second, two at once"
+    text = Printer(None).text_of(*preview(str(spec), as_json=False), width=120, colour=False)
+    (line,) = [each for each in text.splitlines() if each.startswith("elsewhere")]
+    assert line.split() == ["elsewhere", "3", "somebody#1", "fits"]

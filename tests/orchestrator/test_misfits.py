@@ -247,7 +247,7 @@ def test_a_plan_for_a_cluster_leaves_out_what_fits_none_of_its_nodes(tmp_path: P
         return survey(parse_spec(text, "d.toml"), file="d.toml", text=text, base_dir=tmp_path, local=False)
 
     found = without_misfits(demo.spec, asked(ALL), nodes)
-    assert [each.candidate.quant for each in found.cells] == ["TQ1_0", "Q2_K", "Q3_K_S"]
+    assert [each.model.quant for each in found.cells] == ["TQ1_0", "Q2_K", "Q3_K_S"]
     assert [cell.model.quant for cell, _ in found.left_out] == ["Q4_K_M", "Q5_K_M", "Q8_0"]
     assert all("one/cpu: " in why and "other/cpu: " in why for _, why in found.left_out)
     with pytest.raises(ClusterError, match="no node of the cluster can hold") as refused:

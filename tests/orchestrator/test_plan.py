@@ -150,7 +150,7 @@ def test_variants_override_models_and_the_sweep(tmp_path: Path) -> None:
         'engine = { cache_type_k = "q8_0" }\nsampling = { max_tokens = 500 }\n'
     )
     plan = plan_of(text, tmp_path)
-    assert [(c.variant, c.engine.context, llama(c).cache_type_k, c.sampling.max_tokens) for c in plan.cells] == [
+    assert [(c.variant, llama(c).context, llama(c).cache_type_k, c.sampling.max_tokens) for c in plan.cells] == [
         ("plain", 1500, "f16", 1000),
         ("plain", 1500, "f16", 1000),
         ("kv8", 1500, "q8_0", 500),

@@ -44,7 +44,7 @@ def theirs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def order_for(**settings: Any) -> CellOrder:
     model = EndpointModel("elsewhere", "somebody", "tiny")
-    engine = somebody.SomebodySettings(**{"context": 1024, "load_timeout_s": 5.0, **settings})
+    engine = somebody.SomebodySettings(**{"load_timeout_s": 5.0, **settings})
     return CellOrder(
         run_id="run",
         sweep="test",
@@ -72,7 +72,7 @@ def test_rows_have_answers_and_rates_and_say_why_there_is_no_file_and_no_device(
     phases = [event.phase for event in lease.seen if isinstance(event, PhaseChanged)]
     assert not {"fetching", "waiting for device", "pausing"} & set(phases)
     assert (row["outcome"], row["outcome_class"], row["answer_tokens"]) == ("max_tokens", "budget", 30)
-    assert (row["engine"], row["engine_settings"]) == ("somebody", '{"kind":"somebody","context":1024}')
+    assert (row["engine"], row["engine_settings"]) == ("somebody", '{"kind":"somebody"}')
     assert (row["device"], row["devices"], row["hardware_class"]) == ("somebody#2", 0, "endpoint-somebody-1")
     assert row["decode_tps"] > 0
     nothing = ("file_sha256", "file_paths", "file_bytes", "repo", "load_mode", "cold", "parameters", "bits_per_weight")

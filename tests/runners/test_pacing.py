@@ -50,7 +50,7 @@ def test_requests_begin_a_pause_apart_and_the_first_after_one() -> None:
 
 @pytest.mark.parametrize(("concurrency", "per_minute"), [(1, 60.0), (4, 30.0), (16, 7.5), (2, 0.5), (3, 100.0)])
 def test_all_places_together_keep_the_limit_in_every_minute(concurrency: int, per_minute: float) -> None:
-    settings = EndpointSettings(context=1, concurrency=concurrency, requests_per_minute=per_minute)
+    settings = EndpointSettings(concurrency=concurrency, requests_per_minute=per_minute)
     every = sorted(at for _ in range(settings.places) for at in begins(settings.pause_s, [0.0] * 120))
     most = max(sum(at <= other < at + 60.0 - 1e-6 for other in every) for at in every)
     assert most <= max(1.0, per_minute), "even if all places ask in the same moment"
@@ -79,9 +79,9 @@ def test_who_does_not_want_to_wait_any_more_need_not() -> None:
 )
 def test_limits_that_nothing_could_keep_are_refused(given: dict[str, float], said: str) -> None:
     with pytest.raises(RunnersError, match=said):
-        EndpointSettings(**{"context": 1, **given})  # type: ignore[arg-type]  # numbers of both kinds in one table
+        EndpointSettings(**given)  # type: ignore[arg-type]  # numbers of both kinds in one table
 
 
 def test_what_a_provider_allows_is_no_part_of_what_it_answers() -> None:
-    one = EndpointSettings(context=1, concurrency=8, requests_per_minute=5.0)
-    assert one.comparable() == EndpointSettings(context=1).comparable()
+    one = EndpointSettings(concurrency=8, requests_per_minute=5.0)
+    assert one.comparable() == EndpointSettings().comparable() == {"kind": ""}
