@@ -53,7 +53,7 @@ def what_clashes(new: Plan, earlier: Iterable[Plan]) -> list[str]:
                 lines += [f"{place}: {line}" for line in _changes(before, _settings(cell))]
             file = files.get((cell.model.name, cell.model.quant))
             if file is not None:
-                name = f"{cell.model.name} {cell.model.quant}"
+                name = f"{cell.model.name} {cell.model.quant}".strip()
                 changed = _changes(file.identity(), cell.model.identity())
                 lines += [f"{name}: {line}{_pinned(file)}" for line in changed]
         lines += [

@@ -303,7 +303,7 @@ def _slim(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cell(row: Mapping[str, Any]) -> str:
-    return f"{place_name(row['model'], row['variant'])} {row['quant']}"
+    return f"{place_name(row['model'], row['variant'])} {row['quant']}".strip()
 
 
 def _grading(row: Mapping[str, Any]) -> Grading:

@@ -204,4 +204,4 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _name(summary: QuantSummary) -> str:
-    return f"{place_name(summary.model, summary.variant)} {summary.quant}"
+    return f"{place_name(summary.model, summary.variant)} {summary.quant}".strip()

@@ -156,7 +156,7 @@ def _grouped(
     for exam, places in by_exam.items():
         if len(places) > 1 and all(len(group) == 1 for group in places.values()):
             group = [group[0] for group in places.values()]
-            yield _title(exam, group), group, lambda s: _name(f"{place_name(s.model, s.variant)} {s.quant}")
+            yield _title(exam, group), group, lambda s: _name(f"{place_name(s.model, s.variant)} {s.quant}".strip())
             continue
         for place, group in places.items():
             yield f"{_name(place)} on {_title(exam, group)}", group, lambda s: _name(s.quant)

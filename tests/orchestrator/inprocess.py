@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.agents import AgentLostError, AgentUnavailableError, Hello
 from orchestrator.cluster import RayNode
-from profiles.types import Device, FoundNeed, NodeProfile
+from profiles.types import Device, FoundEngine, FoundNeed, NodeProfile
 from runners.orders import CellEnded, CellOrder, JobOrder, ModelLoaded, NodeFacts, RowReady
 from runners.outcomes import Outcome
 from runners.row import identity_columns, unrun_row
@@ -61,6 +61,7 @@ class Behaviour:
     spooled: tuple[RowReady, ...] = ()
     needs: tuple[FoundNeed, ...] = ()
     device: Device = CPU
+    engines: tuple[FoundEngine, ...] = ()
 
 
 def graded(order: CellOrder, job: JobOrder, **changes: Any) -> dict[str, Any]:
@@ -101,6 +102,7 @@ class Agent:
             probed_at="2026-01-01T00:00:00Z",
             devices=(self.behaviour.device,),
             needs=self.behaviour.needs,
+            engines=self.behaviour.engines,
         )
         return Call(Hello(version("quantsweep"), 1, profile, self.behaviour.spooled) if self.behaviour.hears else None)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +13,7 @@ import pytest
 import profiles.probe
 import runners.engines
 from orchestrator import events as ev
-from orchestrator.errors import SpecError
+from orchestrator.errors import RunFolderError, SpecError
 from orchestrator.expand import expand
 from orchestrator.nodes import offer_of, to_cell_order
 from orchestrator.placement import Slot
@@ -23,8 +26,11 @@ from orchestrator.terminal import Json, Printer
 from profiles.types import FoundEngine
 from quants.fit.verdict import Verdict, VerdictKind
 from quants.models import EndpointModel
+from results.tables import report
 from runners.chat import Sampling
 from runners.work import Cell
+from tests.orchestrator.inprocess import Behaviour
+from tests.orchestrator.test_growth import Sweeps, sweeps
 from tests.orchestrator.test_places import cell as file_cell
 from tests.orchestrator.test_places import machine
 from tests.runners import somebody
@@ -34,6 +40,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from profiles.types import NodeProfile
+
+__all__ = ["sweeps"]
 
 FITS = Verdict(VerdictKind.FITS, "fits", 1)
 
@@ -251,3 +259,48 @@ def test_plan_shows_an_endpoint_without_a_size_a_download_or_a_doubt(
     text = Printer(None).text_of(*preview(str(spec), as_json=False), width=120, colour=False)
     (line,) = [each for each in text.splitlines() if each.startswith("elsewhere")]
     assert line.split() == ["elsewhere", "3", "somebody#1", "fits"]
+
+
+def test_a_sweep_with_an_endpoint_grows_and_its_rows_are_taken_over(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    somebody.register(monkeypatch)
+    sweeps.behaviour = Behaviour(engines=(FoundEngine("somebody"),))
+    mine = [("elsewhere", "todo", seed) for seed in (1, 2, 3)]
+    assert sweeps.run(SPEC).complete
+    assert [each for each in sweeps.given if each[0] == "elsewhere"] == mine
+    places = {(row["device"], row["devices"]) for row in sweeps.rows() if row["model"] == "elsewhere"}
+    assert places <= {("somebody#1", 0), ("somebody#2", 0)}
+    assert sweeps.run(SPEC.replace("[1, 2, 3]", "[1, 2, 3, 4]")).complete
+    assert sorted(sweeps.given) == [("elsewhere", "todo", 4), ("here TQ1_0", "todo", 4)]
+    with pytest.raises(RunFolderError, match="cannot stand beside") as refused:
+        sweeps.run(SPEC.replace('"large"', '"larger"'))
+    assert list(refused.value.details) == ["elsewhere: model: was large, is larger"]
+    assert sweeps.run(SPEC, "again", reuse=[sweeps.folder / "run"]).complete
+    assert sweeps.given == []
+    shown = Printer(None).text_of(*report(sweeps.folder / "again").parts(), width=100, colour=False)
+    assert "elsewhere" in shown
+
+
+def test_a_whole_sweep_of_a_file_beside_an_endpoint(tmp_path: Path) -> None:
+    """Two nodes, a server of somebody else's, and everything real but Ray: see `tests.orchestrator.endpoint_sweep`."""
+    argv = [sys.executable, "-m", "tests.orchestrator.endpoint_sweep", str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert (said["complete"], said["unplaced"], said["trouble"]) == (True, {}, "None")
+    assert said["asked"] == 4
+    assert said["at_once"] <= 2, "over both nodes"
+    assert said["key_in_files"] == []
+    rows = {(row["model"], row["seed"]): row for row in said["rows"]}
+    assert len(rows) == len(said["rows"]) == 8
+    assert {row["final"] for row in rows.values()} == {True}
+    assert {row["outcome_class"] for row in rows.values()} <= {"model", "budget"}
+    here, elsewhere = ([rows[model, seed] for seed in (1, 2, 3, 4)] for model in ("here", "elsewhere"))
+    assert {row["device"] for row in elsewhere} <= {"somebody#1", "somebody#2"}
+    assert {(row["devices"], row["file_sha256"], row["quant"]) for row in elsewhere} == {(0, None, "")}
+    assert {row["node"] for row in rows.values()} <= {"one", "two"}
+    assert {row["hardware_class"] for row in elsewhere}.isdisjoint(row["hardware_class"] for row in here)
+    assert {(row["device"], row["devices"]) for row in here} == {("cpu", 1)}
+    replies = {(model, row["seed"]): row["reply"] for (model, _), row in rows.items()}
+    assert all(reply is not None for reply in replies.values())

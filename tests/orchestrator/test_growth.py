@@ -57,6 +57,7 @@ class Sweeps:
         self.folder = folder
         self.given: list[tuple[str, str, int]] = []
         self.said = ""
+        self.behaviour = Behaviour()
 
     def cluster(self, _address: str | None) -> Any:
         sweeps = self
@@ -68,7 +69,7 @@ class Sweeps:
                 return super().row_of(order, job) | {"scores": scores, "grader_version": "2", "scoring": "published"}
 
         return nullcontext(
-            InProcessCluster({"n1": "box"}, make=lambda cluster, node: Noting(cluster, node, Behaviour()))
+            InProcessCluster({"n1": "box"}, make=lambda cluster, node: Noting(cluster, node, sweeps.behaviour))
         )
 
     def run(self, text: str, folder: str = "run", **options: Any) -> SweepResult:
