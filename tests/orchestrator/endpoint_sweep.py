@@ -18,7 +18,6 @@ import pytest
 
 import profiles.probe
 import quants.standin
-from orchestrator.agent import NodeAgent
 from orchestrator.driver import Driver
 from orchestrator.expand import expand
 from orchestrator.journal import Journal
@@ -66,6 +65,8 @@ class RealAgent(Agent):
     """A node's own agent, without Ray between it and the driver."""
 
     def __init__(self, cluster: InProcessCluster, node: RayNode) -> None:
+        from orchestrator.agent import NodeAgent
+
         super().__init__(cluster, node, Behaviour())
         self.real: Any = NodeAgent("r")  # Ray types its methods as if they were always remote
         self.seen, self.polled_s = 0, 0.0
