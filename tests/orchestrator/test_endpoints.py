@@ -206,6 +206,11 @@ def test_a_model_of_such_an_engine_is_planned_by_what_its_provider_calls_it(
             '[[models.variants]]\nname = "a"\nengine = { kind = "somebody" }\n[[models.variants]]\nname = "b"',
             "its source cannot be both",
         ),
+        (
+            '"somebody" }',
+            '"somebody" }\n[[models]]\nname = "twin"\nsource = "large"\nengine = { kind = "somebody" }',
+            "'twin' is the same model of the same provider with the same settings as 'elsewhere'",
+        ),
     ],
 )
 def test_what_an_endpoint_does_not_have_is_refused(
