@@ -12,6 +12,7 @@ from orchestrator.nodes import named_binaries, remarks, verdicts_for
 from orchestrator.outlook import outlook, outlook_lines
 from orchestrator.places import serving_places, why_not_served
 from orchestrator.plan_table import best_place, plan_table
+from orchestrator.rundir import RunDir, default_folder
 from orchestrator.sweep import machines_at, open_spec
 from quants.models import FileModel
 from runners.engines.settings import LlamaCppSettings
@@ -101,6 +102,7 @@ def preview(text: str, *, as_json: bool, address: str | None = None) -> list[Par
         SweepError: the spec cannot be run.
     """
     from orchestrator.late import said_late
+    from orchestrator.newcomers import planned_before
     from orchestrator.survey import survey
     from profiles.probe import probe_node
 
@@ -114,6 +116,8 @@ def preview(text: str, *, as_json: bool, address: str | None = None) -> list[Par
             base_dir=source.base_dir,
             local=local,
             machines=None if address is None else partial(machines_at, address, source),
+            # Where `run` would go on with a run, quants have the names that they have there.
+            earlier=planned_before(RunDir(default_folder(source.spec.name))),
         )
         asked = [each.cell for each in found.cells]
         needs = {name: exam.needs for name, exam in found.exams.items()}

@@ -22,6 +22,7 @@ import os
 import socket
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import RunFolderError
@@ -29,7 +30,6 @@ from results import durable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -52,6 +52,11 @@ def write_durably(path: Path, data: bytes) -> None:
         raise RunFolderError(
             f"{path}: cannot be written: {error.strerror}", hint="Give a folder with room in it: --out DIR."
         ) from None
+
+
+def default_folder(name: str) -> Path:
+    """The folder of a run of the sweep `name` for which nobody gave one."""
+    return Path("runs") / name
 
 
 def _unwritable(path: Path, error: OSError) -> RunFolderError:

@@ -13,6 +13,7 @@ from orchestrator.errors import Problem, SpecError, one_line
 from orchestrator.fitting import footprints_of
 from orchestrator.here import ThisMachine
 from orchestrator.needs import why_refused
+from orchestrator.newcomers import named_as_before
 from orchestrator.offload import Offloading
 from orchestrator.plan import digest
 from orchestrator.spec import EngineSpec
@@ -98,7 +99,8 @@ class Surveyor:
     ) -> None:
         self.spec, self.file, self.base_dir, self.local = spec, file, base_dir, local
         self._here = ThisMachine(spec, base_dir)
-        self._offloading = Offloading(machines or (lambda: [self._here.profile]), earlier)
+        self._earlier = tuple(earlier)
+        self._offloading = Offloading(machines or (lambda: [self._here.profile]), self._earlier)
         self.index = LineIndex(text)
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
@@ -205,7 +207,7 @@ class Surveyor:
             return None
         for path, reason in found.skipped:
             self.warnings.append(f"model {model.name!r}: {path} is left out: {reason}")
-        return found
+        return named_as_before(found, model.name, self._earlier)
 
     def _candidates(self, number: int, model: ModelSpec, listing: Listing) -> tuple[Candidate, ...]:
         from quants.sources.resolve import choose
@@ -356,16 +358,24 @@ def _unpinned(
 
 
 def survey(
-    spec: SweepSpec, *, file: str, text: str, base_dir: Path, local: bool = True, machines: Machines | None = None
+    spec: SweepSpec,
+    *,
+    file: str,
+    text: str,
+    base_dir: Path,
+    local: bool = True,
+    machines: Machines | None = None,
+    earlier: Iterable[Cell] = (),
 ) -> Survey:
     """What `spec` asks for, with verdicts for this machine if it is to run on it alone (`local`).
 
-    `machines` gives the profiles of the machines that may serve it, None for this one.
+    `machines` gives the profiles of the machines that may serve it, None for this one; `earlier` has the cells of the
+    run of this sweep, if there is one.
 
     Raises:
         SpecError: lists everything that does not work out.
     """
-    surveyor = Surveyor(spec, file=file, text=text, base_dir=base_dir, local=local, machines=machines)
+    surveyor = Surveyor(spec, file=file, text=text, base_dir=base_dir, local=local, machines=machines, earlier=earlier)
     found = surveyor.survey()
     if found.problems:
         raise SpecError(file, found.problems)

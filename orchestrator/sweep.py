@@ -17,6 +17,7 @@ from orchestrator.journal import DAMAGED, Journal, read_journal
 from orchestrator.lost_plan import put_back
 from orchestrator.misfits import by_name
 from orchestrator.needs import needs_of
+from orchestrator.newcomers import newcomers
 from orchestrator.plan import Limits, Plan, read_plan, spec_digest
 from orchestrator.progress import watch
 from orchestrator.restore import CommittedAttempt
@@ -163,7 +164,9 @@ def open_plan(
         out.say(f"{lost.message}; it was made anew, and is the same by its jobs and rows")
     if identity["spec_digest"] == digest:
         limits = Limits(**source.spec.limits.model_dump())
-        return replace(plan, limits=limits, overlap_grading=source.spec.overlap_grading), identity["run_id"], None
+        warnings = (*plan.warnings, *newcomers(source.spec, plan, source.base_dir))
+        plan = replace(plan, limits=limits, overlap_grading=source.spec.overlap_grading, warnings=warnings)
+        return plan, identity["run_id"], None
     old = parse_spec(folder.spec.read_text(encoding="utf-8"), str(folder.spec))
     growth = grown(old, source.spec, plan, planned(plan.cells))
     lines = what_clashes(growth.plan, [*map(read_plan, folder.earlier_plans()), plan])

@@ -64,10 +64,11 @@ def run(
     ] = None,
 ) -> None:
     """Run a sweep, or go on with one that was stopped."""
+    from orchestrator.rundir import default_folder
     from orchestrator.sweep import open_spec, run_sweep
 
     source = open_spec(spec)
-    folder = out or Path("runs") / source.spec.name
+    folder = out or default_folder(source.spec.name)
     err = terminal.stderr()
     given = [*(["--out", str(out)] if out else []), *(["--address", address] if address else [])]
     given += [word for run_folder in reuse or () for word in ("--reuse", str(run_folder))]

@@ -87,6 +87,14 @@ def resolve(text: str, *, base_dir: Path, need_data: bool = True, hub: HubSettin
     return list_local(path, source, need_data=need_data)
 
 
+def is_folder(text: str, base_dir: Path) -> bool:
+    """Whether the source `text` is a folder that is there; nothing is read or asked."""
+    source = text.strip()
+    if "\0" in source or source.startswith(("hf:", "builtin:", "http://", "https://")):
+        return False
+    return (base_dir / Path(source).expanduser()).is_dir()
+
+
 def _could_be_a_name(source: str) -> bool:
     """Whether `source` has the form of a model's name rather than that of a path."""
     return not source.startswith((".", "~")) and not any(mark in source for mark in "/\\@")

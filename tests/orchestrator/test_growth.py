@@ -16,10 +16,11 @@ from orchestrator import rundir
 from orchestrator.errors import RunFolderError
 from orchestrator.growth import what_clashes
 from orchestrator.plan import Plan
+from orchestrator.preview import preview
 from orchestrator.rundir import RunDir
 from orchestrator.spec import parse_spec
 from orchestrator.sweep import SpecSource, SweepResult, run_sweep
-from orchestrator.terminal import Printer
+from orchestrator.terminal import Json, Printer
 from quants.models import FileModel
 from results.store import RunStore, read_run
 from results.tables import report
@@ -197,6 +198,38 @@ def test_a_repository_that_has_another_file_by_now_is_refused_with_what_asks_for
 
     (line,) = what_clashes(of_a_repository("b", "r2"), [of_a_repository("a", "r1")])
     assert line == f"small Q8_0: artifact: was {'a' * 64}, is {'b' * 64} (this run has that of hf:o/n@r1)"
+
+
+def test_a_file_that_comes_to_the_folder_of_a_run_is_said_and_renames_nothing(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second Q8_0 in the folder made "a-Q8_0" of the first one: rows that are done would have been run again."""
+    models = sweeps.folder / "models"
+    models.mkdir()
+
+    def put(name: str, quant: str) -> None:
+        (models / name).write_bytes(STAND_IN.joinpath(f"standin-{quant}.gguf").read_bytes())
+
+    put("a-Q8_0.gguf", "Q8_0")
+    spec = SPEC.replace("builtin:stand-in", "models").replace('["Q8_0"]', '"all"')
+    assert sweeps.run(spec).complete
+    assert "not in this run" not in sweeps.said
+    put("b-Q8_0.gguf", "Q2_K")
+    assert sweeps.run(spec).complete
+    assert sweeps.given == []
+    assert "warning: model 'small': b-Q8_0.gguf: not in this run" in sweeps.said
+    # `plan` calls them what `run` calls them, where it would go on with that run.
+    monkeypatch.chdir(sweeps.folder)
+    monkeypatch.setattr("orchestrator.preview.default_folder", lambda name: {"demo": sweeps.folder / "run"}[name])
+    (sweeps.folder / "demo.toml").write_text(spec)
+    (planned,) = preview("demo.toml", as_json=True)
+    assert isinstance(planned, Json)
+    assert {cell["quant"] for cell in planned.value["cells"]} == {"Q8_0", "b-Q8_0"}
+    more = spec.replace('"1-2"', '"1-3"')
+    assert sweeps.run(more).complete
+    assert sorted(sweeps.given) == [("small Q8_0", "todo", 3), *(("small b-Q8_0", "todo", seed) for seed in (1, 2, 3))]
+    sweeps.run(more)
+    assert "not in this run" not in sweeps.said
 
 
 def test_a_name_that_was_taken_out_cannot_come_back_as_something_else(sweeps: Sweeps) -> None:
