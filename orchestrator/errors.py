@@ -53,13 +53,19 @@ class Problem:
         return f"{where}: {self.message}" if self.key is None else f"{where}: {self.key}: {self.message}"
 
 
+MOST_PROBLEMS = 100
+"""Problems of one spec that are shown; the rest are counted."""
+
+
 class SpecError(SweepError):
     """The spec cannot be run; every problem found is listed, not only the first."""
 
     def __init__(self, file: str, problems: list[Problem]) -> None:
         self.file = file
         self.problems = problems
-        first, *others = (problem.render(file) for problem in problems)
+        first, *others = (problem.render(file) for problem in problems[:MOST_PROBLEMS])
+        if len(problems) > MOST_PROBLEMS:
+            others.append(f"{file}: and {len(problems) - MOST_PROBLEMS:,} more")
         super().__init__(first, details=others)
 
 

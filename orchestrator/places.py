@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
+from math import comb
 from typing import TYPE_CHECKING
 
 from profiles.matching import hidden_on_cpu, together
@@ -204,10 +205,10 @@ def _groups(able: Sequence[Device], wanted: int | str | None, engine: FoundEngin
             groups.append(tuple(separate or devices))
         elif isinstance(wanted, int):
             separate = [device for device in devices if device.kind == "discrete"]
-            ways = list(combinations(separate, wanted)) if len(separate) <= MOST_PLACES else []
-            if not 0 < len(ways) <= MOST_PLACES:
-                ways = [tuple(separate[at : at + wanted]) for at in range(0, len(separate) - wanted + 1, wanted)]
-            groups += ways
+            if comb(len(separate), wanted) <= MOST_PLACES:
+                groups += combinations(separate, wanted)
+            else:
+                groups += [tuple(separate[at : at + wanted]) for at in range(0, len(separate) - wanted + 1, wanted)]
     return groups
 
 
@@ -236,7 +237,7 @@ def _too_few(cell: Cell, profile: NodeProfile) -> str | None:
     said = "; ".join(
         dict.fromkeys(
             found
-            for group in combinations(able, min(wanted, len(able)))
+            for group in islice(combinations(able, min(wanted, len(able))), MOST_PLACES)
             if isinstance(found := together([m for d in group if (m := engine.match(d.id)) is not None], group), str)
         )
     )

@@ -9,11 +9,12 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from orchestrator.errors import Problem, SpecError
+from orchestrator.errors import MOST_PROBLEMS, Problem, SpecError
 from orchestrator.toml_lines import LineIndex
 
 if TYPE_CHECKING:
@@ -193,9 +194,10 @@ class SweepSpec(_Strict):
             ),
         ]
         for what, values in lists:
-            repeated = sorted({value for value in values if list(values).count(value) > 1}, key=str)
+            repeated = sorted((value for value, count in Counter(values).items() if count > 1), key=str)
             if repeated:
-                msg = f"the same {what} stands here twice: {', '.join(map(str, repeated))}; every {what} must be unique"
+                named = ", ".join([*map(str, repeated[:MOST_NAMED]), *(["..."] if len(repeated) > MOST_NAMED else [])])
+                msg = f"the same {what} stands here twice: {named}; every {what} must be unique"
                 raise ValueError(msg)
         return self
 
@@ -270,6 +272,7 @@ def _problem(error: Any, index: LineIndex) -> Problem:
 
 
 MOST_CHARACTERS = 1_000_000
+MOST_NAMED = 20
 MOST_DOTS = 100
 
 
@@ -290,12 +293,10 @@ def parse_spec(text: str, file: str) -> SweepSpec:
     try:
         return SweepSpec.model_validate(data)
     except ValidationError as error:
-        problems = []
-        for item in error.errors(include_url=False):
-            problem = _problem(item, index)
-            if problem not in problems:
-                problems.append(problem)
-        raise SpecError(file, problems) from None
+        found = error.errors(include_url=False)
+        # Finding the nearest right key for thousands of wrong ones would take minutes.
+        problems = [_problem(item, index) for item in found[: MOST_PROBLEMS + 1]]
+        raise SpecError(file, list(dict.fromkeys(problems))) from None
 
 
 def _check_size(text: str, file: str) -> None:

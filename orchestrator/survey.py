@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from orchestrator.offload import Machines
     from orchestrator.spec import ModelSpec, SweepSpec, VariantSpec
+    from quants.facts import ModelFacts
+    from quants.fit.devices import Footprints
     from quants.gguf import Header
     from quants.models import Model
     from quants.sources.listing import Candidate, Listing
@@ -105,12 +107,18 @@ class Surveyor:
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
         self._limits: dict[str, tuple[int, float | None]] = {}
+        self._noted: set[Problem] = set()
+        # Of a source that many models name, and of a header that many variants have, work is done once.
+        self._listings: dict[str, Listing] = {}
+        self._read: dict[tuple[str, tuple[str, ...]], dict[str, Header]] = {}
+        self._known: dict[tuple[int, str], tuple[Footprints, ModelFacts]] = {}
 
     def problem(self, message: str, *path: str | int) -> None:
         """Notes what is wrong with the key at `path`, once."""
         key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
         found = Problem(message, key or None, self.index.line(path))
-        if found not in self.problems:
+        if found not in self._noted:
+            self._noted.add(found)
             self.problems.append(found)
 
     def _exams(self) -> dict[str, Any]:
@@ -131,13 +139,15 @@ class Surveyor:
                 self.problem(why, "exams", number)
         return found
 
-    def _engine(self, number: int, model: ModelSpec, variant: VariantSpec | None) -> EngineSettings | None:
-        """The engine's settings; what is wrong with them is noted, and None returned where nothing can be made."""
+    def _engine(self, number: int, at: int, model: ModelSpec, variant: VariantSpec | None) -> EngineSettings | None:
+        """The engine's settings of the `at`-th variant of the `number`-th model; what is wrong with them is noted, and
+        None returned where nothing can be made.
+        """
         from runners.engines import get_endpoint_engine, get_engine
 
         layers: list[Layer] = [(("engine",), self.spec.engine), (("models", number, "engine"), model.engine)]
         if variant is not None:
-            place = ("models", number, "variants", model.variants.index(variant))
+            place = ("models", number, "variants", at)
             layers.append(((*place, "engine"), variant.engine))
             if variant.reasoning is not None:
                 layers.append((place, EngineSpec(reasoning=variant.reasoning)))
@@ -201,10 +211,11 @@ class Surveyor:
         from quants.sources.resolve import resolve
 
         try:
-            found = resolve(model.source, base_dir=self.base_dir)
+            found = self._listings.get(model.source) or resolve(model.source, base_dir=self.base_dir)
         except QuantsError as error:
             self.problem(one_line(error), "models", number, "source")
             return None
+        self._listings[model.source] = found
         for path, reason in found.skipped:
             self.warnings.append(f"model {model.name!r}: {path} is left out: {reason}")
         return named_as_before(found, model.name, self._earlier)
@@ -222,12 +233,36 @@ class Surveyor:
         """The headers of `candidates` by quant; without one a cell is planned all the same, its verdict unknown."""
         from quants.sources.headers import read_headers
 
+        key = (listing.source, tuple(candidate.quant for candidate in candidates))
+        if key in self._read:
+            return self._read[key]
         try:
             read = read_headers(listing, candidates)
         except QuantsError as error:
             self.warnings.append(f"{listing.source}: its headers could not be read: {one_line(error)}")
             return {}
-        return {found.candidate.quant: found.header for found in read if found.header is not None}
+        self._read[key] = {found.candidate.quant: found.header for found in read if found.header is not None}
+        return self._read[key]
+
+    def _unpinned(
+        self, name: str, listing: Listing, candidate: Candidate, header: Header | None, engine: LlamaCppSettings
+    ) -> FileModel:
+        """The model as far as it is known before its files are pinned."""
+        files = tuple(ModelFile(file.path, file.size_bytes, file.sha256 or "") for file in candidate.files)
+        artifact = Artifact(
+            candidate.quant,
+            files,
+            repo=listing.repo,
+            revision=listing.revision,
+            root=listing.root,
+            builtin=listing.builtin,
+        )
+        if header is None:
+            return FileModel(name, artifact)
+        key = (id(header), repr(engine))  # headers are kept in `_read`
+        if key not in self._known:
+            self._known[key] = footprints_of(header, engine), facts_of(header)
+        return FileModel(name, artifact, *self._known[key])
 
     def survey(self) -> Survey:
         """What the spec asks for; raises nothing."""
@@ -237,7 +272,10 @@ class Surveyor:
         asked_before: dict[str, Cell] = {}
         for number, model in enumerate(self.spec.models):
             variants: list[VariantSpec | None] = [*model.variants] or [None]
-            ways = [(each, self._engine(number, model, each), self._sampling(model, each)) for each in variants]
+            ways = [
+                (each, self._engine(number, at, model, each), self._sampling(model, each))
+                for at, each in enumerate(variants)
+            ]
             if any(isinstance(engine, EndpointSettings) for _, engine, _ in ways):
                 elsewhere = self._at_endpoints(number, model, ways)
                 self._refuse_twins(elsewhere, asked_before)
@@ -255,10 +293,10 @@ class Surveyor:
                 asked = []
                 for candidate in candidates:
                     header = headers.get(candidate.quant)
-                    found = _unpinned(model.name, listing, candidate, header, engine)
+                    found = self._unpinned(model.name, listing, candidate, header, engine)
                     cell = Cell("", found, variant.name if variant else "", engine, sampling)
                     if header is not None and (settled := self._offloading.settled(cell, engine, header)) != engine:
-                        found = _unpinned(model.name, listing, candidate, header, settled)
+                        found = self._unpinned(model.name, listing, candidate, header, settled)
                         cell = replace(cell, model=found, engine=settled)
                     asked.append(SurveyedCell(number, listing, candidate, found, cell))
                 self._refuse_twins(asked, asked_before)
@@ -337,24 +375,6 @@ def twins(cell: Cell, other: Cell) -> str:
         f"{cell.label!r} is the same {what} with the same settings as {other.label!r}; "
         "its jobs would be run twice under two names"
     )
-
-
-def _unpinned(
-    name: str, listing: Listing, candidate: Candidate, header: Header | None, engine: LlamaCppSettings
-) -> FileModel:
-    """The model as far as it is known before its files are pinned."""
-    files = tuple(ModelFile(file.path, file.size_bytes, file.sha256 or "") for file in candidate.files)
-    artifact = Artifact(
-        candidate.quant,
-        files,
-        repo=listing.repo,
-        revision=listing.revision,
-        root=listing.root,
-        builtin=listing.builtin,
-    )
-    if header is None:
-        return FileModel(name, artifact)
-    return FileModel(name, artifact, footprints_of(header, engine), facts_of(header))
 
 
 def survey(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     found = [item for item in items if any(map(item.get_closest_marker, left_out))]
     config.hook.pytest_deselected(items=found)
     items[:] = [item for item in items if item not in found]
+
+
+def pytest_configure() -> None:
+    """Tests send these to themselves; a shell ignores them for what it runs in the background."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def _children() -> dict[int, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
-    from typing import Any
+    from typing import Any, NoReturn
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     sentence that says what to do, and nothing lost.
     """
     try:
-        _stop_on(signal.default_int_handler)
+        _stop_on(_interrupt)
         from orchestrator import terminal
 
         terminal.guard()
@@ -30,6 +30,19 @@ def main() -> None:
     if (closing := sys.modules.get("orchestrator.cluster.closing")) is not None:
         closing.leave(code)  # Ray may hang, and would have the interpreter crash instead of ending
     sys.exit(code)
+
+
+class _InterruptError(KeyboardInterrupt):
+    """A signal that ends the command.
+
+    Not KeyboardInterrupt itself: where that passes through code that is executed from a text (a namedtuple's, in the
+    middle of an import), CPython remembers it, and ends the process by SIGINT whatever its exit code
+    (`unhandled_keyboard_interrupt` in Python/pythonrun.c and Modules/main.c).
+    """
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise _InterruptError
 
 
 def _stop_on(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> None:

@@ -247,6 +247,38 @@ main()
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "\nstopped\n")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_of_code_that_is_made_from_a_text_ends_it_as_any_other(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """As in a namedtuple, or a dataclass: CPython would end `python -m` by SIGINT in spite of its exit code."""
+    (tmp_path / "demo.toml").write_text(SPEC)
+    program = f"""
+import os, signal, sys
+signal.signal({int(number)}, signal.SIG_DFL)
+class Sender:
+    def find_spec(self, name, path=None, target=None):
+        if name == "orchestrator.spec" and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            exec("import os; os.kill(os.getpid(), {int(number)}); [None for _ in range(1000)]")
+from orchestrator.cli import main
+sys.argv = ["quantsweep", "plan", {str(tmp_path / "demo.toml")!r}]
+sys.meta_path.insert(0, Sender())
+main()
+"""
+    (tmp_path / "sender.py").write_text(program)
+    path = os.pathsep.join([str(tmp_path), *(entry for entry in sys.path if entry)])
+    done = subprocess.run(
+        [sys.executable, "-m", "sender"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "\nstopped\n")
+
+
 @pytest.mark.parametrize("module", ["orchestrator.cli", "typing"])
 def test_ctrl_c_in_the_first_moments_leaves_no_traceback(module: str) -> None:
     """Before the command has handlers: while its first modules are imported."""
