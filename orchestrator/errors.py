@@ -58,14 +58,14 @@ MOST_PROBLEMS = 100
 
 
 class SpecError(SweepError):
-    """The spec cannot be run; every problem found is listed, not only the first."""
+    """The spec cannot be run; every problem found is listed, not only the first. `more` were not looked into."""
 
-    def __init__(self, file: str, problems: list[Problem]) -> None:
+    def __init__(self, file: str, problems: list[Problem], *, more: int = 0) -> None:
         self.file = file
         self.problems = problems
         first, *others = (problem.render(file) for problem in problems[:MOST_PROBLEMS])
-        if len(problems) > MOST_PROBLEMS:
-            others.append(f"{file}: and {len(problems) - MOST_PROBLEMS:,} more")
+        if (rest := max(0, len(problems) - MOST_PROBLEMS) + more) > 0:
+            others.append(f"{file}: and {rest:,} more")
         super().__init__(first, details=others)
 
 

@@ -295,8 +295,9 @@ def parse_spec(text: str, file: str) -> SweepSpec:
     except ValidationError as error:
         found = error.errors(include_url=False)
         # Finding the nearest right key for thousands of wrong ones would take minutes.
-        problems = [_problem(item, index) for item in found[: MOST_PROBLEMS + 1]]
-        raise SpecError(file, list(dict.fromkeys(problems))) from None
+        problems = [_problem(item, index) for item in found[:MOST_PROBLEMS]]
+        more = max(0, len(found) - MOST_PROBLEMS)
+        raise SpecError(file, list(dict.fromkeys(problems)), more=more) from None
 
 
 def _check_size(text: str, file: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from results.figures import count
-from results.schema import SCHEMA_VERSION, arrow_schema
+from results.schema import COLUMNS_BY_NAME, SCHEMA_VERSION, arrow_schema
 from results.seal import TornFileError, check_rows, read_seal
 
 if TYPE_CHECKING:
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ATTEMPTS_FOLDER: Final = "attempts"
+LARGEST_FIGURE: Final = 1e15
+"""Nothing that is measured is larger: seconds, joules, rates, points. Sums and squares of such figures are finite."""
 READERS: Final = 4
 """Files that are read at once. More than there are cores costs nothing: opening a file takes as long as reading it."""
 
 _PART_NAME = re.compile(r"part-(?P<number>[0-9]{6,})-[0-9a-f]{8}\.parquet")
 _SHARD_NAME = re.compile(r"(?P<job_id>.+)-(?P<attempt>[1-9][0-9]*)\.parquet")
 
+_MAY_LACK: Final = frozenset({"started_at", "schema_version"})  # files of other versions are read without them
 _KEY: Final = ("job_id", "attempt")
 _ORDER: Final = ("started_at", *_KEY)
 
@@ -222,15 +225,43 @@ def read_attempts(folder: Path, columns: Sequence[str] | None = None) -> Reading
     Raises:
         StoreError: Not readable at all, or written by a newer version.
     """
-    tables, torn = [], []
+    tables: dict[Path, Any] = {}
+    torn = []
     needed = None if columns is None else [*dict.fromkeys([*columns, *_ORDER])]
     for path, found in read_files(folder, needed, whole=columns is None):
         if isinstance(found, TornFileError):
             torn.append(Torn(path, str(found)))
         else:
-            tables.append(found)
-    table = _each_once(_concatenate(tables, needed))
+            tables[path] = found
+    whole = _concatenate(tables.values(), needed)
+    if why_unsound(whole) is not None:  # all at once costs nothing; which file it is, is asked seldom
+        wrong = {path: why for path, table in tables.items() if (why := why_unsound(table)) is not None}
+        torn += [Torn(path, why) for path, why in wrong.items()]
+        whole = _concatenate((table for path, table in tables.items() if path not in wrong), needed)
+    table = _each_once(whole)
     return Reading(table if columns is None else table.select(list(columns)), tuple(torn))
+
+
+def why_unsound(table: Any) -> str | None:
+    """What no writer of ours would have written into these rows, as a sentence; None where there is nothing.
+
+    Rows of somebody else's run may hold anything that Parquet holds: what every row has may be null, and a figure may
+    be no number, or one that no sum survives.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for field in table.schema:
+        values = table[field.name]
+        needed = not COLUMNS_BY_NAME[field.name].nullable and field.name not in _MAY_LACK
+        if needed and values.null_count:
+            return f"a row has no {field.name}"
+        if (
+            pa.types.is_floating(field.type)
+            and not pc.all(pc.less_equal(pc.abs(values), LARGEST_FIGURE), min_count=0).as_py()
+        ):
+            return f"what a row has for {field.name} is no figure"
+    return None
 
 
 def read_run(run_folder: Path, columns: Sequence[str] | None = None) -> Reading:

@@ -315,15 +315,23 @@ def _disturbances(row: Row) -> frozenset[Disturbance]:
     server, client = row["decode_tps"], row["decode_tps_client"]
     found: dict[Disturbance, bool] = {
         "busy": (row["foreign_cpu_share"] or 0.0) > BUSY_SHARE,
-        "shared": bool(row["cold"] or row["cached_tokens"] or json.loads(row["shared_with"] or "[]")),
+        "shared": bool(row["cold"] or row["cached_tokens"] or _parsed(row["shared_with"])),
         "clock": server is not None and client is not None and abs(client - server) > _DISAGREEMENT * server,
         "bus": bool(row["above_ceiling"]),
     }
     return frozenset(name for name, holds in found.items() if holds)
 
 
+def _parsed(text: str | None) -> Any:
+    """JSON of a row, which may be somebody else's: None where it is none."""
+    try:
+        return json.loads(text or "null")
+    except (ValueError, RecursionError):
+        return None
+
+
 def _leaves_threads(engine_settings: str | None) -> bool:
-    settings = json.loads(engine_settings or "{}")
+    settings = _parsed(engine_settings)
     return isinstance(settings, dict) and settings.get("threads") is None and bool(settings)
 
 

@@ -156,3 +156,32 @@ def test_a_key_may_be_anything_and_is_named() -> None:
 def test_a_spec_that_nobody_wrote_by_hand_is_refused_in_words(text: str, words: str) -> None:
     with pytest.raises(SpecError, match=words):
         parse_spec(text, "demo.toml")
+
+
+def test_long_lists_cost_what_they_are_long() -> None:
+    """Each seed was counted anew for each seed: 100,000 of them, the most there may be, took three minutes."""
+    seeds = parse_spec(SPEC_OF_MANY.format(seeds='"0-99999"', exams='"todo"'), "x.toml").seeds
+    assert len(seeds) == 100_000
+    many = ", ".join(f'"e{number}"' for number in range(20_000))
+    assert len(parse_spec(SPEC_OF_MANY.format(seeds="[1]", exams=many), "x.toml").exams) == 20_000
+    with pytest.raises(SpecError, match=r"the same exam stands here twice: e0, e1, e10, .*, \.\.\."):
+        parse_spec(SPEC_OF_MANY.format(seeds="[1]", exams=f"{many}, {many}"), "x.toml")
+
+
+def test_of_thousands_of_problems_the_first_are_told_and_the_rest_are_counted() -> None:
+    wrong = "".join(f"k{number} = 1\n" for number in range(20_000))
+    with pytest.raises(SpecError) as caught:
+        parse_spec(wrong + SPEC_OF_MANY.format(seeds="[1]", exams='"todo"'), "x.toml")
+    lines = str(caught.value).splitlines()
+    assert len(lines) < 110
+    assert lines[-1].strip() == "x.toml: and 19,900 more"
+
+
+SPEC_OF_MANY = """
+name = "x"
+seeds = {seeds}
+exams = [{exams}]
+[[models]]
+name = "m"
+source = "builtin:stand-in"
+"""

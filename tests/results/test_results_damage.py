@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from results.reading import attempt_files, read_file, read_run
 from results.rows import complete_row
 from results.schema import COLUMNS, SCHEMA_VERSION, arrow_schema
 from results.store import RunStore, StoreError
+from results.summary import SUMMARISED
+from results.tables import report
 from tests.results.looking import finals, names, write_shard
 
 if TYPE_CHECKING:
@@ -296,3 +299,38 @@ class TestVersions:
             assert [found["job_id"] for found in store.rows()] == ["new", "old"]
             assert len(attempt_files(store.attempts_folder)) == 2
         assert parts.Part.load(part.path).table().equals(wider)
+
+
+@pytest.mark.parametrize(
+    ("strange", "said"),
+    [
+        ({"score": float("nan")}, "score"),
+        ({"score": float("inf")}, "score"),
+        ({"decode_tps": 1e308}, "decode_tps"),
+        ({"e2e_s": -1e300}, None),
+        ({"seed": None}, "seed"),
+        ({"model": None}, "model"),
+        ({"exam": None}, "exam"),
+        ({"shared_with": "["}, None),
+        ({"shared_with": "[" * 100_000}, None),
+        ({"shared_with": "9" * 5_000}, None),
+        ({"engine_settings": "{"}, None),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_rows_that_no_writer_of_ours_would_have_made_are_left_out_by_name(
+    tmp_path: Path, row: MakeRow, strange: dict[str, Any], said: str | None
+) -> None:
+    """A run may be somebody else's. What cannot be shown is named; what is only odd does no harm."""
+    for name, changes in (("good", {}), ("odd", strange)):
+        values = {key: [value] for key, value in (complete_row(row(job_id=name)) | changes).items()}
+        write_shard(tmp_path / "attempts", f"{name}-1.parquet", values)
+    found = report(tmp_path)
+    assert found.attempts == (1 if said else 2)
+    assert [torn.path.name for torn in read_run(tmp_path, (*SUMMARISED, "e2e_s")).torn] == (
+        ["odd-1.parquet"] if said or "e2e_s" in strange else []
+    )
+    lines = " ".join(found.remarks)
+    assert ("odd-1.parquet" in lines) == bool(said)
+    assert found.parts()
+    assert json.dumps(found.to_json(), allow_nan=False)
