@@ -11,6 +11,7 @@ from orchestrator.places import engine_of, serving_places, unmatched_devices, wh
 from profiles.types import hardware_class
 from quants.fit.verdict import Verdict, VerdictKind
 from quants.models import FileModel
+from runners.engines.settings import LlamaCppSettings
 from runners.orders import CellOrder, Place
 
 if TYPE_CHECKING:
@@ -33,8 +34,17 @@ def named_binaries(cells: Iterable[Cell]) -> tuple[str, ...]:
 
 
 def remarks(profile: NodeProfile, cells: Sequence[Cell]) -> list[str]:
-    """What has to be said of the node's GPUs before it serves these cells: those that an engine cannot be given."""
+    """What has to be said of the node before it serves these cells: GPUs that an engine cannot be given, and threads
+    that it has no cores for.
+    """
     found = []
+    threads = {cell.engine.threads or 0 for cell in cells if isinstance(cell.engine, LlamaCppSettings)}
+    cores = profile.cores_usable
+    if cores is not None and (most := max(threads, default=0)) > max(1, cores):
+        found.append(
+            f"engine.threads = {most}, and there are {cores:g} cores: threads that share one wait for each other at "
+            "every token"
+        )
     for kind, binary in dict.fromkeys((cell.engine.kind, cell.engine.program) for cell in cells):
         engine = profile.engine(kind, binary)
         for match in engine.matches if engine is not None and engine.problem is None else ():

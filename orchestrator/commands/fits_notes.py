@@ -34,7 +34,7 @@ def legend(table: FitTable, unit: tuple[int, str], columns: tuple[str, ...]) -> 
     lines.append("max ctx: the most tokens of context for each slot, on whichever takes most (k = 1,024)")
     lines += [_of_target(target, unit) for target in table.targets]
     if any(target.as_sold for target in table.targets):
-        lines.append("GB of a card: as it is sold, 1 GB = 1,024 MiB; the driver keeps a part of it")
+        lines.append("GB of a card: as it is sold, where 1 GB is 1 GiB; the driver keeps a part of it")
     reasons = {row.reason: row.quant for row in reversed(table.rows) if row.reason}
     return lines + [f"{quant}: {reason}" for reason, quant in reversed(reasons.items())]
 

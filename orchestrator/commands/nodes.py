@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orchestrator import terminal
 
 if TYPE_CHECKING:
     from orchestrator.terminal import Part
+
+
+_AS_SOLD: Final = (
+    "memory: as cards are sold, where 1 GB is 1 GiB; `quantsweep fits` calls it GB, and takes off what the driver keeps"
+)
 
 
 def show_nodes(*, address: str | None, as_json: bool) -> list[Part]:
@@ -46,4 +51,8 @@ def show_cards(word: str | None, *, as_json: bool) -> list[Part]:
     cards = list(search_cards(word)) if word else list(load_catalogue())
     if not cards and word:
         cards = [find_card(word)]
-    return [terminal.Json([dataclasses.asdict(card) for card in cards]) if as_json else render_cards(cards)]
+    if as_json:
+        return [terminal.Json([dataclasses.asdict(card) for card in cards])]
+    from rich.text import Text
+
+    return [render_cards(cards), "", Text(_AS_SOLD)]

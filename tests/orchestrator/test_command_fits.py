@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator.commands.fits import choose_targets, render, show_fits
 from orchestrator.commands.fits_notes import notes
+from orchestrator.commands.nodes import show_cards
 from orchestrator.terminal import Printer
 from orchestrator.terminal.printer import PLAIN_WIDTH
 from profiles.errors import UnknownCardError
@@ -99,7 +100,10 @@ def test_the_table_reads_as_one_at_a_hundred_columns(quants: Path) -> None:
     assert "Sizes in GiB. fits: so much stays free; no: so much is missing" in lines
     assert "16 GB: a card of 16 GB, 15.7 GiB to use" in lines
     assert "total = weights + KV + state + compute + engine: what has to be free, on 16 GB" in lines
-    assert "GB of a card: as it is sold, 1 GB = 1,024 MiB; the driver keeps a part of it" in lines
+    assert "GB of a card: as it is sold, where 1 GB is 1 GiB; the driver keeps a part of it" in lines
+    cards = Printer(None).text_of(*show_cards("rtx-5090", as_json=False))
+    assert "32 GiB" in cards
+    assert "as cards are sold, where 1 GB is 1 GiB; `quantsweep fits` calls it GB" in " ".join(cards.split())
 
 
 def test_the_columns_of_a_row_can_be_added_up_to_its_verdicts() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from orchestrator import events as ev
 from orchestrator.nodes import (
     named_binaries,
@@ -129,6 +131,19 @@ def test_a_card_that_the_engine_does_not_know_is_said_in_the_plan_and_in_the_row
         order.place.unmatched
         == tuple(unmatched_devices(cell(), here))
         == ("nvidia-1 (GeForce RTX 5060 Ti): it does not list it",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "said"),
+    [(64, 2.0, "2 cores"), (2, 1.5, "1.5 cores"), (2, 2.0, ""), (1, 0.5, ""), (9, None, "")],
+)
+def test_more_threads_than_cores_are_said(threads: int, cores: float | None, said: str) -> None:
+    found = remarks(replace(profile(CPU), cores_usable=cores), [cell(), cell(threads=threads)])
+    assert found == (
+        [f"engine.threads = {threads}, and there are {said}: threads that share one wait for each other at every token"]
+        if said
+        else []
     )
 
 
