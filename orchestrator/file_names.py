@@ -27,4 +27,4 @@ def safe_name(text: str, most_bytes: int = MOST_BYTES) -> str:
 
 def log_name(lease_id: str, label: str) -> str:
     """What the engine's log of a lease is called in the run folder; `label` says which cell it served."""
-    return f"{safe_name(lease_id)}-{safe_name(label)}.log"
+    return f"{safe_name(lease_id)}-{safe_name(label.replace('(', '').replace(')', ''))}.log"

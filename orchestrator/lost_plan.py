@@ -29,7 +29,7 @@ def put_back(plan: Plan, folder: RunDir, identity: Mapping[str, Any]) -> None:
     differs = []
     jobs = {job.job_id for job in plan.jobs}
     if (planned := identity.get("jobs")) is not None and planned != len(jobs):
-        differs.append(f"the run had {planned} jobs, the spec makes {len(jobs)} today")
+        differs.append(f"the run had {count(planned, 'job')}, the spec makes {len(jobs)} today")
     rows = read_run(folder.root, ["job_id", "taken_out"]).table.to_pylist()
     strange = {row["job_id"] for row in rows if not row["taken_out"]} - jobs
     if strange:

@@ -15,6 +15,7 @@ from orchestrator.plan_table import best_place, plan_table
 from orchestrator.rundir import RunDir, default_folder
 from orchestrator.sweep import machines_at, open_spec
 from quants.models import FileModel
+from results.figures import count
 from runners.engines.settings import LlamaCppSettings
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def render_plan(
     scorings = {name: source.spec.scoring or exam.scorings[0] for name, exam in found.exams.items()}
     exams = ", ".join(f"{exam} ({scoring})" for exam, scoring in scorings.items())
     lines = [
-        f"{source.spec.name}: {cells} cells x {jobs} = {cells * jobs} jobs",
+        f"{source.spec.name}: {count(cells, 'cell')} x {count(jobs, 'job')} = {count(cells * jobs, 'job')}",
         f"exams: {exams}; seeds: {', '.join(map(str, seeds[:12]))}{' ...' if len(seeds) > 12 else ''}",
     ]
     if found.left_out:

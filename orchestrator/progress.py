@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from results.answer import exam_name, place_name
+from results.figures import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,7 +100,7 @@ class Tally:
 
     def line(self) -> str:
         """`12 of 30 jobs done, 1 failed, 2 retried, about 1m 20s left`."""
-        parts = [f"{self.done} of {self.total} jobs done"]
+        parts = [f"{self.done} of {self.total} {plural(self.total, 'job')} done"]
         if self.failed:
             parts.append(f"{self.failed} failed")
         if self.retried:

@@ -20,6 +20,7 @@ from orchestrator.restore import numbers_given
 from orchestrator.rundir import RunDir
 from profiles.probe.needs import find_needs
 from results.answer import exam_name, place_name
+from results.figures import count
 from results.store import RunStore
 from runners.errors import RunnersError
 from runners.exams import exam_names, get_exam
@@ -111,7 +112,7 @@ class Report:
         lines = [line for (exam, cell), found in sorted(cells.items()) for line in _of_cell(exam, cell, found)]
         changed = sum(each.changed for each in self.regraded)
         lines.append(
-            f"{_answers(len(self.regraded))} graded again in {self.isolation}: {changed} changed, "
+            f"{count(len(self.regraded), 'answer')} graded again in {self.isolation}: {changed} changed, "
             f"{len(self.regraded) - changed} as before"
         )
         if self.unscored:
@@ -200,7 +201,7 @@ class _Work:
                 self._keep([(old, new) for old, new in zip(open_rows, results, strict=True) if new is not None])
                 seen += len(finals)
                 if seen < total:
-                    out.say(f"{seen} of {total} jobs looked at")
+                    out.say(f"{seen:,} of {count(total, 'job')} looked at")
         self._recall(earlier)
 
     def _is_wanted(self, row: Mapping[str, Any]) -> bool:
@@ -319,7 +320,7 @@ def _of_cell(exam: str, cell: str, found: list[Regraded]) -> Iterator[str]:
     mean = f"mean {before:.1f}" if before == after and not changed else f"mean {before:.1f} -> {after:.1f}"
     yield (
         f"{cell} on {exam}, grader {versions} -> {found[0].after.grader_version}: {mean}, "
-        f"{len(changed)} of {_answers(len(found))} changed"
+        f"{len(changed)} of {count(len(found), 'answer')} changed"
     )
     for each in changed:
         outcome = each.after.outcome
@@ -327,7 +328,3 @@ def _of_cell(exam: str, cell: str, found: list[Regraded]) -> Iterator[str]:
             outcome = f"{each.before.outcome} -> {outcome}"
         task = "" if each.task in {None, "main"} else f"{each.task}, "
         yield f"  {task}seed {each.seed}: {each.before.score:g} -> {each.after.score:g} ({outcome})"
-
-
-def _answers(number: int) -> str:
-    return f"{number} answer" if number == 1 else f"{number} answers"

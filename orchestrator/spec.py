@@ -7,10 +7,11 @@ Only shapes and values are judged here. What needs the outside (does the model e
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -25,6 +26,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 MOST_DEVICES = 16  # llama.cpp's own limit (GGML_CUDA_MAX_DEVICES)
 MAX_SEED = 2**32 - 1  # llama.cpp keeps seeds in 32 bits; the largest value means "random" there
+_Path: TypeAlias = tuple[str | int, ...]
 _SEED_RANGE = re.compile(r"^\s*(\d+)\s*-\s*(\d+)\s*$")
 
 
@@ -33,7 +35,9 @@ def _expand_seeds(value: Any) -> Any:
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, list):
-        return value
+        as_many = value if isinstance(value, int) and not isinstance(value, bool) and 1 < value < 100_000 else 5
+        msg = f'must be a range such as "1-{as_many}", or a list such as [1, 2, 3] (here: {value!r})'
+        raise ValueError(msg)  # noqa: TRY004 -- pydantic makes a problem of the spec of this kind only
     seeds: list[Any] = []
     for item in value:
         if isinstance(item, str) and (match := _SEED_RANGE.match(item)):
@@ -42,6 +46,9 @@ def _expand_seeds(value: Any) -> Any:
                 msg = f"the range {item!r} is empty or longer than 100,000 seeds"
                 raise ValueError(msg)
             seeds.extend(range(first, last + 1))
+        elif isinstance(item, str):
+            msg = f'{item!r} is no range of seeds, such as "1-5"'
+            raise ValueError(msg)
         else:
             seeds.append(item)
     return seeds
@@ -164,6 +171,15 @@ class LimitsSpec(_Strict):
     retries: Annotated[int, Field(ge=0, le=10)] = 2
 
 
+class _TwiceError(ValueError):
+    """What may stand once stands twice; `path` is that of the second."""
+
+    def __init__(self, what: str, repeated: Sequence[int | str], path: _Path) -> None:
+        shown = ", ".join([*map(str, repeated[:MOST_NAMED]), *(["..."] if len(repeated) > MOST_NAMED else [])])
+        super().__init__(f"the same {what} stands here twice: {shown}; every {what} must be unique")
+        self.path = path
+
+
 class SweepSpec(_Strict):
     """A whole spec. Order of precedence for settings: variant, model, sweep, default."""
 
@@ -182,23 +198,22 @@ class SweepSpec(_Strict):
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> Self:
-        lists: list[tuple[str, Sequence[int | str]]] = [
-            ("seed", self.seeds),
-            ("exam", self.exams),
-            ("model name", [model.name for model in self.models]),
-            *((f"variant name in model {model.name!r}", [v.name for v in model.variants]) for model in self.models),
-            *(
-                (f"quant in model {model.name!r}", model.quants)
-                for model in self.models
-                if not isinstance(model.quants, str)
-            ),
+        lists: list[tuple[str, _Path, Sequence[int | str], _Path]] = [
+            ("seed", ("seeds",), self.seeds, ()),
+            ("exam", ("exams",), self.exams, ()),
+            ("model name", ("models",), [model.name for model in self.models], ("name",)),
         ]
-        for what, values in lists:
-            repeated = sorted((value for value, count in Counter(values).items() if count > 1), key=str)
+        for number, model in enumerate(self.models):
+            path: _Path = ("models", number)
+            names = [variant.name for variant in model.variants]
+            lists.append((f"variant name in model {model.name!r}", (*path, "variants"), names, ("name",)))
+            if not isinstance(model.quants, str):
+                lists.append((f"quant in model {model.name!r}", (*path, "quants"), model.quants, ()))
+        for what, place, values, key in lists:
+            repeated = [value for value, times in Counter(values).items() if times > 1]
             if repeated:
-                named = ", ".join([*map(str, repeated[:MOST_NAMED]), *(["..."] if len(repeated) > MOST_NAMED else [])])
-                msg = f"the same {what} stands here twice: {named}; every {what} must be unique"
-                raise ValueError(msg)
+                second = [number for number, value in enumerate(values) if value == repeated[0]][1]
+                raise _TwiceError(what, repeated, (*place, second, *key))
         return self
 
 
@@ -236,6 +251,22 @@ _PLAIN = {
 }
 
 
+_SHORT = 64
+"""Characters of a text that is shown as it would be right."""
+
+_BEGINNING = {"name": 'name = "my-sweep"', "seeds": 'seeds = "1-5"', "exams": 'exams = ["todo"]'}
+
+
+def _missing(path: _Path, key: str | None, index: LineIndex) -> Problem:
+    """What is not there, with the line of what it belongs to; of the file itself, the one where it could stand."""
+    if path == ("models",):
+        return Problem("is missing: a [[models]] table with a name and a source, for each model", key, index.last)
+    if len(path) == 1:
+        example = _BEGINNING.get(str(path[0]))
+        return Problem("is missing" + (f": {example}, above all tables" if example else ""), key, 1)
+    return Problem("is missing", key, index.line(path[:-1]))
+
+
 def _is_key(part: str | int) -> bool:
     """Whether a part of pydantic's path is one of the file too; an unknown key, which may be anything, is its last."""
     if isinstance(part, int):
@@ -258,14 +289,20 @@ def _problem(error: Any, index: LineIndex) -> Problem:
         suggestion = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(allowed)}"
         return Problem(f"unknown key; {suggestion}", key, index.line(path))
     if kind == "missing":
-        return Problem("is missing", key, index.line(path[:-1]))
+        return _missing(path, key, index)
     if kind == "value_error":
+        if isinstance(twice := error["ctx"]["error"], _TwiceError):
+            return Problem(str(twice), None, index.line(twice.path))
         return Problem(str(error["ctx"]["error"]), key, index.line(path))
     if kind == "string_pattern_mismatch":
         text = f"{error['input']!r} must be 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
         return Problem(text, key, index.line(path))
     text = _PLAIN.get(kind) or error["msg"][0].lower() + error["msg"][1:]
     given = error["input"]
+    if kind == "list_type" and path[-1:] in {("models",), ("variants",)}:
+        text = f"must be tables, each under [[{'.'.join(part for part in path if isinstance(part, str))}]]"
+    elif kind == "list_type" and isinstance(given, str) and len(given) <= _SHORT:
+        text = f"must be a list, such as {json.dumps([given], ensure_ascii=False)}"
     if not isinstance(given, dict | list) and kind != "missing":
         text += f" (here: {given!r})"
     return Problem(text, key, index.line(path))

@@ -26,6 +26,7 @@ from orchestrator.rundir import RunDir
 from orchestrator.spec import SweepSpec, parse_spec, read_spec
 from orchestrator.state import SweepState
 from orchestrator.terminal import Printer, stderr
+from results.figures import count
 from results.store import RunStore, StoreError
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ def run_sweep(
             take_over(reuse, plan, store, folder, out)
         state = restore_state(plan, store, folder, retry_failed=retry_failed, out=out)
         done_before = state.jobs_done
-        what = f"{plan.name}: {len(plan.cells)} cells, {len(plan.jobs)} jobs"
+        what = f"{plan.name}: {count(len(plan.cells), 'cell')}, {count(len(plan.jobs), 'job')}"
         resumed = f", {done_before} of them done before" if done_before else ""
         out.say(f"{what}{resumed}; results in {folder.root}")
         result = SweepResult(folder.root, jobs=state.jobs_total, done=done_before, failed=0)

@@ -30,6 +30,7 @@ class LineIndex:
         self._lines: dict[Path, int] = {}
         counts: dict[Path, int] = {}
         prefix: Path = ()
+        number = 1
         for number, line in enumerate(text.splitlines(), start=1):
             if header := _HEADER.match(line):
                 prefix = self._enter(_parts(header[2]), counts, is_array=header[1] == "[[")
@@ -39,6 +40,8 @@ class LineIndex:
                 for part in _parts(key[1]):
                     path = (*path, part)
                     self._lines.setdefault(path, number)
+        self.last = number
+        """The file's last line, where a table that is missing could stand."""
 
     @staticmethod
     def _enter(names: list[str], counts: dict[Path, int], *, is_array: bool) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 def size(count: float | None) -> str:
@@ -39,6 +39,24 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.{2 if seconds < 9.995 else 1 if seconds < 99.95 else 0}f} s"
 
 
+def durations(seconds: Sequence[float | None]) -> list[str]:
+    """Times of one column, all in the unit that suits them together: `73 ms` above `100 ms`; empty for None."""
+    there = [value for value in seconds if value is not None]
+    shortest, longest = min(there, default=0.0), max(there, default=0.0)
+    if longest < 0.0009995 or not shortest < 0.0995:
+        return [duration(value) for value in seconds]  # one unit in any case
+    return ["" if value is None else _beside(value, in_ms=longest < 9.9995) for value in seconds]
+
+
+def _beside(seconds: float, *, in_ms: bool) -> str:
+    """A time in the unit of a column that holds shorter and longer ones, short ones to two figures."""
+    value, unit = (seconds * 1e3, "ms") if in_ms else (seconds, "s")
+    decimals = 0 if value >= (9.95 if in_ms else 99.95) else 1 if value >= (0.995 if in_ms else 9.995) else 2
+    if not in_ms and value < 0.0995:
+        decimals = 3
+    return f"{value:,.{decimals}f} {unit}"
+
+
 def rate(per_second: float | None) -> str:
     """Tokens a second: `0.42`, `22.1`, `1,510`; empty for None."""
     if per_second is None:
@@ -48,7 +66,12 @@ def rate(per_second: float | None) -> str:
 
 def count(number: int, noun: str) -> str:
     """A number with its noun: `1 seed`, `5 seeds`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number:,} {plural(number, noun)}"
+
+
+def plural(number: int, noun: str) -> str:
+    """The noun behind a number: `1 seed`, `5 seeds`."""
+    return noun if number == 1 else f"{noun}s"
 
 
 def ranges(numbers: Iterable[int]) -> str:

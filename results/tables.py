@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from results.answer import Answer, answers, place_name
-from results.figures import count, duration, plain, points, rate, size
+from results.figures import count, durations, plain, points, rate, size
 from results.files import summary_of
 from results.layout import Column, Layout
 from results.notes import notes
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from results.files import FilesSummary
     from results.reading import Torn
+
+_Cells: TypeAlias = "Callable[[Sequence[QuantSummary]], list[str]]"
+"""What stands in one column, for the lines of a table."""
 
 _REASONED: Final = 1.2
 """From this multiple of the TTFT on, the wait for the answer is worth a column."""
@@ -179,7 +182,7 @@ def _table(
 ) -> RenderableType:
     """One table; the lines of quants that an answer names are green."""
     chosen = [(summary.model, summary.variant, summary.exam, summary.quant) in named for summary in group]
-    columns = [replace(column, cells=[cell(summary) for summary in group]) for column, cell in _COLUMNS]
+    columns = [replace(column, cells=cells(group)) for column, cells in _COLUMNS]
     if all(len(summary.scores) == summary.jobs + summary.open_jobs for summary in group):
         # `4/5` says how many jobs there are where none is left out.
         columns = [replace(column, told=True) if column.heading == "jobs" else column for column in columns]
@@ -233,32 +236,46 @@ def _first_tokens_behind(summary: QuantSummary) -> str:
     return f"{timings.first_tokens:,}/{timings.timed:,}"
 
 
-def _answer_delay(summary: QuantSummary) -> str:
+def _answer_delay(summary: QuantSummary) -> float | None:
     """Time to the first token of the answer, where reasoning came before it."""
     first, answer = summary.timings.ttft_any_s, summary.timings.ttft_answer_s
-    return "" if first is None or answer is None or answer < _REASONED * first else duration(answer)
+    return None if first is None or answer is None or answer < _REASONED * first else answer
 
 
 def _starred(text: str, summary: QuantSummary) -> str:
     return text if summary.timings.clean or not text else text + "*"
 
 
-_COLUMNS: Final[tuple[tuple[Column, Callable[[QuantSummary], str]], ...]] = (
-    (Column("size", (), "scores"), lambda s: size(s.file_bytes)),
-    (Column("mean", (), "scores"), lambda s: points(s.mean)),
-    (Column("95%", (), "scores"), _interval),
-    (Column("range", (), "scores"), _range),
-    (Column("full", (), "scores"), _full_marks),
-    (Column("jobs", (), "scores"), _jobs),
-    (Column("cut off", (), "scores", told=True), lambda s: str(s.budget or "")),
-    (Column("RAM", (), "machine"), lambda s: size(s.peak_ram_bytes)),
-    (Column("VRAM", (), "machine"), lambda s: size(s.peak_vram_bytes)),
-    (Column("load", (), "machine"), lambda s: duration(s.load_s)),
-    (Column("TTFT", (), "machine"), lambda s: _starred(duration(s.timings.ttft_any_s), s)),
-    (Column("of", (), "machine", joined=True), _first_tokens_behind),
-    (Column("answer", (), "machine"), lambda s: _starred(_answer_delay(s), s)),
-    (Column("tok/s", (), "machine"), lambda s: _starred(rate(s.timings.decode_tps), s)),
-    (Column("of", (), "machine", joined=True), _rates_behind),
-    (Column("min-max", (), "machine", joined=True), _rates),
+def _each(cell: Callable[[QuantSummary], str]) -> _Cells:
+    return lambda group: [cell(summary) for summary in group]
+
+
+def _times(seconds: Callable[[QuantSummary], float | None], *, starred: bool = True) -> _Cells:
+    """A column of times, which has one unit."""
+
+    def cells(group: Sequence[QuantSummary]) -> list[str]:
+        texts = durations([seconds(summary) for summary in group])
+        return [_starred(text, summary) if starred else text for text, summary in zip(texts, group, strict=True)]
+
+    return cells
+
+
+_COLUMNS: Final[tuple[tuple[Column, _Cells], ...]] = (
+    (Column("size", (), "scores"), _each(lambda s: size(s.file_bytes))),
+    (Column("mean", (), "scores"), _each(lambda s: points(s.mean))),
+    (Column("95%", (), "scores"), _each(_interval)),
+    (Column("range", (), "scores"), _each(_range)),
+    (Column("full", (), "scores"), _each(_full_marks)),
+    (Column("jobs", (), "scores"), _each(_jobs)),
+    (Column("cut off", (), "scores", told=True), _each(lambda s: str(s.budget or ""))),
+    (Column("RAM", (), "machine"), _each(lambda s: size(s.peak_ram_bytes))),
+    (Column("VRAM", (), "machine"), _each(lambda s: size(s.peak_vram_bytes))),
+    (Column("load", (), "machine"), _times(lambda s: s.load_s, starred=False)),
+    (Column("TTFT", (), "machine"), _times(lambda s: s.timings.ttft_any_s)),
+    (Column("of", (), "machine", joined=True), _each(_first_tokens_behind)),
+    (Column("answer", (), "machine"), _times(_answer_delay)),
+    (Column("tok/s", (), "machine"), _each(lambda s: _starred(rate(s.timings.decode_tps), s))),
+    (Column("of", (), "machine", joined=True), _each(_rates_behind)),
+    (Column("min-max", (), "machine", joined=True), _each(_rates)),
 )
 """What may stand in a table; a column of which no line has anything to say is left out."""

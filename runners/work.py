@@ -34,8 +34,9 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """How a person knows it: model, quant, and the variant if there is one."""
-        return " ".join(part for part in (self.model.name, self.model.quant, self.variant) if part)
+        """How a person knows it, here as in tables and notes: model, variant if there is one, quant."""
+        variant = f"({self.variant})" if self.variant else ""
+        return " ".join(part for part in (self.model.name, variant, self.model.quant) if part)
 
 
 @dataclass(frozen=True, slots=True)

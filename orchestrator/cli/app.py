@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -14,6 +14,9 @@ from orchestrator.cli.fits import fits
 from orchestrator.cli.regrade import regrade
 from orchestrator.cli.typed import command
 from orchestrator.errors import EXIT_DONE, EXIT_FAILURES, EXIT_STOPPED, lines_of
+
+if TYPE_CHECKING:
+    from orchestrator.sweep import SweepResult
 
 app = typer.Typer(
     help="Sweeps over GGUF models: which quant fits, which is good enough, how fast it is, by running what it wrote.",
@@ -87,19 +90,27 @@ def run(
             err.complain(*lines_of(result.trouble))
         else:
             err.say("stopped")
-        err.say(f"{result.done} of {result.jobs} jobs are done and kept. To go on: {again}")
+        err.say(f"{_how_far(result)} done and kept. To go on: {again}")
         raise typer.Exit(EXIT_STOPPED)
     from orchestrator.commands.show import report_of_run
+    from results.figures import count
 
     terminal.stdout().page(*report_of_run(folder, planned=result.jobs).parts())
     err.say("", f"results: {folder / 'attempts'}", f"To see it again: {command('show', folder)}")
     if not result.complete:
-        err.say(f"{result.done} of {result.jobs} jobs are done. To go on: {again}")
+        err.say(f"{_how_far(result)} done. To go on: {again}")
     if result.failed:
-        err.say(f"{result.failed} jobs have no score (the infrastructure failed). To retry: {again} --retry-failed")
+        failed = count(result.failed, "job")
+        err.say(f"{failed} without a score (the infrastructure failed). To retry: {again} --retry-failed")
     if spec == QUICKSTART:
         err.say(*_first_steps(folder))
     raise typer.Exit(EXIT_DONE if result.complete and not result.failed else EXIT_FAILURES)
+
+
+def _how_far(result: SweepResult) -> str:
+    from results.figures import plural
+
+    return f"{result.done} of {result.jobs} {plural(result.jobs, 'job')} {'is' if result.jobs == 1 else 'are'}"
 
 
 def _first_steps(folder: Path) -> list[str]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from profiles.types import FoundEngine, NodeProfile
+    from runners.exams.base import Specimen
 
     Say = Callable[[str], object]
 
@@ -156,10 +157,16 @@ def _exam(name: str) -> Iterator[Finding]:
             grade = exam.grade(task, transcript, Box(open_sandbox(), Path(folder)))
         low = [f"{scoring} {score:g}" for scoring, score in grade.scores.items() if score < exam.score_max]
         if low:
-            said = f"its reference scores {', '.join(low)} of {exam.score_max:g} here: {(grade.log or '?')[-300:]}"
+            said = f"its {name_of(specimen)} scores {', '.join(low)} of {exam.score_max:g} here"
+            said += f": {(grade.log or '?')[-300:]}"
             yield Finding("off", f"exam {name}", said, f"quantsweep exams check {name} says more")
         else:
-            yield Finding("ok", f"exam {name}", f"its reference {specimen.name} scores {exam.score_max:g}")
+            yield Finding("ok", f"exam {name}", f"its {name_of(specimen)} scores {exam.score_max:g}")
+
+
+def name_of(reference: Specimen) -> str:
+    """A reference by its name, where that says more than that it is one."""
+    return reference.name if "reference" in reference.name else f"reference {reference.name}"
 
 
 def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

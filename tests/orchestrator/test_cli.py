@@ -98,7 +98,7 @@ def test_version() -> None:
     [
         (("seeds = [1, 2]", "seeds = [1, 2"), "demo.toml:"),
         (("seeds =", "seedz ="), "demo.toml:2: seedz: unknown key; did you mean 'seeds'?"),
-        (("[[models]]", "[models]"), "demo.toml:8: models: must be a list"),
+        (("[[models]]", "[models]"), "demo.toml:8: models: must be tables, each under [[models]]"),
         (("[1, 2]", "[]"), "demo.toml:2: seeds: is empty"),
         (('["todo"]', '["tod"]'), "there is no exam called 'tod'; did you mean 'todo'?"),
         (("context", 'kind = "ollamma"\ncontext'), "engine.kind: there is no engine 'ollamma'"),
@@ -202,7 +202,7 @@ def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
 def test_plan_prints_cells_and_json(tmp_path: Path) -> None:
     (tmp_path / "demo.toml").write_text(SPEC)
     text = quantsweep("plan", tmp_path / "demo.toml").stdout
-    assert "demo: 1 cells x 2 = 2 jobs" in text
+    assert "demo: 1 cell x 2 jobs = 2 jobs" in text
     assert "Q8_0" in text
     cell = json.loads(quantsweep("plan", tmp_path / "demo.toml", "--json").stdout)["cells"][0]
     assert (cell["quant"], cell["jobs"], cell["missing"]) == ("Q8_0", 2, None)

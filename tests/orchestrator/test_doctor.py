@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import orchestrator.doctor.examine
 from orchestrator.cli.app import app
-from orchestrator.doctor.examine import engine_findings, examine
+from orchestrator.doctor.examine import engine_findings, examine, name_of
 from orchestrator.doctor.findings import Diagnosis, Finding
 from orchestrator.doctor.readings import judge_readings
 from orchestrator.doctor.report import block, render
@@ -26,6 +26,7 @@ from profiles.samples import Samples
 from profiles.types import Device, EngineDevice, FoundEngine, NodeProfile
 from runners.devicelock import device_key, take
 from runners.engines.base import BufferSizes
+from runners.exams.base import Specimen
 from tests.profiles.machines import nvidia
 from tests.profiles.nvml import build as nvml
 from tests.runners import played_server
@@ -223,3 +224,8 @@ def test_two_cards_that_are_played(tmp_path: Path, mode: str, wrong: str | None)
         assert sum("472" in each["said"] and "12.5 MiB of buffers" in each["said"] for each in found) == 2
     else:
         assert [wrong in each["said"] for each in wrongs] == [True, True]
+
+
+@pytest.mark.parametrize(("name", "said"), [("reference", "reference"), ("two turns", "reference two turns")])
+def test_a_reference_is_named_once(name: str, said: str) -> None:
+    assert name_of(Specimen(name, "reference", "")) == said

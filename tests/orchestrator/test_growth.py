@@ -123,6 +123,14 @@ def test_seeds_and_then_a_quant_more_run_only_what_is_new(sweeps: Sweeps) -> Non
     assert [(folder.versions / number / "spec.toml").read_text() for number in "12"] == [SPEC, MORE_SEEDS]
 
 
+def test_one_cell_of_one_job_is_no_plural(sweeps: Sweeps) -> None:
+    sweeps.run(SPEC.replace('"1-2"', '"1-1"') + VARIANT.format("kv8", "q8_0"))
+    assert "demo: 1 cell, 1 job; results in" in sweeps.said
+    assert ": loading small (kv8) Q8_0\n" in sweeps.said
+    assert "small (kv8) Q8_0 todo seed 1: score" in sweeps.said
+    assert "1 of 1 job done" in sweeps.said
+
+
 def test_what_is_taken_out_stays_on_record_and_comes_back_without_being_run(sweeps: Sweeps) -> None:
     sweeps.run(MORE_QUANTS)
     result = sweeps.run(SPEC)
@@ -149,8 +157,8 @@ def test_a_model_a_variant_and_limits_more(sweeps: Sweeps) -> None:
     grown = SPEC + VARIANT.format("plain", "f16") + VARIANT.format("kv8", "q8_0")
     grown += '[[models]]\nname = "other"\nsource = "builtin:stand-in"\nquants = ["Q2_K"]\n[limits]\nretries = 1\n'
     sweeps.run(grown)
-    assert [cell for cell, _, _ in sweeps.given] == ["small Q8_0 kv8"] * 2 + ["other Q2_K"] * 2
-    assert "new: small Q8_0 kv8, other Q2_K" in sweeps.said
+    assert [cell for cell, _, _ in sweeps.given] == ["small (kv8) Q8_0"] * 2 + ["other Q2_K"] * 2
+    assert "new: small (kv8) Q8_0, other Q2_K" in sweeps.said
     sweeps.run(SPEC + VARIANT.format("kv8", "q8_0"))
     assert sweeps.counted() == [("Q8_0", "kv8", 1), ("Q8_0", "kv8", 2)]
 
@@ -334,7 +342,7 @@ def test_the_nearest_cell_is_the_one_with_the_fewest_differences(sweeps: Sweeps)
     sweeps.run(SPEC + VARIANT.format("kv8", "q8_0") + VARIANT.format("plain", "f16"), "one")
     wanted = SPEC.replace("context = 2048", "context = 4096") + VARIANT.format("another", "q8_0")
     sweeps.run(wanted, "two", reuse=[sweeps.folder / "one"])
-    assert "\n  small Q8_0 another: engine.context: there 2048, here 4096\n" in sweeps.said
+    assert "\n  small (another) Q8_0: engine.context: there 2048, here 4096\n" in sweeps.said
     assert "cache_type_k" not in sweeps.said
 
 

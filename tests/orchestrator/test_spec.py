@@ -72,12 +72,27 @@ def test_ranges_of_seeds() -> None:
         ),
         (('source = "b.gguf"\n', ""), "demo.toml:12: models[1].source: is missing"),
         (("[1, 2]", "[]"), "demo.toml:2: seeds: is empty"),
-        (("[1, 2]", "[1, 1]"), "the same seed stands here twice: 1"),
+        (("[1, 2]", "[1, 1]"), "demo.toml:2: the same seed stands here twice: 1; every seed must be unique"),
+        (("[1, 2]", '["1-60", "7-40"]'), "twice: 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,"),
+        (("[1, 2]", "6"), 'demo.toml:2: seeds: must be a range such as "1-6", or a list such as [1, 2, 3] (here: 6)'),
+        (("[1, 2]", "true"), 'demo.toml:2: seeds: must be a range such as "1-5", or a list such as [1, 2, 3]'),
+        (("[1, 2]", '"6"'), "demo.toml:2: seeds: '6' is no range of seeds, such as \"1-5\""),
         (("[1, 2]", "[1.5]"), "demo.toml:2: seeds[0]: must be a whole number (here: 1.5)"),
         (("[1, 2]", "[-1]"), "demo.toml:2: seeds[0]"),
         (('["todo"]', "[]"), "demo.toml:3: exams: is empty"),
-        (('["todo"]', '"todo"'), "demo.toml:3: exams: must be a list"),
-        (('name = "b"', 'name = "a"'), "the same model name stands here twice: a"),
+        (('["todo"]', '"todo"'), 'demo.toml:3: exams: must be a list, such as ["todo"] (here'),
+        (('["todo"]', '["todo", "todo"]'), "demo.toml:3: the same exam stands here twice: todo"),
+        (('["todo"]', "3"), "demo.toml:3: exams: must be a list, such as [1, 2, 3] (here: 3)"),
+        (
+            ("[[models.variants]]", "[models.variants]"),
+            "models[1].variants: must be tables, each under [[models.variants]]",
+        ),
+        (('["Q4_K_M"]', '["Q4_K_M", "Q4_K_M"]'), "demo.toml:15: the same quant in model 'b' stands here twice: Q4_K_M"),
+        (
+            ("[[models.variants]]\n", '[[models.variants]]\nname = "nothink"\n[[models.variants]]\n'),
+            "demo.toml:19: the same v",
+        ),
+        (('name = "b"', 'name = "a"'), "demo.toml:13: the same model name stands here twice: a"),
         (('name = "demo"', 'name = "../up"'), "demo.toml:1: name: '../up' must be 1 to 64 letters"),
         (("0.8", '"hot"'), "demo.toml:6: sampling.temperature: must be a number (here: 'hot')"),
         (("0.8", "-1.0"), "demo.toml:6: sampling.temperature"),
@@ -88,6 +103,17 @@ def test_ranges_of_seeds() -> None:
 )
 def test_what_is_wrong_is_named_with_its_line(change: tuple[str, str], expected: str) -> None:
     assert expected in complaint(GOOD.replace(*change))
+
+
+def test_what_is_missing_has_the_line_where_it_could_stand() -> None:
+    text = complaint(GOOD[: GOOD.index("[[models]]")].replace("seeds = [1, 2]\n", ""))
+    assert 'demo.toml:1: seeds: is missing: seeds = "1-5", above all tables' in text
+    assert "demo.toml:6: models: is missing: a [[models]] table with a name and a source, for each model" in text
+    assert "demo.toml:1: models: is missing" in complaint("")
+
+
+def test_many_seeds_are_judged_in_a_moment() -> None:
+    assert len(parse_spec(GOOD.replace("[1, 2]", '"0-99999"'), "f").seeds) == 100_000
 
 
 def test_every_problem_is_listed_at_once() -> None:

@@ -216,9 +216,10 @@ def test_what_is_written_past_the_exit_is_inert_too(monkeypatch: pytest.MonkeyPa
 # -- names of files
 
 
-@pytest.mark.parametrize("text", ["stand-in Q4_K_M", "a.b_c+d", "Qwen3-8B UD-Q4_K_XL nothink"])
+@pytest.mark.parametrize("text", ["stand-in Q4_K_M", "a.b_c+d", "Qwen3-8B UD-Q4_K_XL"])
 def test_a_sound_label_stays_readable_as_a_name(text: str) -> None:
     assert safe_name(text) == text.replace(" ", "-")
+    assert log_name("L1", "Qwen3-8B (nothink) UD-Q4_K_XL") == "L1-Qwen3-8B-nothink-UD-Q4_K_XL.log"
 
 
 @pytest.mark.parametrize(

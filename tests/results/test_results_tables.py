@@ -308,6 +308,15 @@ class TestText:
         assert "1.20 s" in text
         assert "183 s" in text
 
+    def test_a_column_of_times_has_one_unit(self, run_of: Callable[..., Path]) -> None:
+        run_of({"Q8_0": (2_000, [100.0])}, load_s=0.1, ttft_any_s=4e-4, ttft_answer_s=4e-4)
+        folder = run_of({"Q4_0": (1_000, [100.0])}, load_s=0.073, ttft_any_s=0.0121)
+        lines = [line.split() for line in show(folder, width=80, colour=False).splitlines()]
+        assert [line[-5:-1] for line in lines if line[:1] in (["Q8_0"], ["Q4_0"])] == [
+            ["100", "ms", "0.40", "ms"],
+            ["73", "ms", "12", "ms"],
+        ]
+
     def test_colour_only_where_it_is_wanted(self, run_of: Callable[..., Path]) -> None:
         folder = run_of(QUANTS)
         assert "\x1b" not in show(folder, colour=False)
@@ -393,6 +402,22 @@ def test_json_says_what_the_tables_say(run_of: Callable[..., Path]) -> None:
     assert content["answers"][0]["smallest"] == "Q8_0"
     assert content["answers"][0]["comparisons"][0]["reference"] == "Q8_0"
     assert "1 of 15 jobs" in content["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ([0.073, 0.1, None], ["73 ms", "100 ms", ""]),
+        ([0.0033, 1.2345], ["3.3 ms", "1,234 ms"]),
+        ([0.00085, 0.0005], ["850 us", "500 us"]),
+        ([0.00085, 0.5], ["0.85 ms", "500 ms"]),
+        ([0.25, 0.87, 12.31, 183.0], ["0.25 s", "0.87 s", "12.3 s", "183 s"]),
+        ([0.012, 12.31, 183.0], ["0.012 s", "12.3 s", "183 s"]),
+        ([None], [""]),
+    ],
+)
+def test_times_of_one_column_have_one_unit(seconds: list[float | None], expected: list[str]) -> None:
+    assert figures.durations(seconds) == expected
 
 
 @pytest.mark.parametrize(
