@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from results.answer import exam_name, place_name
+from results.answer import cell_name, exam_name
 from results.figures import plural
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ class PlainProgress(_View):
         """Counts the row."""
         super().committed(row)
         rate = f", {row['decode_tps']:.0f} tok/s" if row.get("decode_tps") else ""
-        cell = f"{place_name(row['model'], row['variant'])} {row['quant']}"
+        cell = cell_name(row["model"], row["variant"], row["quant"])
         exam = exam_name(row["exam"], row.get("task"))
         self.say(f"  {cell} {exam} seed {row['seed']}: {score_text(row)}{rate}; {self._tally.line()}")
 

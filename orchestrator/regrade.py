@@ -19,7 +19,7 @@ from orchestrator.needs import why_refused
 from orchestrator.restore import numbers_given
 from orchestrator.rundir import RunDir
 from profiles.probe.needs import find_needs
-from results.answer import exam_name, place_name
+from results.answer import cell_name, exam_name
 from results.figures import count
 from results.store import RunStore
 from runners.errors import RunnersError
@@ -304,7 +304,7 @@ def _slim(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cell(row: Mapping[str, Any]) -> str:
-    return f"{place_name(row['model'], row['variant'])} {row['quant']}".strip()
+    return cell_name(row["model"], row["variant"], row["quant"])
 
 
 def _grading(row: Mapping[str, Any]) -> Grading:

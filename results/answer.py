@@ -45,6 +45,11 @@ def place_name(model: str, variant: str) -> str:
     return model if variant == "default" else f"{model} ({variant})"
 
 
+def cell_name(model: str, variant: str, quant: str) -> str:
+    """A cell, as the plan's `Cell.label` has it; a model that has no file has no quant."""
+    return f"{place_name(model, variant)} {quant}".rstrip()
+
+
 def exam_name(exam: str, task: str | None) -> str:
     """An exam with its task, where it has several."""
     return exam if task in {None, "main"} else f"{exam} ({task})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from results.answer import place_name
+from results.answer import cell_name
 from results.figures import count
 
 if TYPE_CHECKING:
@@ -204,4 +204,4 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _name(summary: QuantSummary) -> str:
-    return f"{place_name(summary.model, summary.variant)} {summary.quant}".strip()
+    return cell_name(summary.model, summary.variant, summary.quant)

@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from results.answer import Answer, answers, place_name
+from results.answer import Answer, answers, cell_name, place_name
 from results.figures import count, durations, plain, points, rate, size
 from results.files import summary_of
 from results.layout import Column, Layout
@@ -159,7 +159,7 @@ def _grouped(
     for exam, places in by_exam.items():
         if len(places) > 1 and all(len(group) == 1 for group in places.values()):
             group = [group[0] for group in places.values()]
-            yield _title(exam, group), group, lambda s: _name(f"{place_name(s.model, s.variant)} {s.quant}".strip())
+            yield _title(exam, group), group, lambda s: _name(cell_name(s.model, s.variant, s.quant))
             continue
         for place, group in places.items():
             yield f"{_name(place)} on {_title(exam, group)}", group, lambda s: _name(s.quant)
