@@ -112,10 +112,6 @@ def test_what_is_missing_has_the_line_where_it_could_stand() -> None:
     assert "demo.toml:1: models: is missing" in complaint("")
 
 
-def test_many_seeds_are_judged_in_a_moment() -> None:
-    assert len(parse_spec(GOOD.replace("[1, 2]", '"0-99999"'), "f").seeds) == 100_000
-
-
 def test_every_problem_is_listed_at_once() -> None:
     text = complaint('seedz = [1]\nexams = []\n[[models]]\nname = "a"\n')
     for part in ("name: is missing", "seedz: unknown key", "exams: is empty", "models[0].source: is missing"):
@@ -190,7 +186,7 @@ def test_long_lists_cost_what_they_are_long() -> None:
     assert len(seeds) == 100_000
     many = ", ".join(f'"e{number}"' for number in range(20_000))
     assert len(parse_spec(SPEC_OF_MANY.format(seeds="[1]", exams=many), "x.toml").exams) == 20_000
-    with pytest.raises(SpecError, match=r"the same exam stands here twice: e0, e1, e10, .*, \.\.\."):
+    with pytest.raises(SpecError, match=r"the same exam stands here twice: e0, e1, e2, .*, \.\.\."):
         parse_spec(SPEC_OF_MANY.format(seeds="[1]", exams=f"{many}, {many}"), "x.toml")
 
 
