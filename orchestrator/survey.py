@@ -345,6 +345,13 @@ class Surveyor:
             found.append(SurveyedCell(number, None, None, endpoint, cell))
         return found
 
+    def _is_planned(self, cell: Cell) -> bool:
+        """Whether an earlier plan of the sweep has the cell: that something else uses the memory now takes nothing out
+        of a sweep that grows.
+        """
+        settings = cell.engine.comparable()
+        return any(each.label == cell.label and each.engine.comparable() == settings for each in self._earlier)
+
     def _sort_out(
         self, asked: list[SurveyedCell], *, by_name: bool
     ) -> tuple[list[SurveyedCell], list[tuple[Cell, str]]]:
@@ -355,7 +362,7 @@ class Surveyor:
             if (why := self._here.why_not_served(each.cell)) is not None:
                 self.problem(why, "engine")
                 return asked, []
-        reasons = [(each, self._here.too_big(each.cell)) for each in asked]
+        reasons = [(each, None if self._is_planned(each.cell) else self._here.too_big(each.cell)) for each in asked]
         kept = [each for each, reason in reasons if reason is None]
         left_out = [(each, reason) for each, reason in reasons if reason is not None]
         if not by_name and kept:

@@ -15,7 +15,7 @@ from orchestrator.outlook import outlook, outlook_lines
 from orchestrator.places import ServingPlace
 from orchestrator.preview import preview
 from orchestrator.spec import parse_spec
-from orchestrator.survey import Survey, survey
+from orchestrator.survey import Survey, Surveyor, survey
 from orchestrator.terminal import Json
 from quants.hub.client import HubSettings
 from quants.sources import resolve as source_module
@@ -111,6 +111,21 @@ def test_the_same_cell_under_two_names_is_a_mistake_before_anything_is_hashed(
     text += "sampling = { temperature = 0.1 }\n"
     found = survey(parse_spec(text, "demo.toml"), file="demo.toml", text=text, base_dir=family)
     assert len(found.cells) == 2
+
+
+@pytest.mark.usefixtures("nothing_is_hashed")
+def test_what_an_earlier_plan_has_stays_whatever_memory_is_used_by_now(
+    family: Path, machine: Callable[[float], None]
+) -> None:
+    machine(34)
+    planned = [each.cell for each in surveyed(family, '["Q6_K"]').cells]
+    machine(6)
+    text = SPEC.format(source=family, quants='["Q6_K"]')
+    spec = parse_spec(text, "demo.toml")
+    again = Surveyor(spec, file="demo.toml", text=text, base_dir=family, local=True, earlier=planned).survey()
+    assert ([each.cell.label for each in again.cells], again.problems) == (["big Q6_K"], [])
+    with pytest.raises(SpecError, match="does not fit"):
+        surveyed(family, '["Q6_K"]')
 
 
 @pytest.mark.usefixtures("nothing_is_hashed")
