@@ -4,7 +4,8 @@
 
 Plays whole sweeps by hand: 100 slots of four kinds on 50 nodes, cells of 100 jobs and of many sizes, one load in
 a hundred fails, one job in fifty crashes its engine. Prints events a second, and the median, 99th percentile and
-maximum of a single event; the ratio is to the smallest sweep.
+maximum of a single event; the ratio is to the smallest sweep. A second table is of an endpoint: 8 places in line, which
+all of the 50 nodes have.
 """
 
 from __future__ import annotations
@@ -23,14 +24,19 @@ from quants.fit.verdict import Verdict, VerdictKind
 SIZES = (1_000, 10_000, 30_000, 100_000)
 JOBS_A_CELL = 100
 NODES = 50
+PLACES = 8
 KINDS = ((16e9, 450e9, "rtx-16"), (24e9, 900e9, "rtx-24"), (32e9, 1800e9, "rtx-32"), (128e9, 250e9, "apu-128"))
 FITS = Verdict(VerdictKind.FITS, "fits")
 TOO_BIG = Verdict(VerdictKind.TOO_BIG, "too big")
 
 
-def joined(node: int, cells: list[tuple[str, int]]) -> ev.NodeJoined:
-    """A node of two equal devices."""
+def joined(node: int, cells: list[tuple[str, int]], *, endpoint: bool) -> ev.NodeJoined:
+    """A node of two equal devices, or with the places of an endpoint."""
     memory, bandwidth, name = KINDS[node % len(KINDS)]
+    if endpoint:
+        line = [f"cloud#{number}" for number in range(1, PLACES + 1)]
+        slots = tuple(Slot((f"n{node}", place), f"host{node}", "cloud", elsewhere=True) for place in line)
+        return ev.NodeJoined(f"n{node}", slots, {cell_id: dict.fromkeys(line, FITS) for cell_id, _ in cells})
     slots = tuple(Slot((f"n{node}", f"gpu{i}"), f"host{node}", name, bandwidth) for i in range(2))
     verdicts = {}
     for cell_id, size in cells:
@@ -39,13 +45,13 @@ def joined(node: int, cells: list[tuple[str, int]]) -> ev.NodeJoined:
     return ev.NodeJoined(f"n{node}", slots, verdicts)
 
 
-def play(jobs: int, seed: int = 1) -> list[float]:
+def play(jobs: int, seed: int = 1, *, endpoint: bool = False) -> list[float]:
     """Runs a sweep to its end; seconds by event."""
     rng = random.Random(seed)
     cells = [(f"c{c}", int(rng.uniform(1e9, 60e9))) for c in range(max(1, jobs // JOBS_A_CELL))]
     pairs = [(f"{cell}j{j}", cell) for cell, _ in cells for j in range(JOBS_A_CELL)]
     state = SweepState(cells, pairs, retries=2)
-    events: deque[ev.Event] = deque(joined(node, cells) for node in range(NODES))
+    events: deque[ev.Event] = deque(joined(node, cells, endpoint=endpoint) for node in range(NODES))
     holds: dict[str, deque[ev.AssignJob]] = {}
     closing: set[str] = set()
     places: dict[str, tuple[str, str]] = {}
@@ -92,20 +98,27 @@ def next_of(
     outcome, kind = ("server_crash", "infrastructure") if rng.random() < 0.02 else ("passed", "model")
     node, device = places[lease_id]
     hostname = node.replace("n", "host")
-    hardware = KINDS[int(node[1:]) % len(KINDS)][2]
+    hardware = "cloud" if "#" in device else KINDS[int(node[1:]) % len(KINDS)][2]
     return ev.AttemptOffered(
         order.job_id, order.attempt, outcome, kind, rng.uniform(5, 40), hardware, lease_id, hostname, device
     )
 
 
 def main() -> None:
-    """Prints the table."""
-    sizes = [int(word) for word in sys.argv[1:]] or SIZES
+    """Prints the tables."""
+    sizes = [int(word) for word in sys.argv[1:]] or list(SIZES)
+    table(sizes)
+    print(f"at an endpoint of {PLACES} places:")
+    table(sizes, endpoint=True)
+
+
+def table(sizes: list[int], *, endpoint: bool = False) -> None:
+    """A line for each size of a sweep."""
     heads = ("jobs", "cells", "events", "events/s", "us/event", "median us", "p99 us", "max ms", "ratio")
     print("".join(f"{head:>10}" for head in heads))
     first = None
     for jobs in sizes:
-        took = play(jobs)
+        took = play(jobs, endpoint=endpoint)
         mean = sum(took) / len(took)
         first = first or mean
         ordered = sorted(took)
