@@ -13,6 +13,7 @@ import pytest
 import profiles.probe
 import runners.engines
 from orchestrator import events as ev
+from orchestrator import schedule
 from orchestrator.errors import RunFolderError, SpecError
 from orchestrator.expand import expand
 from orchestrator.nodes import offer_of, to_cell_order
@@ -20,6 +21,8 @@ from orchestrator.placement import Slot
 from orchestrator.places import serving_places, why_not_served
 from orchestrator.plan import Limits, Plan
 from orchestrator.preview import preview
+from orchestrator.records import Health, Station
+from orchestrator.schedule import Schedule
 from orchestrator.spec import parse_spec
 from orchestrator.state import SweepState
 from orchestrator.terminal import Json, Printer
@@ -309,3 +312,31 @@ def test_a_whole_sweep_of_a_file_beside_an_endpoint(tmp_path: Path) -> None:
     assert {(row["device"], row["devices"]) for row in here} == {("cpu", 1)}
     replies = {(model, row["seed"]): row["reply"] for (model, _), row in rows.items()}
     assert all(reply is not None for reply in replies.values())
+
+
+def test_a_place_that_a_lost_node_had_helps_whoever_it_pays_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "ANEW_PER_CHANGE", 0.01)  # as in a sweep of thousands of cells, hardly ever
+    pairs = [("j", "c"), ("no", "nowhere"), *((f"k{number}", "d") for number in range(9))]
+    state = SweepState([("c", 0), ("d", 0), ("nowhere", 0)], pairs, retries=1)
+    assert started(state.apply(joined("n1", "cloud#1"))) == [("n1", "cloud#1")]
+    both = joined("n2", "cloud#1", "cloud#2")
+    assert started(state.apply(replace(both, verdicts={"d": both.verdicts["c"]}))) == [("n2", "cloud#2")]
+    first, second = state.leases()
+    for lease, job, node, place in ((first, "j", "n1", "cloud#1"), (second, "k0", "n2", "cloud#2")):
+        state.apply(ev.LeaseReady(lease, 0.1))
+        row = ev.AttemptOffered(job, 1, "passed", "model", 20.0, "endpoint", lease, node, place, "")
+        assert started(state.apply(row)) == []
+    assert started(state.apply(ev.NodeLost("n1", "power cut"))) == [("n2", "cloud#1")]
+
+
+def test_a_node_that_is_gone_is_nobodys_rival() -> None:
+    line = Schedule({}, {}, retries=1)
+    stations = [
+        Station(Slot((node, "cloud#1"), node, "cloud", elsewhere=True), (node, "cloud#1"), Health()) for node in "ab"
+    ]
+    for station in stations:
+        line.add(station)
+        line.find_rivals(station.node_id)
+    assert [station.rivals for station in stations] == [(stations[1],), (stations[0],)]
+    line.remove(stations[0])
+    assert stations[1].rivals == ()
