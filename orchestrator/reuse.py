@@ -23,7 +23,7 @@ from results.reading import ATTEMPTS_FOLDER, read_files
 from results.rows import SchemaError, complete_row
 from results.seal import TornFileError
 from runners.exams import get_exam
-from runners.row import DEFAULT_VARIANT
+from runners.row import DEFAULT_VARIANT, NO_QUANT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -129,11 +129,13 @@ def _taken(
     expected = {"exam": job.exam, "task": job.task, "seed": job.seed, "prompt_version": job.prompt_version}
     if isinstance(cell.model, FileModel):
         expected["file_sha256"] = cell.model.artifact.sha256
+    else:
+        expected |= {"provider": cell.model.provider, "provider_model": cell.model.model_id}
     scoring = plan.scoring[job.exam]
     changes: dict[str, Any] = {
         "sweep": plan.name,
         "model": cell.model.name,
-        "quant": cell.model.quant,
+        "quant": cell.model.quant or NO_QUANT,
         "variant": cell.variant or DEFAULT_VARIANT,
         "scoring": scoring,
         "attempt": number,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMA_VERSION: Final = 7
+SCHEMA_VERSION: Final = 8
 """Raised with every change of the columns: a file of this version has exactly these, or it is damaged."""
 
 LogicalType = Literal["string", "int", "float", "bool", "timestamp", "json", "list[string]"]
@@ -100,6 +100,11 @@ parameters_active    int           -          Those that take part in one token;
                                               are experts.
 bits_per_weight      float         bits       All tensors together over `parameters`.
 
+# A model that somebody else serves
+provider             string        -          Who serves it: a name, or the base URL of a server; null where the model
+                                              is a file of ours.
+provider_model       string        -          What the provider calls it.
+
 # The engine
 engine               string        -          What served the tokens (`embedded`, `llama-server`, ...).
 engine_build         string        -          Its version or build, in its own words.
@@ -111,7 +116,7 @@ gpu_layers           int           -          Layers that were to go to the GPU;
 cpu_moe_layers       int           -          Layers whose experts were to stay in host memory; null: none.
 offload              string        -          What of the model lay in host memory beside a GPU: `none`, `experts`,
                                               `layers`, `experts+layers`; null: computed by the CPU.
-devices              int           -          Devices of the node that the model was spread over.
+devices              int           -          Devices of the node that the model was spread over; 0 at an endpoint.
 split_mode           string        -          How it was spread over several (`layer`, `row`); null: there was one.
 tensor_split         json          -          The share of the model that each of several devices had.
 reasoning_mode       string        -          Whether reasoning was asked for (`auto`, `on`, `off`).
@@ -212,7 +217,8 @@ os                   string        -          Its operating system.
 cpu                  string        -          Its processor.
 ram_bytes            int           bytes      Its memory, as far as a process of ours may use it.
 device_memory_bytes  int           bytes      Memory of the device that served.
-device               string        -          Device that served, or devices joined by `+`.
+device               string        -          Device that served, or devices joined by `+`; at an endpoint the place in
+                                              line there (`openai#1`).
 backend              string        -          What drove the device (`cuda`, `rocm`, `vulkan`, `metal`, `sycl`, `cpu`).
 engine_device        string        -          What the engine calls the device (`CUDA0`, `Vulkan1`, `CPU`).
 device_match         string        -          How it is known that the engine means this device by that name; null for

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from runners.work import Cell
 
 DEFAULT_VARIANT = "default"
+NO_QUANT = "none"
 # Column to the sampler's name for the figure.
 _PEAKS = {
     "peak_ram_bytes": "peak_ram_bytes",
@@ -72,14 +73,14 @@ def _set(sampling: Sampling) -> dict[str, Any]:
 def identity_columns(
     sweep: str, cell: Cell, job: JobOrder, *, run_id: str, scoring: str | None, node: NodeFacts, place: Place
 ) -> dict[str, Any]:
-    """What was run, on what file, with which settings, where: known before anything happens."""
+    """What was run, on what file or endpoint, with which settings, where: known before anything happens."""
     return {
         "run_id": run_id,
         "sweep": sweep,
         "job_id": job.job_id,
         "attempt": job.attempt,
         "model": cell.model.name,
-        "quant": cell.model.quant,
+        "quant": cell.model.quant or NO_QUANT,
         "variant": cell.variant or DEFAULT_VARIANT,
         "exam": job.exam,
         "task": job.task,
@@ -147,7 +148,7 @@ def _driver(node: NodeFacts, place: Place) -> str | None:
 
 def _file_columns(model: Model) -> dict[str, Any]:
     if isinstance(model, EndpointModel):
-        return {}
+        return {"provider": model.provider, "provider_model": model.model_id}
     artifact = model.artifact
     return {
         "repo": artifact.repo,

@@ -28,7 +28,8 @@ Kind = Literal["text", "json", "whole", "figure", "flag", "time", "texts"]
 
 _COLUMNS: dict[Kind, str] = {
     "text": """run_id sweep job_id model quant variant exam task prompt_version grader_version repo revision
-        file_sha256 engine engine_build load_mode token_count_source finish_reason peak_ram_source peak_vram_source
+        file_sha256 provider provider_model
+        engine engine_build load_mode token_count_source finish_reason peak_ram_source peak_vram_source
         scoring outcome outcome_class error isolation extraction node device backend engine_device
         device_match hardware_class governor platform_profile driver reply reasoning grader_log
         quantsweep_version reused_from architecture cache_type_k cache_type_v reasoning_mode os cpu split_mode

@@ -306,7 +306,7 @@ def test_a_whole_sweep_of_a_file_beside_an_endpoint(tmp_path: Path) -> None:
     assert {row["outcome_class"] for row in rows.values()} <= {"model", "budget"}
     here, elsewhere = ([rows[model, seed] for seed in (1, 2, 3, 4)] for model in ("here", "elsewhere"))
     assert {row["device"] for row in elsewhere} <= {"somebody#1", "somebody#2"}
-    assert {(row["devices"], row["file_sha256"], row["quant"]) for row in elsewhere} == {(0, None, "")}
+    assert {(row["devices"], row["file_sha256"], row["quant"]) for row in elsewhere} == {(0, None, "none")}
     assert {row["node"] for row in rows.values()} <= {"one", "two"}
     assert {row["hardware_class"] for row in elsewhere}.isdisjoint(row["hardware_class"] for row in here)
     assert {(row["device"], row["devices"]) for row in here} == {("cpu", 1)}

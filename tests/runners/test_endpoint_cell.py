@@ -74,6 +74,8 @@ def test_rows_have_answers_and_rates_and_say_why_there_is_no_file_and_no_device(
     assert (row["outcome"], row["outcome_class"], row["answer_tokens"]) == ("max_tokens", "budget", 30)
     assert (row["engine"], row["engine_settings"]) == ("somebody", '{"kind":"somebody"}')
     assert (row["device"], row["devices"], row["hardware_class"]) == ("somebody#2", 0, "endpoint-somebody-1")
+    assert (row["model"], row["quant"]) == ("elsewhere", "none")
+    assert (row["provider"], row["provider_model"]) == ("somebody", "tiny")
     assert row["decode_tps"] > 0
     nothing = ("file_sha256", "file_paths", "file_bytes", "repo", "load_mode", "cold", "parameters", "bits_per_weight")
     nowhere = ("peak_ram_bytes", "peak_vram_bytes", "energy_j", "backend", "engine_device", "buffer_model_bytes")
