@@ -314,9 +314,7 @@ class Driver:
         label = self._commits.cells[cell_id].label if cell_id else "unknown"
         if event.log:
             with suppress(OSError):  # a log is worth having, and not worth losing a sweep for
-                self._folder.logs.mkdir(exist_ok=True)
-                path = self._folder.logs / log_name(event.lease_id, label)
-                path.write_text(block(event.log), encoding="utf-8", errors="replace")
+                self._folder.write_log(log_name(event.lease_id, label), block(event.log))
         self._journal.append("lease_ended", lease_id=event.lease_id, how=event.how, reason=event.reason)
         if event.how == "failed":
             self._progress.say(f"lease {event.lease_id} failed: {in_one_line(event.reason)}")

@@ -18,12 +18,13 @@ import json
 import os
 import zlib
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 from orchestrator.errors import RunFolderError
+from results.plainfile import NotPlainError, open_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 DAMAGED: Final = "damaged"
@@ -34,6 +35,11 @@ _CHECK: Final = b',"crc":"'
 _CHECK_END: Final = b'"}'
 _CHECK_BYTES: Final = len(_CHECK) + 8 + len(_CHECK_END)
 _BLOCK_BYTES: Final = 1 << 16
+MOST_BYTES: Final = 4 << 30
+"""Of a whole journal: that of 100,000 jobs has some hundred million."""
+_MOST_LINE_BYTES: Final = 4 << 20
+MOST_ATTEMPTS: Final = 1_000_000
+"""No job was ever given so many."""
 
 
 class Journal:
@@ -42,9 +48,11 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._fd = open_plain(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, most_bytes=MOST_BYTES)
             self._size = _end_of_last_line(self._fd)
             os.ftruncate(self._fd, self._size)
+        except NotPlainError as error:
+            raise _not_ours(path, error) from None
         except OSError as error:
             raise self._failure(error) from None
 
@@ -110,15 +118,52 @@ def read_journal(path: Path) -> Iterator[Mapping[str, Any]]:
     Raises `RunFolderError` where the journal cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.endswith(b"\n"):
-                    events = max(1, line.count(_CHECK))  # more than one, if the end of a line was changed
-                    yield _event_of(line[:-1]) or {"event": DAMAGED, "line": number, "events": events}
+        with os.fdopen(open_plain(path, os.O_RDONLY, most_bytes=MOST_BYTES), "rb") as file:
+            for number, line, events in _lines(file):
+                yield _event_of(line) or {"event": DAMAGED, "line": number, "events": max(1, events)}
     except FileNotFoundError:
         return
+    except NotPlainError as error:
+        raise _not_ours(path, error) from None
     except OSError as error:
         raise RunFolderError(f"{path}: the journal cannot be read: {error.strerror}") from None
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
+    """Number, content and number of events of each whole line; of one that is longer than any of ours, no content."""
+    number = events = 0
+    pieces = 0
+    while piece := file.readline(_MOST_LINE_BYTES):
+        events += piece.count(_CHECK)  # more than one, if the end of a line was changed
+        pieces += 1
+        if piece.endswith(b"\n"):
+            number += 1
+            yield number, piece[:-1] if pieces == 1 else b"", events
+            events = pieces = 0
+
+
+def _not_ours(path: Path, error: NotPlainError) -> RunFolderError:
+    return RunFolderError(
+        f"{path}: {error.strerror}",
+        hint="Move it away and start again: what was committed is kept, the journal begins anew.",
+    )
+
+
+def _is_time(value: object) -> bool:
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
+
+
+_FIELDS: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "at": _is_time,
+    "attempt": lambda value: type(value) is int and 0 < value <= MOST_ATTEMPTS,
+    "lease_id": lambda value: value is None or isinstance(value, str),
+    "job_id": lambda value: value is None or isinstance(value, str),
+    "jobs": lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
+}
+"""What the fields hold that the next start counts on: lines of earlier versions have no checksum that says so."""
 
 
 def _event_of(line: bytes) -> Mapping[str, Any] | None:
@@ -131,7 +176,9 @@ def _event_of(line: bytes) -> Mapping[str, Any] | None:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str) or event["event"] == DAMAGED:
+        return None
+    if not all(is_one(event[name]) for name, is_one in _FIELDS.items() if name in event):
         return None
     event.pop("crc", None)
     return event

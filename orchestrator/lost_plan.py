@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import RunFolderError
-from orchestrator.rundir import write_durably
 from results.figures import count
 from results.store import read_run
 
@@ -41,4 +40,4 @@ def put_back(plan: Plan, folder: RunDir, identity: Mapping[str, Any]) -> None:
             hint="Put plan.json back from a copy, or start a new run: --out DIR, and --reuse to take what is the same "
             f"from {folder.root}. `quantsweep show` still reads this one's results.",
         )
-    write_durably(folder.plan, plan.to_json().encode())
+    folder.put_back(plan.to_json())

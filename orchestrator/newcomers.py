@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import RunFolderError
-from orchestrator.plan import read_plan
+from orchestrator.kept_plan import read_plan
 from quants.errors import QuantsError
 from quants.models import FileModel
 
@@ -27,7 +27,7 @@ def planned_before(folder: RunDir) -> tuple[Cell, ...]:
     """The cells of the run in `folder`; none where there is no run, or its plan cannot be read."""
     with contextlib.suppress(RunFolderError):
         if folder.exists():
-            return read_plan(folder.plan).cells
+            return read_plan(folder).cells
     return ()
 
 

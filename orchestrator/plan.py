@@ -11,15 +11,12 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.errors import RunFolderError
 from quants.models import model_from_json
 from runners.chat import Sampling
 from runners.engines import settings_from_json
 from runners.work import Cell, Job
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from orchestrator.spec import SweepSpec
 
 PLAN_VERSION = 2
@@ -66,12 +63,17 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """The plan that `to_json` wrote; `ValueError` if it is of another version, `KeyError` if damaged."""
+        """The plan that `to_json` wrote, checked as a whole: what it lacks would be taken out of the run.
+
+        Raises:
+            ValueError: it is of another version, or its parts do not belong together.
+            KeyError, TypeError, AttributeError: it is damaged.
+        """
         value = json.loads(text)
         if value.pop("plan_version", None) != PLAN_VERSION:
             msg = f"not a plan of version {PLAN_VERSION}"
             raise ValueError(msg)
-        return cls(
+        plan = cls(
             name=value["name"],
             cells=tuple(
                 Cell(
@@ -89,17 +91,32 @@ class Plan:
             overlap_grading=value["overlap_grading"],
             warnings=tuple(value["warnings"]),
         )
+        if (wrong := plan._what_is_wrong()) is not None:
+            raise ValueError(wrong)
+        return plan
 
-
-def read_plan(path: Path) -> Plan:
-    """The plan in a file of a run; `RunFolderError` where it cannot be read."""
-    try:
-        return Plan.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RunFolderError(
-            f"{path}: the plan of this run cannot be read: {error}",
-            hint="Start a new run with --out DIR; `quantsweep show` still reads this one's results.",
-        ) from None
+    def _what_is_wrong(self) -> str | None:
+        """Why the parts cannot be of one plan; None where they can."""
+        cells = {cell.cell_id for cell in self.cells}
+        if not cells or not self.jobs:
+            return f"it has {len(self.cells)} cells and {len(self.jobs)} jobs"
+        if len(cells) != len(self.cells) or len({job.job_id for job in self.jobs}) != len(self.jobs):
+            return "a cell or a job stands in it twice"
+        used = {job.cell_id for job in self.jobs}
+        if used != cells:
+            return (
+                f"{len(used - cells)} cells of its jobs are not in it, and {len(cells - used)} of its cells have no job"
+            )
+        exams = {job.exam for job in self.jobs}
+        if missing := exams - set(self.scoring):
+            return f"it does not say how {', '.join(sorted(missing))} is scored"
+        texts = [self.name, *self.scoring.values(), *self.warnings]
+        texts += [
+            text for job in self.jobs for text in (job.job_id, job.cell_id, job.exam, job.prompt_version, job.task)
+        ]
+        if not all(isinstance(text, str) for text in texts) or not all(type(job.seed) is int for job in self.jobs):
+            return "a text or a seed in it is none"
+        return None
 
 
 def digest(value: Any) -> str:

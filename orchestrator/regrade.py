@@ -162,13 +162,13 @@ def _unfinished(lines: Iterable[Mapping[str, Any]], what: Mapping[str, Any]) -> 
     """When the last regrade of this kind began and which jobs it had looked at; None if it came to its end."""
     found: tuple[datetime, set[str]] | None = None
     for line in lines:
-        if line["event"] == STARTED:
+        if line["event"] == STARTED and "at" in line:
             same = {name: line.get(name) for name in what} == dict(what)
             found = (datetime.fromisoformat(line["at"]), set()) if same else None
         elif line["event"] == ENDED:
             found = None
         elif line["event"] == DONE and found is not None:
-            found[1].update(line["jobs"])
+            found[1].update(line.get("jobs", ()))
     return found
 
 

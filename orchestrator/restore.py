@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 INFRASTRUCTURE = "infrastructure"
 _GIVES_OUT = frozenset({"assigned", "failed_unrun"})
+_LEASE = re.compile(r"L[0-9]{1,9}")
 MOST_LEFT_OUT = 100
 """So many attempt numbers no job was ever given."""
 
@@ -79,7 +81,7 @@ class Restorer:
             self._unread += events if isinstance(events, int) else 1
             return
         lease = line.get("lease_id")
-        if isinstance(lease, str) and lease.startswith("L") and lease[1:].isdecimal():
+        if isinstance(lease, str) and _LEASE.fullmatch(lease):
             self.last_lease = max(self.last_lease, int(lease[1:]))
         job = self._jobs.get(str(line.get("job_id")))
         if job is not None and line["event"] in _GIVES_OUT:

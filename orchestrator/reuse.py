@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import RunFolderError
 from orchestrator.journal import read_journal
+from orchestrator.kept_plan import read_plan
 from orchestrator.nearest import what_differs
-from orchestrator.plan import read_plan
 from orchestrator.restore import INFRASTRUCTURE, numbers_given
 from orchestrator.rundir import RunDir
 from quants.models import FileModel
@@ -101,7 +101,7 @@ def _why_nothing(donor: Path, wanted: Sequence[Job], plan: Plan) -> list[str]:
     if not wanted:
         return [f"{nothing}: every job of this sweep has its score"]
     try:
-        lines = what_differs(wanted, plan, read_plan(RunDir(donor).plan))
+        lines = what_differs(wanted, plan, read_plan(RunDir(donor)))
     except RunFolderError:
         return [f"{nothing}: it has no score of an equal job, and no plan that says what its jobs differ in"]
     return [

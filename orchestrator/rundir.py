@@ -1,7 +1,7 @@
 """The run folder: every path in it, and the lock that keeps a second driver out.
 
 runs/<sweep>/
-    run.json           run id, and which spec and plan count: its digest and number, how many jobs
+    run.json           run id, and which spec and plan count: its digest and number, the plan's sha256, how many jobs
     spec.toml          the spec as it was given
     plan.json          cells and jobs with every file pinned
     versions/<n>/      spec and plan as they were before the spec was changed, oldest first
@@ -17,38 +17,35 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
+import re
 import socket
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator.errors import RunFolderError
 from results import durable
+from results.plainfile import NotPlainError, names_in, open_plain, plain_folder, read_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+_MOST_BYTES: Final = 1 << 30
+"""Of a spec, a plan or an identity: the plan of 100,000 jobs has some 20 million."""
+_MOST_VERSIONS: Final = 1_000_000
+_MOST_JOBS: Final = 100_000_000
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,6}")
+
 
 def write_durably(path: Path, data: bytes) -> None:
     """Replaces `path` by `data` so that a reader sees the old or the new file, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        durable.replace(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise RunFolderError(
             f"{path}: cannot be written: {error.strerror}", hint="Give a folder with room in it: --out DIR."
         ) from None
@@ -63,10 +60,38 @@ def _unwritable(path: Path, error: OSError) -> RunFolderError:
     return RunFolderError(f"{path}: cannot be written: {error.strerror}", hint="Make room there, and start again.")
 
 
+def _misplaced(error: NotPlainError) -> RunFolderError:
+    return RunFolderError(f"{error.filename}: {error.strerror}", hint="Move it away, and start again.")
+
+
+def _is_whole(value: Any, first: int, last: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and first <= value <= last
+
+
+def _is_identity(found: Any) -> bool:
+    """Whether this is what `begin` and `grow` write; runs of earlier versions lack the optional parts."""
+    return (
+        isinstance(found, dict)
+        and all(isinstance(found.get(name), str) for name in ("run_id", "spec_digest"))
+        and _is_whole(found.get("version", 1), 1, _MOST_VERSIONS)
+        and _is_whole(found.get("jobs", 0), 0, _MOST_JOBS)
+        and isinstance(found.get("plan_sha256", ""), str)
+    )
+
+
 def _number(identity: Mapping[str, Any]) -> int:
     """Which of a run's specs counts, from 1."""
-    found = identity.get("version", 1)
-    return found if isinstance(found, int) and found > 0 else 1
+    return int(identity.get("version", 1))
+
+
+def _of_plan(plan_json: str) -> dict[str, Any]:
+    """What the identity says of the plan that counts."""
+    return {"jobs": len(json.loads(plan_json).get("jobs", ())), "plan_sha256": sha256_of(plan_json.encode())}
+
+
+def sha256_of(data: bytes) -> str:
+    """64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +149,31 @@ class RunDir:
 
     def jobs_planned(self) -> int | None:
         """How many jobs the plan has; None where there is no plan that can be read."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            return int(json.loads(self.identity.read_text(encoding="utf-8"))["jobs"])
+        with contextlib.suppress(RunFolderError, KeyError):
+            return int(self.read_identity()["jobs"])
         try:  # a run of an earlier version; a large plan takes long to read
-            return len(json.loads(self.plan.read_text(encoding="utf-8"))["jobs"])
+            return len(json.loads(self.read(self.plan))["jobs"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
+
+    def read(self, path: Path) -> bytes:
+        """What a file of this folder holds, but for the journal.
+
+        Raises:
+            OSError: it is not there, or no plain file (`results.plainfile`): its `strerror` says so.
+        """
+        return read_plain(path, most_bytes=_MOST_BYTES)
+
+    def write_log(self, name: str, text: str) -> None:
+        """Keeps the log of an engine.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        plain_folder(self.logs)
+        descriptor = open_plain(self.logs / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
 
     def create(self) -> list[Path]:
         """Makes the folder; refuses one that holds something else. Returns what it made, the outermost folder first."""
@@ -165,7 +209,7 @@ class RunDir:
         write_durably(self.spec, spec_text.encode())
         write_durably(self.plan, plan_json.encode())
         identity: dict[str, Any] = {"run_id": run_id, "spec_digest": spec_digest, "quantsweep_version": version}
-        identity["jobs"] = len(json.loads(plan_json).get("jobs", ()))
+        identity |= _of_plan(plan_json)
         write_durably(self.identity, (json.dumps(identity, indent=2) + "\n").encode())
         return run_id
 
@@ -178,18 +222,27 @@ class RunDir:
         kept = self._kept(identity)
         if not (kept / self.plan.name).exists():
             try:
-                kept.mkdir(parents=True, exist_ok=True)
-                spec, plan = self.spec.read_bytes(), self.plan.read_bytes()
+                plain_folder(self.versions)
+                plain_folder(kept)
+                spec, plan = self.read(self.spec), self.read(self.plan)
                 write_durably(kept / self.spec.name, spec)
                 write_durably(kept / self.plan.name, plan)
                 for folder in (self.versions, self.root):
                     durable.sync_folder(folder)
+            except NotPlainError as error:
+                raise _misplaced(error) from None
             except OSError as error:
                 raise _unwritable(kept, error) from None
         write_durably(self.spec, spec_text.encode())
         write_durably(self.plan, plan_json.encode())
         identity |= {"spec_digest": spec_digest, "quantsweep_version": version, "version": _number(identity) + 1}
-        identity["jobs"] = len(json.loads(plan_json).get("jobs", ()))
+        identity |= _of_plan(plan_json)
+        write_durably(self.identity, (json.dumps(identity, indent=2) + "\n").encode())
+
+    def put_back(self, plan_json: str) -> None:
+        """Writes a plan again that was lost; `run.json` comes last, so that a kill in between loses it once more."""
+        identity = self.read_identity() | _of_plan(plan_json)
+        write_durably(self.plan, plan_json.encode())
         write_durably(self.identity, (json.dumps(identity, indent=2) + "\n").encode())
 
     def settle(self) -> None:
@@ -199,8 +252,16 @@ class RunDir:
         if not plan.exists():
             return
         try:
-            write_durably(self.spec, (kept / self.spec.name).read_bytes())
-            write_durably(self.plan, plan.read_bytes())
+            spec, text = self.read(kept / self.spec.name), self.read(plan)
+        except OSError as error:
+            raise RunFolderError(
+                f"{error.filename}: the spec and plan of this run were put aside there, and cannot be read: "
+                f"{error.strerror}",
+                hint=f"Put it back from a copy, or remove {kept} if {self.plan} is the plan that counts.",
+            ) from None
+        try:
+            write_durably(self.spec, spec)
+            write_durably(self.plan, text)
             plan.unlink()
             durable.sync_folder(kept)
         except OSError as error:
@@ -208,7 +269,17 @@ class RunDir:
 
     def earlier_plans(self) -> list[Path]:
         """The plans that others have taken the place of, oldest first."""
-        paths = (self.versions / str(number) / self.plan.name for number in range(1, _number(self.read_identity())))
+        last = _number(self.read_identity())
+        try:
+            names = names_in(self.versions)
+        except FileNotFoundError:
+            return []
+        except NotPlainError as error:
+            raise _misplaced(error) from None
+        except OSError as error:
+            raise RunFolderError(f"{self.versions}: cannot be read as a folder: {error.strerror}") from None
+        numbers = sorted(int(name) for name in names if _VERSION.fullmatch(name) and int(name) < last)
+        paths = (self.versions / str(number) / self.plan.name for number in numbers)
         return [path for path in paths if path.exists()]
 
     def _kept(self, identity: Mapping[str, Any]) -> Path:
@@ -217,21 +288,25 @@ class RunDir:
 
     def read_identity(self) -> dict[str, Any]:
         """What `begin` wrote; `RunFolderError` if it is not readable."""
+        why = ""
         try:
-            found = json.loads(self.identity.read_text())
+            found = json.loads(self.read(self.identity))
         except FileNotFoundError:
             raise RunFolderError(
                 f"{self.root}: this is no run folder of quantsweep (it holds no run.json)",
                 hint="Give the folder that `quantsweep run` named, such as runs/quickstart.",
             ) from None
-        except (OSError, ValueError, RecursionError):
+        except OSError as error:
+            found, why = None, f": {error.strerror}"
+        except (ValueError, RecursionError):
             found = None
-        if not isinstance(found, dict) or not {"run_id", "spec_digest"} <= found.keys():
+        if not _is_identity(found):
             raise RunFolderError(
-                f"{self.identity}: cannot be read as a run's identity",
+                f"{self.identity}: cannot be read as a run's identity{why}",
                 hint="Start a new run with --out DIR; the attempts in this folder stay readable.",
             )
-        return found
+        identity: dict[str, Any] = found
+        return identity
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -252,7 +327,9 @@ class RunDir:
         """A descriptor that holds the lock of the folder, as it is on disk: another start may have removed it."""
         while True:
             try:
-                fd = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                fd = open_plain(self.lock_file, os.O_RDWR | os.O_CREAT)
+            except NotPlainError as error:
+                raise _misplaced(error) from None
             except OSError as error:
                 raise RunFolderError(f"{self.lock_file}: cannot be opened: {error.strerror}") from None
             try:

@@ -14,16 +14,17 @@ from orchestrator.errors import RunFolderError
 from orchestrator.expand import expand
 from orchestrator.growth import grown, what_clashes
 from orchestrator.journal import DAMAGED, Journal, read_journal
+from orchestrator.kept_plan import read_earlier_plans, read_old_spec, read_plan
 from orchestrator.lost_plan import put_back
 from orchestrator.misfits import by_name
 from orchestrator.needs import needs_of
 from orchestrator.newcomers import newcomers
-from orchestrator.plan import Limits, Plan, read_plan, spec_digest
+from orchestrator.plan import Limits, Plan, spec_digest
 from orchestrator.progress import watch
 from orchestrator.restore import CommittedAttempt
 from orchestrator.reuse import reuse as take_over
 from orchestrator.rundir import RunDir
-from orchestrator.spec import SweepSpec, parse_spec, read_spec
+from orchestrator.spec import SweepSpec, read_spec
 from orchestrator.state import SweepState
 from orchestrator.terminal import Printer, stderr
 from results.figures import count
@@ -152,7 +153,7 @@ def open_plan(
     identity = folder.read_identity()
     folder.settle()
     try:
-        plan = read_plan(folder.plan)
+        plan = read_plan(folder)
     except RunFolderError as lost:
         if identity["spec_digest"] != digest:
             raise RunFolderError(
@@ -168,9 +169,9 @@ def open_plan(
         warnings = (*plan.warnings, *newcomers(source.spec, plan, source.base_dir))
         plan = replace(plan, limits=limits, overlap_grading=source.spec.overlap_grading, warnings=warnings)
         return plan, identity["run_id"], None
-    old = parse_spec(folder.spec.read_text(encoding="utf-8"), str(folder.spec))
+    old = read_old_spec(folder)
     growth = grown(old, source.spec, plan, planned(plan.cells))
-    lines = what_clashes(growth.plan, [*map(read_plan, folder.earlier_plans()), plan])
+    lines = what_clashes(growth.plan, [*read_earlier_plans(folder), plan])
     if lines:
         raise RunFolderError(
             f"{folder.root}: rows of this spec cannot stand beside those of this run. What differs:",

@@ -14,6 +14,8 @@ import os
 import secrets
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from results.plainfile import open_plain
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
@@ -112,9 +114,9 @@ def clean_leftovers(folder: Path) -> int:
     removed = 0
     for leftover in folder.glob(f".*{_TEMPORARY}"):
         try:
-            descriptor = os.open(leftover, os.O_RDONLY)
+            descriptor = open_plain(leftover, os.O_RDONLY)
         except OSError:
-            continue  # its writer was faster
+            continue  # its writer was faster, or it is none of ours
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             leftover.unlink()
@@ -180,7 +182,7 @@ def _rename_alone(temporary: Path, target: Path) -> bool:
     `rename` replaces what is there, so writers take turns: the lock goes with its holder's death, unlike a marker
     file made with O_EXCL, which a killed writer would leave behind for ever.
     """
-    descriptor = os.open(target.parent / ".commit.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = open_plain(target.parent / ".commit.lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if target.exists():

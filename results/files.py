@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from results import durable
 from results.figures import count, size
+from results.plainfile import NotPlainError, plain_folder, read_plain
 from results.rows import SchemaError
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class RunFiles:
         if not wanted:
             return
         if not self.folder.is_dir():
-            self.folder.mkdir()
+            plain_folder(self.folder)
             durable.sync_folder(self.folder.parent)
         for sha256, file in wanted.items():
             if self.read(sha256) is not None:
@@ -168,11 +168,8 @@ class RunFiles:
         """What a file holds; None where it is not there, or damaged, or none of ours."""
         path = self.folder / sha256
         try:
-            found = path.stat()
-            if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
-                return None
-            data = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+            data = read_plain(path, most_bytes=MOST_BYTES)
+        except (FileNotFoundError, NotADirectoryError, NotPlainError):
             return None
         return data if hashlib.sha256(data).hexdigest() == sha256 else None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from results.figures import count
+from results.plainfile import open_plain
 from results.reading import StoreError
 
 LOCK_FILE: Final = "attempts.lock"
@@ -32,7 +33,7 @@ class Hold:
 
     def __init__(self, run_folder: Path, attempts: Path) -> None:
         self._run_folder, self._attempts = run_folder, attempts
-        lock = os.open(run_folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = open_plain(run_folder / LOCK_FILE, os.O_RDWR | os.O_CREAT)
         self._release = weakref.finalize(self, os.close, lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,6 +13,7 @@ from results import durable
 from results.columnar import encode_alone
 from results.index import INDEXED
 from results.parts import Identity, Part, forget_past, identity_of, is_open_size
+from results.plainfile import plain_folder
 from results.reading import StoreError, Torn, attempt_files, part_name, part_number, read_file, read_files
 from results.seal import TornFileError
 
@@ -223,7 +224,7 @@ class Shelf:
         self.quarantined.append(Torn(target, reason))
 
     def _place_aside(self, path: Path) -> Path:
-        self._quarantine.mkdir(exist_ok=True)
+        plain_folder(self._quarantine)
         target = self._quarantine / f"{path.name}.torn"
         number = 1
         while target.exists():

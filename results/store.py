@@ -35,6 +35,7 @@ from results.files import RunFiles
 from results.hold import Hold
 from results.index import Attempt, Index, Key, Mark, attempts_of, to_attempt
 from results.parts import MOST_ROWS
+from results.plainfile import NotPlainError, plain_folder
 from results.reading import (
     ATTEMPTS_FOLDER,
     Reading,
@@ -94,7 +95,8 @@ class RunStore:
         self._shelf = Shelf(run_folder, self.attempts_folder)
         self._doubtful: set[Path] = set()
         try:
-            self.attempts_folder.mkdir(parents=True, exist_ok=True)
+            run_folder.mkdir(parents=True, exist_ok=True)
+            plain_folder(self.attempts_folder)
             self._hold = Hold(run_folder, self.attempts_folder)
             for folder in (self.attempts_folder, run_folder):
                 durable.clean_leftovers(folder)
@@ -421,6 +423,8 @@ class RunStore:
 
     def _failure(self, what: str, error: OSError) -> StoreError:
         reason = error.strerror or str(error)
+        if isinstance(error, NotPlainError):
+            what, reason = error.filename, f"{reason}: move it away, and start again"
         if error.errno not in durable.DISK_FULL:
             return StoreError(f"{what}: {reason}", "Nothing that was committed before is lost.")
         kept = count(len(self._index), "attempt")

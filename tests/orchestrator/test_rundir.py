@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import signal
 import subprocess
@@ -63,6 +64,7 @@ def test_what_was_begun_is_read_back(tmp_path: Path) -> None:
     run_id = folder.begin(spec_text="name='x'", spec_digest="d", plan_json='{"jobs": [{}, {}]}', version="1")
     assert folder.exists()
     identity = {"run_id": run_id, "spec_digest": "d", "quantsweep_version": "1", "jobs": 2}
+    identity["plan_sha256"] = hashlib.sha256(b'{"jobs": [{}, {}]}').hexdigest()
     assert folder.read_identity() == identity
     folder.plan.unlink()
     assert folder.jobs_planned() == 2
