@@ -12,6 +12,7 @@ from orchestrator.engine_choice import Layer, given_values, settle
 from orchestrator.errors import Problem, SpecError, one_line
 from orchestrator.fitting import footprints_of
 from orchestrator.here import ThisMachine
+from orchestrator.known_models import cannot_switch
 from orchestrator.needs import why_refused
 from orchestrator.newcomers import named_as_before
 from orchestrator.offload import Offloading
@@ -25,7 +26,7 @@ from quants.models import EndpointModel, FileModel
 from quants.trained import beyond_trained, trained_context
 from runners.chat import Sampling
 from runners.engines.base import EngineUnavailable
-from runners.engines.settings import EndpointSettings, LlamaCppSettings
+from runners.engines.settings import EndpointSettings, LlamaCppSettings, LlamaServerSettings
 from runners.errors import RunnersError
 from runners.work import Cell, cell_identity
 
@@ -207,6 +208,15 @@ class Surveyor:
         if text is not None and text not in self.warnings:
             self.warnings.append(text)
 
+    def _check_reasoning(self, engine: LlamaCppSettings, model: ModelSpec) -> None:
+        """Warns of a switch that the model does not have, as far as the catalogue knows it."""
+        if isinstance(engine, LlamaServerSettings) and engine.chat_template is not None:
+            return  # it may have another one
+        for_all = engine.reasoning == self.spec.engine.reasoning
+        text = cannot_switch(model.name, model.source, engine.reasoning, for_all=for_all)
+        if text is not None and text not in self.warnings:
+            self.warnings.append(text)
+
     def _listing(self, number: int, model: ModelSpec) -> Listing | None:
         from quants.sources.resolve import resolve
 
@@ -290,6 +300,7 @@ class Surveyor:
                     continue
                 self._check_room(engine, sampling, exams, model.name)
                 self._check_trained(engine, model.name, headers)
+                self._check_reasoning(engine, model)
                 asked = []
                 for candidate in candidates:
                     header = headers.get(candidate.quant)

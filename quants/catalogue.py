@@ -108,6 +108,19 @@ def find_model(name: str) -> Model | None:
     return _by_key().get(_key(name))
 
 
+def find_source(source: str) -> Model | None:
+    """The model that a source of a spec stands for, as far as its text says: by short name, by repository
+    (`hf:owner/name[@revision]`), or by the name of a file or folder that is called like a model; None where it says
+    nothing.
+    """
+    text = source.strip()
+    if text.startswith("hf:"):
+        repo = text.removeprefix("hf:").removeprefix("//").partition("@")[0]
+        return next((model for model in catalogue() if model.repo.casefold() == repo.casefold()), None)
+    name = text.rstrip("/").rpartition("/")[2]
+    return find_model(name[:-5] if name.lower().endswith(".gguf") else name)
+
+
 def nearest_names(name: str, *, most: int = 3) -> tuple[str, ...]:
     """Names of the catalogue that may have been meant by `name`, the best first; empty if none is like it."""
     key = _key(name)

@@ -12,11 +12,13 @@ import pytest
 import typer
 
 from orchestrator.cli.app import app
+from orchestrator.known_models import cannot_switch
 from orchestrator.spec import SweepSpec, parse_spec
 from quants.catalogue import find_model
 from results.describe import READERS
 
 ROOT = Path(__file__).parents[2]
+FITS = (ROOT / "docs" / "fits.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SPEC = (ROOT / "docs" / "spec.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -26,7 +28,7 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("text", [README, SPEC], ids=["README.md", "docs/spec.md"])
+@pytest.mark.parametrize("text", [README, SPEC, FITS], ids=["README.md", "docs/spec.md", "docs/fits.md"])
 def test_lines_are_short_enough_to_read(text: str) -> None:
     code = {line for line in text.splitlines() if line.startswith("import ")}  # one line each, on purpose
     assert [line for line in text.splitlines() if len(line) > 120 and line not in code] == []
@@ -42,6 +44,9 @@ def test_the_spec_in_the_readme_is_one() -> None:
     spec = parse_spec(text, "README.md")
     assert [model.name for model in spec.models] == ["qwen3-coder-30b", "local"]
     assert find_model(spec.models[0].source) is not None
+    for model in spec.models:
+        for variant in model.variants:
+            assert cannot_switch(model.name, model.source, variant.reasoning or "auto", for_all=False) is None
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("quantsweep")])

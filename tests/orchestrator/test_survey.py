@@ -90,6 +90,38 @@ def test_what_fits_nowhere_is_left_out_by_name(family: Path, machine: Callable[[
     assert reason.startswith("cpu: needs")
 
 
+@pytest.mark.parametrize(
+    ("folder", "engine", "variant", "said"),
+    [
+        ("devstral-24b", "", "off", "devstral-24b never reasons"),
+        ("Devstral", "", "on", "devstral-24b never reasons"),
+        ("gpt-oss-20b", "", "off", "gpt-oss-20b reasons by effort"),
+        ("deepseek-r1-14b", "off", "", "deepseek-r1-14b always reasons"),
+        ("devstral-24b", "on", "", "devstral-24b never reasons"),
+        # "off" for a whole sweep is for those of its models that reason.
+        ("devstral-24b", "off", "", None),
+        ("qwen3-8b", "", "off", None),
+        ("somebody-elses", "", "off", None),
+    ],
+)
+def test_reasoning_that_the_catalogue_knows_better_is_said(
+    tmp_path: Path, folder: str, engine: str, variant: str, said: str | None
+) -> None:
+    (tmp_path / folder).mkdir()
+    write_sparse(tmp_path / folder / "m-Q8_0.gguf", model("llama-3.2-1b", "Q8_0"))
+    text = SPEC.format(source=folder, quants='"all"')
+    if engine:
+        text = text.replace("[engine]", f'[engine]\nreasoning = "{engine}"')
+    if variant:
+        text += f'[[models.variants]]\nname = "other"\nreasoning = "{variant}"\n'
+    found = survey(parse_spec(text, "demo.toml"), file="demo.toml", text=text, base_dir=tmp_path, local=False)
+    warned = [line for line in found.warnings if "reasoning" in line]
+    assert len(warned) == (said is not None)
+    if said is not None:
+        assert said in warned[0]
+        assert f'reasoning = "{engine or variant}" may change nothing' in warned[0]
+
+
 @pytest.mark.usefixtures("nothing_is_hashed")
 def test_what_was_named_and_does_not_fit_is_a_mistake(family: Path, machine: Callable[[float], None]) -> None:
     machine(34)
