@@ -46,8 +46,8 @@ def place_name(model: str, variant: str) -> str:
 
 
 def cell_name(model: str, variant: str, quant: str) -> str:
-    """A cell, as the plan's `Cell.label` has it; a model that has no file has no quant."""
-    return f"{place_name(model, variant)} {quant}".rstrip()
+    """A cell, as the plan's `Cell.label` has it; a model of an endpoint has no quant, which its rows call `none`."""
+    return place_name(model, variant) if quant == "none" else f"{place_name(model, variant)} {quant}"
 
 
 def exam_name(exam: str, task: str | None) -> str:

@@ -288,6 +288,7 @@ def test_a_sweep_with_an_endpoint_grows_and_its_rows_are_taken_over(
     assert sweeps.given == []
     shown = Printer(None).text_of(*report(sweeps.folder / "again").parts(), width=100, colour=False)
     assert "elsewhere" in shown
+    assert "none" not in shown
 
 
 def test_a_whole_sweep_of_a_file_beside_an_endpoint(tmp_path: Path) -> None:
