@@ -22,6 +22,7 @@ MOST_LINES: Final = 6
 _MOST_CELLS: Final = 200
 """Of each run that are held against one another: what differs is said a line a difference, not a line a cell."""
 _MOST_NAMED: Final = 3
+_MOST_CHARS: Final = 120
 
 
 def what_differs(wanted: Collection[Job], plan: Plan, other: Plan) -> list[str]:
@@ -65,7 +66,15 @@ def _cell_differences(cell: Cell, other: Cell) -> list[str]:
     mine = cell_identity(cell.model, cell.engine, cell.sampling)
     theirs = cell_identity(other.model, other.engine, other.sampling)
     lines = [] if mine.pop("model") == theirs.pop("model") else ["another file under that name"]
-    return lines + [f"{key}: there {there}, here {here}" for key, there, here in differences(theirs, mine)]
+    return lines + [
+        f"{key}: there {_short(there)}, here {_short(here)}" for key, there, here in differences(theirs, mine)
+    ]
+
+
+def _short(value: object) -> str:
+    """A setting, of somebody else's plan perhaps, as it is unless it would fill the screen."""
+    text = str(value)
+    return text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}..."
 
 
 def _job_differences(mine: Sequence[Job], theirs: Sequence[Job]) -> Iterator[str]:

@@ -116,7 +116,7 @@ class _Words:
         text += f" That is what {_seen(kept)} saw, not proof: {room} (95%)"
         if kept.more_seeds is None:
             return f"{text}, and the fall is too near the allowance of {allowance} points to tell by running more."
-        return f"{text}; about {_more(kept)} would show it to within {allowance} points."
+        return f"{text}; if they go on like this, about {_more(kept)} would show it to within {allowance} points."
 
     def _below(self, name: str) -> str:
         """What became of the next smaller quant."""
@@ -132,7 +132,7 @@ class _Words:
             return f"{text}, and {seeds} are enough to tell."
         if below.more_seeds is None:
             return f"{text}, too near the allowance to tell by running more."
-        return f"{text}, which {seeds} cannot tell from chance; about {_more(below)} would."
+        return f"{text}, which {seeds} cannot tell from chance; if the difference stays, about {_more(below)} would."
 
     def _sized(self, name: str) -> str:
         return f"{name} ({size(self.usable[self.place[name]].file_bytes)})"

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from results.answer import Answer, answers, cell_name, place_name
-from results.figures import count, durations, plain, points, rate, size
+from results.cells import COLUMNS, legend
+from results.figures import count, plain
 from results.files import summary_of
-from results.layout import Column, Layout
+from results.layout import Layout
 from results.notes import notes
 from results.reading import read_run
 from results.summary import SUMMARISED, QuantSummary, summarise
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 
     from results.files import FilesSummary
     from results.reading import Torn
-
-_Cells: TypeAlias = "Callable[[Sequence[QuantSummary]], list[str]]"
-"""What stands in one column, for the lines of a table."""
-
-_REASONED: Final = 1.2
-"""From this multiple of the TTFT on, the wait for the answer is worth a column."""
-_SPREAD: Final = 2
-"""From so many requests on there is a slowest and a fastest."""
 
 _NAME_CHARS: Final = 60
 """Of a name that stands in a table; the middle of a longer one is left out."""
@@ -91,8 +84,13 @@ class Report:
             return [*begun, f"No attempt in {self.where} yet: nothing has been committed.", *notes]
         named = {(answer.model, answer.variant, answer.exam, answer.smallest) for answer in self.answers}
         parts: list[RenderableType] = [*begun]
+        headings: set[str] = set()
         for title, group, label in _grouped(self.summaries):
-            parts += [Text(title, style="bold"), _table(group, label, named), ""]
+            table = _table(group, label, named)
+            headings.update(column.heading for column in table.columns if not column.told)
+            parts += [Text(title, style="bold"), table, ""]
+        if meanings := legend(headings):
+            parts += [Text(meanings, style="dim"), ""]
         for answer in self.answers:
             parts += [Text(answer.sentence, style="bold"), ""]
         if self.files is not None:
@@ -177,12 +175,10 @@ def _title(exam: str, group: Sequence[QuantSummary]) -> str:
     return exam + ("" if full is None else f" (/{plain(full)})") + "".join(f", {name} scoring" for name in scorings)
 
 
-def _table(
-    group: Sequence[QuantSummary], label: Callable[[QuantSummary], str], named: set[tuple[Any, ...]]
-) -> RenderableType:
+def _table(group: Sequence[QuantSummary], label: Callable[[QuantSummary], str], named: set[tuple[Any, ...]]) -> Layout:
     """One table; the lines of quants that an answer names are green."""
     chosen = [(summary.model, summary.variant, summary.exam, summary.quant) in named for summary in group]
-    columns = [replace(column, cells=cells(group)) for column, cells in _COLUMNS]
+    columns = [replace(column, cells=cells(group)) for column, cells in COLUMNS]
     if all(len(summary.scores) == summary.jobs + summary.open_jobs for summary in group):
         # `4/5` says how many jobs there are where none is left out.
         columns = [replace(column, told=True) if column.heading == "jobs" else column for column in columns]
@@ -192,90 +188,3 @@ def _table(
         [column for column in columns if any(column.cells)],
         ["green" if each else "" for each in chosen],
     )
-
-
-def _range(summary: QuantSummary) -> str:
-    return "" if summary.low is None else f"{plain(summary.low)}-{plain(summary.high)}"
-
-
-def _interval(summary: QuantSummary) -> str:
-    interval = summary.interval
-    return "" if interval is None else f"{points(interval.low)}-{points(interval.high)}"
-
-
-def _full_marks(summary: QuantSummary) -> str:
-    return f"{summary.full_marks}/{len(summary.scores)}" if summary.scores else ""
-
-
-def _jobs(summary: QuantSummary) -> str:
-    """Scored jobs; `3 of 5` where some of those that began have no score."""
-    begun = summary.jobs + summary.open_jobs
-    scored = len(summary.scores)
-    return str(scored) if scored == begun else f"{scored} of {begun}"
-
-
-def _rates(summary: QuantSummary) -> str:
-    """The slowest and the fastest request that the median is of, where there are several."""
-    timings = summary.timings
-    if timings.rates < _SPREAD or timings.decode_tps_low is None:
-        return ""
-    return f"{rate(timings.decode_tps_low)}-{rate(timings.decode_tps_high)}"
-
-
-def _rates_behind(summary: QuantSummary) -> str:
-    """`1/5` where the rate is not of all requests that were timed."""
-    timings = summary.timings
-    return "" if timings.rates in {0, timings.timed} else f"{timings.rates:,}/{timings.timed:,}"
-
-
-def _first_tokens_behind(summary: QuantSummary) -> str:
-    """The same of TTFT, where it is another number than that behind the rate beside it."""
-    timings = summary.timings
-    if not timings.first_tokens or timings.first_tokens == (timings.rates or timings.timed):
-        return ""
-    return f"{timings.first_tokens:,}/{timings.timed:,}"
-
-
-def _answer_delay(summary: QuantSummary) -> float | None:
-    """Time to the first token of the answer, where reasoning came before it."""
-    first, answer = summary.timings.ttft_any_s, summary.timings.ttft_answer_s
-    return None if first is None or answer is None or answer < _REASONED * first else answer
-
-
-def _starred(text: str, summary: QuantSummary) -> str:
-    return text if summary.timings.clean or not text else text + "*"
-
-
-def _each(cell: Callable[[QuantSummary], str]) -> _Cells:
-    return lambda group: [cell(summary) for summary in group]
-
-
-def _times(seconds: Callable[[QuantSummary], float | None], *, starred: bool = True) -> _Cells:
-    """A column of times, which has one unit."""
-
-    def cells(group: Sequence[QuantSummary]) -> list[str]:
-        texts = durations([seconds(summary) for summary in group])
-        return [_starred(text, summary) if starred else text for text, summary in zip(texts, group, strict=True)]
-
-    return cells
-
-
-_COLUMNS: Final[tuple[tuple[Column, _Cells], ...]] = (
-    (Column("size", (), "scores"), _each(lambda s: size(s.file_bytes))),
-    (Column("mean", (), "scores"), _each(lambda s: points(s.mean))),
-    (Column("95%", (), "scores"), _each(_interval)),
-    (Column("range", (), "scores"), _each(_range)),
-    (Column("full", (), "scores"), _each(_full_marks)),
-    (Column("jobs", (), "scores"), _each(_jobs)),
-    (Column("cut off", (), "scores", told=True), _each(lambda s: str(s.budget or ""))),
-    (Column("RAM", (), "machine"), _each(lambda s: size(s.peak_ram_bytes))),
-    (Column("VRAM", (), "machine"), _each(lambda s: size(s.peak_vram_bytes))),
-    (Column("load", (), "machine"), _times(lambda s: s.load_s, starred=False)),
-    (Column("TTFT", (), "machine"), _times(lambda s: s.timings.ttft_any_s)),
-    (Column("of", (), "machine", joined=True), _each(_first_tokens_behind)),
-    (Column("answer", (), "machine"), _times(_answer_delay)),
-    (Column("tok/s", (), "machine"), _each(lambda s: _starred(rate(s.timings.decode_tps), s))),
-    (Column("of", (), "machine", joined=True), _each(_rates_behind)),
-    (Column("min-max", (), "machine", joined=True), _each(_rates)),
-)
-"""What may stand in a table; a column of which no line has anything to say is left out."""

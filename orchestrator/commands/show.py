@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import SpecError
+from orchestrator.errors import RunFolderError, SpecError
+from orchestrator.kept_plan import read_old_spec
 from orchestrator.rundir import RunDir
-from orchestrator.spec import read_spec
 from results.tables import report
 from runners.row import DEFAULT_VARIANT
 
@@ -33,8 +33,8 @@ def report_of_run(root: Path, *, planned: int | None = None) -> Report:
 def _order(folder: RunDir) -> list[tuple[str, str]]:
     """Models with their variants as the spec names them; empty where it cannot be read, as one of another version."""
     try:
-        spec, _ = read_spec(folder.spec)
-    except SpecError:
+        spec = read_old_spec(folder)
+    except (SpecError, RunFolderError):
         return []
     return [
         (model.name, variant)

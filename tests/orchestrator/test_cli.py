@@ -163,6 +163,17 @@ def test_show_while_a_run_goes_on_says_how_far_it_is_and_shows_what_there_is(
         assert "Not finished" not in show()
 
 
+def test_a_run_whose_spec_is_a_pipe_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = RunDir(tmp_path)
+    folder.begin(spec_text=SPEC, spec_digest="d", plan_json="{}", version="0")
+    with RunStore(tmp_path) as store:
+        store.commit(make_row())
+    folder.spec.unlink()
+    os.mkfifo(folder.spec)
+    app(["show", str(tmp_path)], standalone_mode=False)
+    assert "standin on todo" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("spec_is_there", [True, False])
 def test_tables_come_in_the_order_of_the_spec_else_as_they_first_ran(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], spec_is_there: bool

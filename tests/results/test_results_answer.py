@@ -78,8 +78,8 @@ def test_the_smallest_that_kept_the_score_is_named_with_what_that_rests_on() -> 
     assert found.sentence == (
         "m on todo: Q4_K_M (980 kB) is the smallest quant that kept the score: mean 100.0 of 100, as high as Q8_0, "
         "the best larger one, over 5 seeds. That is what 5 seeds saw, not proof: a failure in up to 45% of replies "
-        "could have gone unseen (95%); about 54 more would show it to within 5.0 points. The next smaller, Q3_K_S "
-        "(800 kB), scored 59.2 points lower, and 5 seeds are enough to tell."
+        "could have gone unseen (95%); if they go on like this, about 54 more would show it to within 5.0 points. "
+        "The next smaller, Q3_K_S (800 kB), scored 59.2 points lower, and 5 seeds are enough to tell."
     )
 
 
@@ -101,7 +101,10 @@ def test_a_fall_that_seeds_cannot_tell_from_chance_is_undecided_with_a_number() 
     assert found.smallest == "Q8_0"
     assert found.certainty == "undecided"
     assert "only the largest, Q8_0 (2.0 kB), has its score" in found.sentence
-    assert "scored 14.4 points lower, which 5 seeds cannot tell from chance; about 29 more would." in found.sentence
+    assert (
+        "scored 14.4 points lower, which 5 seeds cannot tell from chance; if the difference stays, about 29 more would."
+        in found.sentence
+    )
 
 
 def test_seeds_that_disagree_leave_room_by_student() -> None:
@@ -155,7 +158,7 @@ def test_answers_to_several_tasks_are_held_against_those_to_the_same_task() -> N
     assert found.smallest == "Q4_K_M"
     assert "as high as Q8_0, the best larger one, over 10 answers (2 tasks, 5 seeds)." in found.sentence
     # 59 answers would show it: 49 more, of which a seed gives two.
-    assert "; about 25 more seeds would show it to within 5.0 points." in found.sentence
+    assert "; if they go on like this, about 25 more seeds would show it to within 5.0 points." in found.sentence
     assert compare(quant("Q4_K_M", 1_000, [0, 100] * 5, tasks=TWO), [larger]).difference == 0.0
     only = compare(quant("Q4_K_M", 1_000, [40] * 5, tasks=("loud",)), [larger])
     assert (only.pairs, only.difference) == (5, 40.0)

@@ -308,6 +308,15 @@ class TestText:
         assert "1.20 s" in text
         assert "183 s" in text
 
+    def test_one_line_says_what_the_headings_mean_that_are_there(self, run_of: Callable[..., Path]) -> None:
+        text = show(run_of(QUANTS), width=120, colour=False)
+        meant = "95%: interval of the mean; range: of scores; full: full marks; jobs: with a score; min-max: tok/s"
+        assert text.splitlines().count(meant) == 1
+        assert f"\x1b[2m{meant}\x1b[0m" in show(run_of({}), width=120, colour=True)
+
+    def test_a_heading_that_is_not_there_is_not_explained(self, run_of: Callable[..., Path]) -> None:
+        assert "\nrange: of scores; full: full marks\n" in show(run_of({"Q4": (1, [1.0])}), colour=False)
+
     def test_a_column_of_times_has_one_unit(self, run_of: Callable[..., Path]) -> None:
         run_of({"Q8_0": (2_000, [100.0])}, load_s=0.1, ttft_any_s=4e-4, ttft_answer_s=4e-4)
         folder = run_of({"Q4_0": (1_000, [100.0])}, load_s=0.073, ttft_any_s=0.0121)
