@@ -47,8 +47,12 @@ def _of_sizes(table: FitTable, columns: tuple[str, ...]) -> list[str]:
         f"{target.name} (its cards together)" if target.gpus > 1 else target.name if target.gpus else "RAM"
         for target in targets
     ]
+    alike = len(
+        {(target.backend, target.devices.unified, target.tensor_split, target.gpus) for target in table.targets}
+    )
+    others = "" if alike == 1 else "; elsewhere more or less"
     lines = [
-        f"total = {' + '.join(columns)}: what has to be free, on {' or '.join(places)}",
+        f"total = {' + '.join(columns)}: what has to be free, on {' or '.join(places)}{others}",
         "compute: with what the estimate may be short by; engine: what the driver and the program take",
     ]
     if any(target.gpus for target in targets):

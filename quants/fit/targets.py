@@ -116,10 +116,12 @@ def _sizes(text: str) -> tuple[float, ...]:
         found = _CARDS.fullmatch(part.strip())
         if found is None:
             raise QuantsError(f"--vram {text!r} is no size of a card", way_out)
-        count, size = int(found[1] or 1), float(found[2])
+        count, size = 1 if found[1] is None else int(found[1]), float(found[2])
         if not 0 < size <= _LARGEST_GB:
             raise QuantsError(f"--vram {text!r}: {size:g} GB is no size of a card", way_out)
-        if not 0 < count <= MOST_GPUS or len(sizes) + count > MOST_GPUS:
+        if not count:
+            raise QuantsError(f"--vram {text!r} names no card", way_out)
+        if len(sizes) + count > MOST_GPUS:
             raise QuantsError(f"--vram {text!r} are more cards than one model is spread over ({MOST_GPUS})", way_out)
         sizes += [size] * count
     return tuple(sizes)

@@ -125,7 +125,7 @@ def test_the_columns_of_a_row_can_be_added_up_to_its_verdicts() -> None:
 
 def test_of_several_cards_it_is_said_whose_the_figures_are(quants: Path) -> None:
     text = " ".join(plain([quants], "2x16", "32").split())
-    assert "what has to be free, on 2 x 16 GB (its cards together) " in text
+    assert "what has to be free, on 2 x 16 GB (its cards together); elsewhere more or less " in text
     assert "15.7 + 15.7 GiB to use; free or missing: on the fullest of them" in text
     assert "32 GB: a card of 32 GB, 31.4 GiB to use" in text
 
@@ -308,6 +308,7 @@ def test_the_program_asks_a_hub_for_headers_only(quants: Path, tmp_path: Path) -
         (["gema-4-31b", "--vram", "16"], "Did you mean gemma-4-31b"),
         (["{folder}", "--vram", "0"], "--vram '0': 0 GB is no size of a card"),
         (["{folder}", "--vram", "2x0"], "--vram '2x0': 0 GB is no size of a card"),
+        (["{folder}", "--vram", "0x24"], "--vram '0x24' names no card"),
         (["{folder}", "--card", "rtx-5900"], "no card is called 'rtx-5900'"),
         (["{folder}", "--card", "radeon-890m"], "Say how much it may take with --vram"),
         (["{folder}", "--vram", "16", "--context", "0"], "a context of 0 tokens"),
