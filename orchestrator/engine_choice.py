@@ -7,16 +7,18 @@ where the kind is chosen, or below, is a mistake if that kind does not have it.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator.errors import one_line
-from orchestrator.spec import EngineSpec
+from orchestrator.spec import INT_MAX, EngineSpec
+from profiles.homes import expanded
 from runners.engines import engine_kinds, settings_type
 from runners.engines.settings import LlamaCppSettings, TextFile
 from runners.errors import RunnersError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydantic import BaseModel
 
     from runners.engines.settings import EngineSettings
@@ -46,7 +48,7 @@ def given_values(table: BaseModel) -> dict[str, Any]:
 
 def program_path(base_dir: Path, given: str) -> str:
     """An engine's program as every node is told it: relative to the spec, and absolute from there on."""
-    return str((base_dir / Path(given).expanduser()).absolute())
+    return str((base_dir / expanded(given)).absolute())
 
 
 def settle(layers: list[Layer], *, base_dir: Path, load_timeout_s: float) -> Settled:
@@ -78,7 +80,7 @@ def settle(layers: list[Layer], *, base_dir: Path, load_timeout_s: float) -> Set
     for key in _TEXT_KEYS:
         if key in values:
             try:
-                values[key] = _read_text(base_dir / Path(values[key]).expanduser())
+                values[key] = _read_text(base_dir / expanded(values[key]))
             except ValueError as error:
                 problems.append((str(error), where[key]))
                 del values[key]
@@ -114,6 +116,11 @@ def _contradictions(values: dict[str, Any]) -> list[tuple[str, str]]:
         found.append((text, "tensor_split"))
     if several and values.get("gpu_layers") == 0:
         found.append(("gpu_layers = 0 computes on the CPU, which takes no GPU; leave one of the two out", "devices"))
+    if values.get("context", 0) * values.get("slots", 1) > INT_MAX:
+        text = (
+            f"{values['slots']} slots of {values['context']:,} tokens are more than an engine can count ({INT_MAX:,})"
+        )
+        found.append((text, "context"))
     if values.get("offload", "never") != "never":
         text = "offload chooses {} itself; leave one of the two out"
         found += [(text.format(key), "offload") for key in ("gpu_layers", "cpu_moe_layers") if key in values]

@@ -11,8 +11,10 @@ Rooms below this one raise their own (`quants.errors.QuantsError`, `runners.erro
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -124,10 +126,25 @@ _CURES = {
 }
 
 
+def _folder_gone() -> str | None:
+    """What the current folder was called, if it was deleted."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        with contextlib.suppress(OSError):
+            return str(Path("/proc/self/cwd").readlink()).removesuffix(" (deleted)")
+        return "the current folder"
+    except OSError:
+        pass
+    return None
+
+
 def machine_trouble(error: OSError | MemoryError) -> list[str]:
     """What a person reads when the machine refused something of which nobody was to expect it."""
     if isinstance(error, MemoryError):
         return ["this machine has no memory left for this", _CURES[errno.ENOMEM]]
+    if isinstance(error, FileNotFoundError) and error.filename is None and (gone := _folder_gone()) is not None:
+        return [f"{gone}: the folder that this was started in was deleted", "Change to one that is there (cd)."]
     what = error.strerror or str(error) or type(error).__name__
     where = f"{error.filename}: " if error.filename is not None else ""
     cure = _CURES.get(error.errno or 0)

@@ -11,11 +11,13 @@ import json
 import re
 import tomllib
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from orchestrator.errors import MOST_PROBLEMS, Problem, SpecError
+from orchestrator.spec_values import impossible_values, key_of
 from orchestrator.toml_lines import LineIndex
 
 if TYPE_CHECKING:
@@ -27,7 +29,11 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 MOST_DEVICES = 16  # llama.cpp's own limit (GGML_CUDA_MAX_DEVICES)
 MAX_SEED = 2**32 - 1  # llama.cpp keeps seeds in 32 bits; the largest value means "random" there
 _Path: TypeAlias = tuple[str | int, ...]
-_SEED_RANGE = re.compile(r"^\s*(\d+)\s*-\s*(\d+)\s*$")
+_SEED_RANGE = re.compile(r"\s*([0-9]{1,10})\s*-\s*([0-9]{1,10})\s*")  # a seed has no more digits
+INT_MAX = 2**31 - 1  # engines keep these settings in 32 bits
+
+_SHORT = 64
+"""Characters of a text that is shown whole."""
 
 
 def _expand_seeds(value: Any) -> Any:
@@ -40,14 +46,15 @@ def _expand_seeds(value: Any) -> Any:
         raise ValueError(msg)  # noqa: TRY004 -- pydantic makes a problem of the spec of this kind only
     seeds: list[Any] = []
     for item in value:
-        if isinstance(item, str) and (match := _SEED_RANGE.match(item)):
+        if isinstance(item, str) and (match := _SEED_RANGE.fullmatch(item)):
             first, last = int(match[1]), int(match[2])
             if last < first or last - first >= 100_000:
                 msg = f"the range {item!r} is empty or longer than 100,000 seeds"
                 raise ValueError(msg)
             seeds.extend(range(first, last + 1))
         elif isinstance(item, str):
-            msg = f'{item!r} is no range of seeds, such as "1-5"'
+            shown = item if len(item) <= _SHORT else f"{item[:_SHORT]}..."
+            msg = f'{shown!r} is no range of seeds, such as "1-5", of numbers below {MAX_SEED:,}'
             raise ValueError(msg)
         else:
             seeds.append(item)
@@ -95,6 +102,17 @@ def _without_secret(source: str) -> str:
     return source
 
 
+def _at_home(text: str) -> str:
+    """Refuses a path below a home folder that is not known here, where it is told with line and key."""
+    from profiles.homes import UnknownHomeError, expanded
+
+    try:
+        expanded(text)
+    except UnknownHomeError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -107,39 +125,39 @@ class SamplingSpec(_Strict):
 
     temperature: Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=INT_MAX)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repeat_penalty: Annotated[float, Field(gt=0, le=5)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=INT_MAX)] | None = None
 
 
 class EngineSpec(_Strict):
     """What serves the tokens and how. Anything left out takes the engine's documented default."""
 
     kind: str | None = None
-    context: Annotated[int, Field(ge=64)] | None = None
+    context: Annotated[int, Field(ge=64, le=INT_MAX)] | None = None
     slots: Annotated[int, Field(ge=1, le=256)] | None = None
-    gpu_layers: Annotated[int, Field(ge=0)] | None = None
-    cpu_moe_layers: Annotated[int, Field(ge=0)] | None = None
+    gpu_layers: Annotated[int, Field(ge=0, le=INT_MAX)] | None = None
+    cpu_moe_layers: Annotated[int, Field(ge=0, le=INT_MAX)] | None = None
     devices: Annotated[int | Literal["all"], BeforeValidator(_device_count)] | None = None
     split_mode: Literal["layer", "row"] | None = None
     tensor_split: Annotated[list[_Share], Field(min_length=2, max_length=MOST_DEVICES)] | None = None
     offload: Literal["never", "auto", "experts"] | None = None
-    threads: Annotated[int, Field(ge=1)] | None = None
+    threads: Annotated[int, Field(ge=1, le=INT_MAX)] | None = None
     cache_type_k: Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"] | None = None
     cache_type_v: Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"] | None = None
     flash_attention: Literal["auto", "on", "off"] | None = None
-    batch: Annotated[int, Field(ge=1)] | None = None
-    ubatch: Annotated[int, Field(ge=1)] | None = None
+    batch: Annotated[int, Field(ge=1, le=INT_MAX)] | None = None
+    ubatch: Annotated[int, Field(ge=1, le=INT_MAX)] | None = None
     mmap: bool | None = None
     swa_full: bool | None = None
     reasoning: Literal["auto", "on", "off"] | None = None
-    reasoning_budget: Annotated[int, Field(ge=0)] | None = None
-    binary: str | None = None
-    chat_template: Annotated[str, Field(min_length=1)] | None = None
-    grammar: Annotated[str, Field(min_length=1)] | None = None
+    reasoning_budget: Annotated[int, Field(ge=0, le=INT_MAX)] | None = None
+    binary: Annotated[str, AfterValidator(_at_home)] | None = None
+    chat_template: Annotated[str, Field(min_length=1), AfterValidator(_at_home)] | None = None
+    grammar: Annotated[str, Field(min_length=1), AfterValidator(_at_home)] | None = None
     extra_args: Annotated[list[str], AfterValidator(_acceptable)] | None = None
 
 
@@ -156,7 +174,7 @@ class ModelSpec(_Strict):
     """A model: where its files are, which quants of it, and what it overrides."""
 
     name: Name
-    source: Annotated[str, Field(min_length=1), AfterValidator(_without_secret)]
+    source: Annotated[str, Field(min_length=1), AfterValidator(_without_secret), AfterValidator(_at_home)]
     quants: Annotated[list[str] | Literal["all", "fitting"], BeforeValidator(_quant_names)] = "all"
     engine: EngineSpec = EngineSpec()
     sampling: SamplingSpec = SamplingSpec()
@@ -251,9 +269,6 @@ _PLAIN = {
 }
 
 
-_SHORT = 64
-"""Characters of a text that is shown as it would be right."""
-
 _BEGINNING = {"name": 'name = "my-sweep"', "seeds": 'seeds = "1-5"', "exams": 'exams = ["todo"]'}
 
 
@@ -282,7 +297,7 @@ def _problem(error: Any, index: LineIndex) -> Problem:
     path = tuple(part for part in inner if _is_key(part)) + (
         (last,) if kind == "extra_forbidden" or _is_key(last) else ()
     )
-    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".") or None
+    key = key_of(path)
     if kind == "extra_forbidden":
         allowed = _keys_at(path[:-1])
         close = difflib.get_close_matches(str(path[-1]), allowed, n=1, cutoff=0.5)
@@ -308,6 +323,7 @@ def _problem(error: Any, index: LineIndex) -> Problem:
     return Problem(text, key, index.line(path))
 
 
+_TOO_MANY_DIGITS = re.compile(r"[0-9](?:_?[0-9]){4000}")
 MOST_CHARACTERS = 1_000_000
 MOST_NAMED = 20
 MOST_DOTS = 100
@@ -321,12 +337,17 @@ def parse_spec(text: str, file: str) -> SweepSpec:
     except RecursionError:
         raise SpecError(file, [Problem("its tables and lists are nested too deeply")]) from None
     except ValueError as error:  # TOMLDecodeError, and Python's own for numbers of thousands of digits
+        if "integer string conversion" in str(error):
+            line = next((n for n, each in enumerate(text.splitlines(), 1) if _TOO_MANY_DIGITS.search(each)), None)
+            raise SpecError(file, [Problem("a number has more than 4300 digits", None, line)]) from None
         place = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
         message = re.sub(r" \(at [^()]*\)$", "", str(error))
         column = f" (column {place[2]})" if place else ""
         line = int(place[1]) if place else None
         raise SpecError(file, [Problem(f"this is not valid TOML: {message}{column}", None, line)]) from None
     index = LineIndex(text)
+    if impossible := list(islice(impossible_values(data, index), MOST_PROBLEMS)):
+        raise SpecError(file, impossible)
     try:
         return SweepSpec.model_validate(data)
     except ValidationError as error:
@@ -350,7 +371,7 @@ def _check_size(text: str, file: str) -> None:
 def read_spec(path: Path) -> tuple[SweepSpec, str]:
     """The spec in the file `path`, and its text."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark first
     except UnicodeDecodeError as error:
         raise SpecError(str(path), [Problem(f"this is not a text file (byte {error.start} is not UTF-8)")]) from None
     except OSError as error:

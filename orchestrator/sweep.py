@@ -27,6 +27,7 @@ from orchestrator.rundir import RunDir
 from orchestrator.spec import SweepSpec, read_spec
 from orchestrator.state import SweepState
 from orchestrator.terminal import Printer, stderr
+from profiles.homes import expanded
 from results.figures import count
 from results.store import RunStore, StoreError
 
@@ -86,7 +87,7 @@ def open_spec(text: str) -> SpecSource:
         SpecError: it is not valid.
         RunFolderError: there is neither a file nor a built-in sweep of that name.
     """
-    path = Path(text).expanduser()
+    path = expanded(text)
     built_in = SWEEPS / f"{text}.toml"
     if path.is_file():
         spec, content = read_spec(path)

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiles.errors import OverrideError
+from profiles.homes import expanded
 from profiles.types import Notice
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def default_path() -> Path:
     """Where the file is looked for."""
     named = os.environ.get("QUANTSWEEP_MACHINE")
     if named:
-        return Path(named).expanduser()
+        return expanded(named)
     config = os.environ.get("XDG_CONFIG_HOME")
     return (Path(config) if config else Path.home() / ".config") / "quantsweep" / "machine.toml"
 
@@ -88,7 +89,7 @@ def load_override(path: Path | None = None) -> Override:
     """
     chosen = path or default_path()
     try:
-        text = chosen.read_bytes().decode()
+        text = chosen.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         if path is None and "QUANTSWEEP_MACHINE" not in os.environ:
             return Override()
@@ -186,7 +187,7 @@ def _text(table: Mapping[str, Any], key: str, path: Path) -> str | None:
     value = table.get(key)
     if value is not None and not isinstance(value, str):
         raise OverrideError(f"{path}: {key} has to be text, not {value!r}")
-    return None if value is None else str(Path(value).expanduser())
+    return None if value is None else str(expanded(value))
 
 
 def _quantity(table: Mapping[str, Any], key: str, path: Path, where: str) -> float | None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from profiles.homes import UnknownHomeError, expanded
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -92,7 +94,10 @@ def find_planner(server: Path | None = None) -> Path | None:
 
 
 def _named(origin: str, path: str) -> Path:
-    found = Path(path).expanduser()
+    try:
+        found = expanded(path)
+    except UnknownHomeError as error:
+        raise NotHereError(f"{origin} names {error}", is_named=True) from None
     if found.is_file():
         if not os.access(found, os.X_OK):
             hint = f"chmod +x {path}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from profiles.homes import expanded
 from quants.artifact import Artifact, ModelFile
 from quants.catalogue import find_model, nearest_names
 from quants.digests import file_sha256
@@ -74,7 +75,7 @@ def resolve(text: str, *, base_dir: Path, need_data: bool = True, hub: HubSettin
         return list_builtin(source.removeprefix("builtin:"), source)
     if "\0" in source:
         raise SourceError("the model source holds a zero byte")
-    path = (base_dir / Path(source).expanduser()).absolute()
+    path = (base_dir / expanded(source)).absolute()
     if _could_be_a_name(source) and not os.path.lexists(path):
         model = find_model(source)
         if model is not None:
@@ -92,7 +93,7 @@ def is_folder(text: str, base_dir: Path) -> bool:
     source = text.strip()
     if "\0" in source or source.startswith(("hf:", "builtin:", "http://", "https://")):
         return False
-    return (base_dir / Path(source).expanduser()).is_dir()
+    return (base_dir / expanded(source)).is_dir()
 
 
 def _could_be_a_name(source: str) -> bool:

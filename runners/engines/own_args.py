@@ -62,6 +62,8 @@ _UNPINNED: Final = (
     "-lcs --lookup-cache-static -lcd --lookup-cache-dynamic --slot-save-path --media-path --video-ffmpeg-dir --rpc "
     "--ui-config-file --webui-config-file --models-dir --models-preset"
 )
+# What prints something and ends the program: it would never serve.
+_ENDS: Final = "-h --help --usage --version --license -cl --cache-list --completion-bash --list-devices"
 _KEYS: Final = {
     flag: key if "." in key or key == "seeds" else f"engine.{key}"
     for key, flags in (_SETTINGS | _SAMPLING).items()
@@ -70,6 +72,8 @@ _KEYS: Final = {
 
 
 _OUR_FLAGS: Final = frozenset(_OURS.split())
+_ENDING_FLAGS: Final = frozenset(_ENDS.split())
+_MOST_ARGUMENT_BYTES: Final = 100_000  # Linux: 128 KiB (MAX_ARG_STRLEN), for one argument
 _UNPINNED_FLAGS: Final = frozenset(_UNPINNED.split())
 
 
@@ -87,6 +91,12 @@ def refuse_own(arguments: Sequence[str]) -> None:
         if flag in _OUR_FLAGS:
             message = f"{flag} may not stand in extra_args: quantsweep chooses that for every start itself"
             raise OwnArgumentError(message, hint="take it out")
+        if flag in _ENDING_FLAGS:
+            message = f"{flag} in extra_args ends the program at once: it prints something, and serves nothing"
+            raise OwnArgumentError(message, hint="take it out")
+        if len(argument.encode(errors="replace")) > _MOST_ARGUMENT_BYTES:
+            message = f"{flag or argument[:40]} in extra_args is longer than the system lets an argument be"
+            raise OwnArgumentError(message, hint=f"take it out, or shorten it to {_MOST_ARGUMENT_BYTES:,} bytes")
         if flag in _UNPINNED_FLAGS:
             message = f"{flag} in extra_args names something by its path, which says nothing about what is in it"
             raise OwnArgumentError(message, hint="take it out; rows could not be compared")
