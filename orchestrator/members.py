@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.agents import AgentLostError, AgentUnavailableError
+from results.figures import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,14 +164,14 @@ class Members:
         self.cluster.stop_agent(member.agent)
         deaths = self._deaths.setdefault(member.node_id, _Deaths())
         deaths.count += 1
-        host = member.node.hostname
+        lost = f"{member.node.hostname}: its agent was lost {count(deaths.count, 'time')} in a row"
         if deaths.count > len(RESTART_AFTER_S):
-            self.say(f"{host}: its agent was lost {deaths.count} times in a row; the node is left alone")
+            self.say(f"{lost}; the node is left alone")
             return
         wait_s = RESTART_AFTER_S[deaths.count - 1]
         deaths.due_s = self.clock() + wait_s
         if wait_s:
-            self.say(f"{host}: its agent was lost {deaths.count} times in a row; it is tried again in {wait_s:.0f} s")
+            self.say(f"{lost}; it is tried again in {wait_s:.0f} s")
 
     def went_well(self, node_id: str) -> None:
         """A job went well on the node: its agent's earlier deaths count half."""

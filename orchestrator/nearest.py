@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from orchestrator.growth import differences
 from orchestrator.plan import digest
 from results.answer import exam_name
-from results.figures import ranges
+from results.figures import count, ranges
 from runners.work import cell_identity
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def what_differs(wanted: Collection[Job], plan: Plan, other: Plan) -> list[str]:
             found[text].append(cell.label)
             least[text] = min(least.get(text, len(lines)), len(lines))
     ordered = sorted(found, key=lambda text: least[text])
-    more = [f"and {len(ordered) - MOST_LINES} more differences"] if len(ordered) > MOST_LINES else []
+    more = [f"and {count(len(ordered) - MOST_LINES, 'more difference')}"] if len(ordered) > MOST_LINES else []
     return [f"{_named(found[text])}: {text}" for text in ordered[:MOST_LINES]] + more
 
 

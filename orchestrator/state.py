@@ -24,6 +24,7 @@ from orchestrator.placement import why_not
 from orchestrator.records import Cell, Health, Job, Station, Where
 from orchestrator.restore import INFRASTRUCTURE, Restorer
 from orchestrator.schedule import Schedule, open_jobs
+from results.figures import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -258,7 +259,7 @@ class SweepState:
         blame.failed(job, place, None, None, reason)
         out.append(ev.Blame("job_loss", job.job_id, *place, reason))
         if blame.is_given_up(job, self._cells[job.cell_id], self._retries):
-            reason = f"its node was lost {record.losses} times while it ran: {reason}"
+            reason = f"its node was lost {count(record.losses, 'time')} while it ran: {reason}"
             self._give_up(job, "node_lost", reason, place, out)
 
     def _release_slot(self, place: Place) -> None:

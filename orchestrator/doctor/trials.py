@@ -17,6 +17,7 @@ from orchestrator.nodes import to_cell_order
 from orchestrator.places import serving_places
 from orchestrator.spec import parse_spec
 from quants.cache import fetch
+from results.figures import count
 from runners.chat import ChatError, ChatRequest, Sampling
 from runners.devicelock import device_key, take
 from runners.engines.base import EngineError
@@ -171,7 +172,7 @@ def _served(trial: Trial, served: Served, result: ChatResult) -> Finding:
     how = f", {place.device_match}" if place.device_match else ""
     where = f"as {place.engine_device} ({place.backend}{how})"
     rate = f" at {timing.decode_tps:,.0f} tokens/s" if timing.decode_tps else ""
-    said = f"{where}: loaded in {served.load_s:.1f} s, {tokens} tokens{rate}"
+    said = f"{where}: loaded in {served.load_s:.1f} s, {count(tokens, 'token')}{rate}"
     if not tokens:
         return Finding("off", trial.about, f"{said}; an empty answer", "look at the engine: it answers with nothing")
     return Finding("ok", trial.about, f"{said}, {served.engine_build}")

@@ -387,3 +387,11 @@ def test_a_cell_keeps_to_the_backend_that_its_rows_came_from() -> None:
     classes = {"c0": {"a": "card-cuda", "b": "card-vulkan"}}
     out = state.apply(ev.NodeJoined("n", slots, {"c0": {"a": OK, "b": OK}}, classes))
     assert ev.StartLease("L1", "c0", "n", "b") in out
+
+
+def test_a_node_that_was_lost_once_was_lost_one_time() -> None:
+    state = state_of(jobs=1, retries=0)
+    state.apply(join())
+    state.apply(ev.LeaseReady("L1", 1.0))
+    given_up = [each for each in state.apply(ev.NodeLost("n", "it is gone")) if isinstance(each, ev.CommitUnrun)]
+    assert [each.reason for each in given_up] == ["its node was lost 1 time while it ran: it is gone"]
