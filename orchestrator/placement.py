@@ -53,6 +53,14 @@ class Slot:
         return not set(ours).isdisjoint(theirs)
 
 
+def whose_doing(hostname: str, place_id: str) -> tuple[str, str]:
+    """The host name and the id by which failures on a place are remembered.
+
+    Places in line at an endpoint have one between them, the provider's name: the same server answers in all of them.
+    """
+    return hostname, place_id.rpartition("#")[0] or place_id
+
+
 def why_not(verdict: Verdict | None, slot: Slot) -> str | None:
     """The sentence that says why `slot` cannot serve a cell, or None when it can.
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from quants.fit.verdict import Verdict
 
 Place = tuple[str, str]
-"""Host name and place id: what stays the same when a node, or the whole cluster, is started again."""
+"""Host name and place id (`orchestrator.placement.whose_doing`): what stays the same when a node, or the whole cluster,
+is started again."""
 
 
 class Where(IntEnum):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from orchestrator import blame
 from orchestrator.journal import DAMAGED
+from orchestrator.placement import whose_doing
 from orchestrator.records import Where
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Restorer:
             return job if row.final else None
         if self._forgive:
             return None
-        blame.failed(job, (row.hostname, row.place_id), None, None, "")
+        blame.failed(job, whose_doing(row.hostname, row.place_id), None, None, "")
         return job if row.final else None
 
     def take_line(self, line: Mapping[str, object]) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from orchestrator import blame, waiting
 from orchestrator import events as ev
 from orchestrator.leases import LeaseBook
-from orchestrator.placement import why_not
+from orchestrator.placement import whose_doing, why_not
 from orchestrator.records import Cell, Health, Job, Station, Where
 from orchestrator.restore import INFRASTRUCTURE, Restorer
 from orchestrator.schedule import Schedule, open_jobs
@@ -164,7 +164,7 @@ class SweepState:
 
     def _join(self, event: ev.NodeJoined) -> None:
         for slot in event.slots:
-            place = slot.hostname, slot.slot_id[1]
+            place = whose_doing(slot.hostname, slot.slot_id[1])
             health = self._health.setdefault(place, Health())
             self._schedule.add(Station(slot, place, health, lacking=event.lacking))
             self._idle[slot.slot_id] = None
@@ -279,8 +279,8 @@ class SweepState:
         for other in self._schedule.stations.values():
             if other.health is station.health:
                 self._schedule.disperse(other)
-        if station.lease is not None:
-            self._book.cancel(station.lease, out)
+                if other.lease is not None:
+                    self._book.cancel(other.lease, out)
 
     # --- leases -----------------------------------------------------------------------------------------------
 
@@ -380,7 +380,7 @@ class SweepState:
 
     def _take_failure(self, event: ev.AttemptOffered, job: Job, lease: Lease | None, out: list[ev.Instruction]) -> None:
         cell = self._cells[job.cell_id]
-        place = lease.station.place if lease is not None else (event.hostname, event.place_id)
+        place = lease.station.place if lease is not None else whose_doing(event.hostname, event.place_id)
         blame.failed(job, place, lease.station.health if lease is not None else None, lease, event.reason)
         final = blame.is_given_up(job, cell, self._retries)
         out.append(ev.Commit(event.job_id, event.attempt, final=final))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from orchestrator import events as ev
 from orchestrator.leases import PREFETCH
-from orchestrator.placement import Slot
+from orchestrator.placement import Slot, whose_doing
 from orchestrator.restore import CommittedAttempt
 from orchestrator.state import SweepState
 from quants.fit.verdict import Verdict, VerdictKind
@@ -259,7 +259,7 @@ class World:
                     assert order.place_id not in in_line, "a place in line at an endpoint is one on all nodes together"
                     assert self.nature.fits[order.cell_id][device]
                     places = {(over.hostname, over.place_id) for over in self.quarantines}
-                    assert device not in places, "nothing starts in quarantine"
+                    assert whose_doing(*device) not in places, "nothing starts in quarantine"
                     self.leases[order.lease_id] = Held(order.cell_id, device)
                     self.journal.append({"event": "lease_started", "lease_id": order.lease_id})
                 case ev.AssignJob():
@@ -322,7 +322,9 @@ class World:
             node = device[0]
             there = node in self.alive and node not in self.silent and self.nature.runs_on(job, node)
             if there and fits and self.nature.is_good(device):
-                assert self.cell_faults[cell, device] > self.retries, f"{job} is given up, and {device} could run it"
+                alike = [each for each in self.nature.fits[cell] if whose_doing(*each) == whose_doing(*device)]
+                faults = sum(self.cell_faults[cell, each] for each in alike)
+                assert faults > self.retries, f"{job} is given up, and {device} could run it"
 
 
 def fine_weather(world: World) -> None:

@@ -31,7 +31,7 @@ from quants.fit.verdict import Verdict, VerdictKind
 from quants.models import EndpointModel
 from results.tables import report
 from runners.chat import Sampling
-from runners.work import Cell
+from runners.work import Cell, Job
 from tests.orchestrator.inprocess import Behaviour
 from tests.orchestrator.test_growth import Sweeps, sweeps
 from tests.orchestrator.test_places import cell as file_cell
@@ -116,7 +116,8 @@ def test_a_lease_at_an_endpoint_has_no_device_and_is_graded_beside_the_next_answ
 def test_a_plan_with_an_endpoint_survives_being_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
     somebody.register(monkeypatch)
     cells = (endpoint_cell(requests_per_minute=7.5), file_cell())
-    plan = Plan("s", cells, (), Limits(1.0, 1.0, 1), {})
+    jobs = tuple(Job(f"v2-{cell.cell_id}", cell.cell_id, "todo", "1", 1) for cell in cells)
+    plan = Plan("s", cells, jobs, Limits(1.0, 1.0, 1), {"todo": "strict"})
     assert Plan.from_json(plan.to_json()) == plan
 
 
@@ -341,3 +342,31 @@ def test_a_node_that_is_gone_is_nobodys_rival() -> None:
     assert [station.rivals for station in stations] == [(stations[1],), (stations[0],)]
     line.remove(stations[0])
     assert stations[1].rivals == ()
+
+
+def test_a_provider_that_nobody_reaches_is_tried_as_often_as_one_device_is() -> None:
+    line = [f"cloud#{number}" for number in range(1, 17)]
+    state = SweepState([("c", 0)], [(f"j{number}", "c") for number in range(20)], retries=2)
+    orders = state.apply(joined("n1", *line))
+    tries = 0
+    while leases := list(state.leases()):
+        tries += 1
+        orders = state.apply(ev.LeaseEnded(leases[0], "failed", "server_start", "no key"))
+    assert tries == 3, "not for each of its places anew"
+    assert state.complete
+    assert {order.reason for order in orders if isinstance(order, ev.CommitUnrun)} == {"no key"}
+
+
+def test_a_provider_in_quarantine_is_asked_nothing_more_by_that_node() -> None:
+    cells = [f"c{number}" for number in range(4)]
+    pairs = [(f"{cell}j{number}", cell) for cell in cells for number in range(5)]
+    state = SweepState([(cell, 0) for cell in cells], pairs, retries=2)
+    both = joined("n1", "cloud#1", "cloud#2", "cloud#3")
+    state.apply(replace(both, verdicts=dict.fromkeys(cells, both.verdicts["c"])))
+    first, second, third = state.leases()
+    state.apply(ev.LeaseEnded(first, "failed", "server_start", "it is down"))
+    told = state.apply(ev.LeaseEnded(second, "failed", "server_start", "it is down"))
+    (quarantine,) = [order for order in told if isinstance(order, ev.Quarantine)]
+    assert (quarantine.hostname, quarantine.place_id) == ("n1", "cloud")
+    assert ev.CancelLease(third) in told, "it would be left without jobs"
+    assert started(told) == []

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import schedule
+from orchestrator.placement import whose_doing
 from tests.orchestrator.sweepworld import Nature, World, fine_weather
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ STEPS = st.lists(
 )
 
 
+def with_siblings(bad: frozenset[Device]) -> frozenset[Device]:
+    """An endpoint is as bad in one place in line as in the others, as seen from one node."""
+    return frozenset(device for device in ALL if whose_doing(*device) in {whose_doing(*each) for each in bad})
+
+
 @st.composite
 def natures(draw: st.DrawFn, jobs: int = 5) -> Nature:
     cells = [f"c{c}" for c in range(draw(st.integers(1, 4)))]
@@ -49,7 +55,7 @@ def natures(draw: st.DrawFn, jobs: int = 5) -> Nature:
     }
     names = [f"{cell}j{j}" for cell in cells for j in range(jobs)]
     bad_jobs = st.frozensets(st.sampled_from(names), max_size=2)
-    bad_devices = st.frozensets(st.sampled_from(SOME), max_size=4)
+    bad_devices = st.frozensets(st.sampled_from(SOME), max_size=4).map(with_siblings)
     sets = st.frozensets(st.sampled_from(["go", "tk"]), max_size=2)
     needs = {name: needed for name in names if (needed := draw(st.one_of(st.just(frozenset()), sets)))}
     lacking = {node: draw(sets) for node in DEVICES if node != "last"}
