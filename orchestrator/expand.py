@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import SpecError, one_line
 from orchestrator.late import said_late
+from orchestrator.newcomers import LEFT_OUT
 from orchestrator.plan import Limits, Plan, digest, make_job_id
 from orchestrator.survey import Surveyor, twins
 from quants.errors import QuantsError
@@ -120,7 +121,7 @@ def expand(
         ]
     if survey.problems:
         raise SpecError(file, survey.problems)
-    warnings = [*survey.warnings, *(f"{cell.label} is left out: {reason}" for cell, reason in survey.left_out)]
+    warnings = [*survey.warnings, *(f"{cell.label}{LEFT_OUT}{reason}" for cell, reason in survey.left_out)]
     if len(spec.seeds) == 1 and len(cells) > 1:
         warnings.append(
             "one seed says nothing about the difference between two quants: give several, such as seeds = '1-10'"

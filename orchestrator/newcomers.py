@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import RunFolderError
 from orchestrator.kept_plan import read_plan
+from orchestrator.plan import spec_digest
 from quants.errors import QuantsError
 from quants.models import FileModel
+from runners.work import label_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,13 +24,31 @@ if TYPE_CHECKING:
     from quants.sources.listing import Listing
     from runners.work import Cell
 
+LEFT_OUT = " is left out: "
+"""What stands in a plan's warnings between the label of a cell that fits nothing and the reason."""
 
-def planned_before(folder: RunDir) -> tuple[Cell, ...]:
-    """The cells of the run in `folder`; none where there is no run, or its plan cannot be read."""
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The run that `run` would go on with.
+
+    Attributes:
+        cells: that it has; none where there is no run, or its plan cannot be read.
+        newcomers: files that it does not take in, as `newcomers` tells them; none where the spec was changed.
+    """
+
+    cells: tuple[Cell, ...] = ()
+    newcomers: tuple[str, ...] = ()
+
+
+def run_before(folder: RunDir, spec: SweepSpec, base_dir: Path) -> Before:
+    """What the run in `folder` means for a plan of `spec`."""
     with contextlib.suppress(RunFolderError):
         if folder.exists():
-            return read_plan(folder).cells
-    return ()
+            plan = read_plan(folder)
+            same = folder.read_identity()["spec_digest"] == spec_digest(spec)
+            return Before(plan.cells, tuple(newcomers(spec, plan, base_dir, folder)) if same else ())
+    return Before()
 
 
 def named_as_before(listing: Listing, model: str, earlier: Iterable[Cell]) -> Listing:
@@ -54,8 +74,9 @@ def named_as_before(listing: Listing, model: str, earlier: Iterable[Cell]) -> Li
     return replace(listing, candidates=renamed) if unique else listing
 
 
-def newcomers(spec: SweepSpec, plan: Plan, base_dir: Path) -> list[str]:
-    """A line for each model whose folder has files by now that `plan` neither runs nor left out, where all are wanted.
+def newcomers(spec: SweepSpec, plan: Plan, base_dir: Path, folder: RunDir) -> list[str]:
+    """A line for each model of which all files are wanted, and whose folder has some by now that `plan`, of the run in
+    `folder`, neither runs nor left out.
 
     Repositories are not asked: a run is pinned to a commit of theirs.
     """
@@ -65,8 +86,8 @@ def newcomers(spec: SweepSpec, plan: Plan, base_dir: Path) -> list[str]:
         if new:
             shown = ", ".join(new[:5]) + (f" and {len(new) - 5} more" if len(new) > 5 else "")
             lines.append(
-                f"model {model.name!r}: {shown}: not in this run, whose files were chosen when it was planned; "
-                "a start with a changed spec takes in what is new, and so does a new run (--out DIR)"
+                f"model {model.name!r}: {shown}: not in the run of {folder.root}, whose files were chosen when it was "
+                "planned; a start with a changed spec takes in what is new, and so does a new run (--out DIR)"
             )
     return lines
 
@@ -82,10 +103,11 @@ def _new_files(model: ModelSpec, plan: Plan, base_dir: Path) -> list[str]:
         return []
     cells = [cell for cell in plan.cells if cell.model.name == model.name]
     planned = {file.path for cell in cells if isinstance(cell.model, FileModel) for file in cell.model.artifact.files}
-    left_out = [text for text in plan.warnings if " is left out: " in text]
+    left_out = {text.partition(LEFT_OUT)[0] for text in plan.warnings if LEFT_OUT in text}
+    variants = [variant.name for variant in model.variants] or [""]
     return [
         each.files[0].path
         for each in listing.candidates
         if each.files[0].path not in planned
-        and not any(text.startswith(f"{model.name} {each.quant} ") for text in left_out)
+        and not any(label_of(model.name, each.quant, variant) in left_out for variant in variants)
     ]

@@ -103,13 +103,15 @@ def preview(text: str, *, as_json: bool, address: str | None = None) -> list[Par
         SweepError: the spec cannot be run.
     """
     from orchestrator.late import said_late
-    from orchestrator.newcomers import planned_before
+    from orchestrator.newcomers import run_before
     from orchestrator.survey import survey
     from profiles.probe import probe_node
 
     source = open_spec(text)
     with said_late(lambda line: terminal.stderr().say(f"{line} ..."), "looking up models"):
         local = address is None
+        # Where `run` would go on with a run, quants have the names that they have there.
+        before = run_before(RunDir(default_folder(source.spec.name)), source.spec, source.base_dir)
         found = survey(
             source.spec,
             file=source.file,
@@ -117,8 +119,7 @@ def preview(text: str, *, as_json: bool, address: str | None = None) -> list[Par
             base_dir=source.base_dir,
             local=local,
             machines=None if address is None else partial(machines_at, address, source),
-            # Where `run` would go on with a run, quants have the names that they have there.
-            earlier=planned_before(RunDir(default_folder(source.spec.name))),
+            earlier=before.cells,
         )
         asked = [each.cell for each in found.cells]
         needs = {name: exam.needs for name, exam in found.exams.items()}
@@ -144,7 +145,7 @@ def preview(text: str, *, as_json: bool, address: str | None = None) -> list[Par
         best = [serving_places(cell, profiles[0]).get(best_place(report)) for cell, report in pairs]
         taken = outlook(cells, jobs, best)
     reports += [cell_report(cell, profiles, 0) for cell, _ in found.left_out]
-    warnings = [*found.warnings, *said]
+    warnings = [*found.warnings, *before.newcomers, *said]
     have = [(profile, need) for profile in profiles for need in profile.needs]
     if as_json:
         value = {"name": source.spec.name, "jobs": len(cells) * jobs, "cells": reports, "warnings": warnings}

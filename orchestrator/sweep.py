@@ -167,7 +167,7 @@ def open_plan(
         out.say(f"{lost.message}; it was made anew, and is the same by its jobs and rows")
     if identity["spec_digest"] == digest:
         limits = Limits(**source.spec.limits.model_dump())
-        warnings = (*plan.warnings, *newcomers(source.spec, plan, source.base_dir))
+        warnings = (*plan.warnings, *newcomers(source.spec, plan, source.base_dir, folder))
         plan = replace(plan, limits=limits, overlap_grading=source.spec.overlap_grading, warnings=warnings)
         return plan, identity["run_id"], None
     old = read_old_spec(folder)

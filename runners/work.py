@@ -35,8 +35,12 @@ class Cell:
     @property
     def label(self) -> str:
         """How a person knows it, here as in tables and notes: model, variant if there is one, quant."""
-        variant = f"({self.variant})" if self.variant else ""
-        return " ".join(part for part in (self.model.name, variant, self.model.quant) if part)
+        return label_of(self.model.name, self.model.quant, self.variant)
+
+
+def label_of(model: str, quant: str, variant: str) -> str:
+    """How a person knows a cell of `model`, `quant` and `variant` ("" for none)."""
+    return " ".join(part for part in (model, f"({variant})" if variant else "", quant) if part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ import quants.standin
 from orchestrator import rundir
 from orchestrator.errors import RunFolderError
 from orchestrator.growth import what_clashes
+from orchestrator.kept_plan import read_plan
+from orchestrator.newcomers import newcomers
 from orchestrator.plan import Plan
 from orchestrator.preview import preview
 from orchestrator.rundir import RunDir
@@ -221,11 +223,16 @@ def test_a_file_that_comes_to_the_folder_of_a_run_is_said_and_renames_nothing(
     put("a-Q8_0.gguf", "Q8_0")
     spec = SPEC.replace("builtin:stand-in", "models").replace('["Q8_0"]', '"all"')
     assert sweeps.run(spec).complete
-    assert "not in this run" not in sweeps.said
+    assert "not in the run" not in sweeps.said
     put("b-Q8_0.gguf", "Q2_K")
     assert sweeps.run(spec).complete
     assert sweeps.given == []
-    assert "warning: model 'small': b-Q8_0.gguf: not in this run" in sweeps.said
+    not_in = f"model 'small': b-Q8_0.gguf: not in the run of {sweeps.folder / 'run'}, whose files"
+    assert f"warning: {not_in}" in sweeps.said
+    # What did not fit when the plan was made is told as such, and is no newcomer.
+    run = RunDir(sweeps.folder / "run")
+    tight = replace(read_plan(run), warnings=("small b-Q8_0 is left out: cpu: needs more than there is",))
+    assert newcomers(parse_spec(spec, "demo.toml"), tight, sweeps.folder, run) == []
     # `plan` calls them what `run` calls them, where it would go on with that run.
     monkeypatch.chdir(sweeps.folder)
     monkeypatch.setattr("orchestrator.preview.default_folder", lambda name: {"demo": sweeps.folder / "run"}[name])
@@ -233,11 +240,12 @@ def test_a_file_that_comes_to_the_folder_of_a_run_is_said_and_renames_nothing(
     (planned,) = preview("demo.toml", as_json=True)
     assert isinstance(planned, Json)
     assert {cell["quant"] for cell in planned.value["cells"]} == {"Q8_0", "b-Q8_0"}
+    assert [line for line in planned.value["warnings"] if line.startswith(not_in)]
     more = spec.replace('"1-2"', '"1-3"')
     assert sweeps.run(more).complete
     assert sorted(sweeps.given) == [("small Q8_0", "todo", 3), *(("small b-Q8_0", "todo", seed) for seed in (1, 2, 3))]
     sweeps.run(more)
-    assert "not in this run" not in sweeps.said
+    assert "not in the run" not in sweeps.said
 
 
 def test_a_name_that_was_taken_out_cannot_come_back_as_something_else(sweeps: Sweeps) -> None:

@@ -138,7 +138,9 @@ def test_the_same_cell_under_two_names_is_a_mistake_before_anything_is_hashed(
     machine(34)
     text = SPEC.format(source=family, quants='["Q2_K"]')
     text += '[[models.variants]]\nname = "one"\n[[models.variants]]\nname = "two"\n'
-    with pytest.raises(SpecError, match=r"'big Q2_K two' is the same file with the same settings as 'big Q2_K one'"):
+    with pytest.raises(
+        SpecError, match=r"'big \(two\) Q2_K' is the same file with the same settings as 'big \(one\) Q2_K'"
+    ):
         survey(parse_spec(text, "demo.toml"), file="demo.toml", text=text, base_dir=family)
     text += "sampling = { temperature = 0.1 }\n"
     found = survey(parse_spec(text, "demo.toml"), file="demo.toml", text=text, base_dir=family)
