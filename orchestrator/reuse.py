@@ -150,9 +150,11 @@ def _taken(
     try:
         scores = json.loads(kept["scores"] or "null")
         if scores is not None:  # else nothing was looked at, as its time was up
-            changes["score"] = float(scores[scoring])
+            if type(score := scores[scoring]) not in {int, float} or not score >= 0:
+                return None  # text and true are not scores, though `float` takes them
+            changes["score"] = float(score)
         return complete_row({**kept, **changes})
-    except (ValueError, TypeError, KeyError, SchemaError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, SchemaError, RecursionError):
         return None
 
 

@@ -18,6 +18,7 @@ from orchestrator.cluster.address import Head, find_head, knock
 from orchestrator.cluster.closing import within
 from orchestrator.cluster.environment import prepare_for_own_cluster, prepare_to_join
 from orchestrator.cluster.inquiry import examine
+from orchestrator.cluster.limits import check_limits
 from orchestrator.cluster.membership import CALL_S, Membership, RayNode
 from orchestrator.cluster.session import session_folder
 from orchestrator.errors import ClusterError
@@ -113,6 +114,8 @@ def connect(address: str | None) -> Iterator[Cluster]:
     Raises:
         ClusterError: it does not answer, refuses us, or is not safe to use.
     """
+    if address is None:
+        check_limits(OBJECT_STORE_BYTES)
     with contextlib.ExitStack() as stack:
         ray = _start(stack.enter_context(session_folder())) if address is None else _join(find_head(address))
         stack.callback(_close, ray, local=address is None)

@@ -125,6 +125,8 @@ def _make(bases: list[Path]) -> tuple[Path, int]:
             lock = _locked(folder)
             if lock is not None:
                 return folder, lock
+            with contextlib.suppress(OSError):  # it may be that driver's by now, or gone
+                folder.rmdir()
     raise ClusterError(
         f"no folder for Ray's session could be made{trouble}",
         hint="Set TMPDIR to a folder of yours with a path of at most "

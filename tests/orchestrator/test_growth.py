@@ -354,6 +354,20 @@ def test_the_nearest_cell_is_the_one_with_the_fewest_differences(sweeps: Sweeps)
     assert "cache_type_k" not in sweeps.said
 
 
+@pytest.mark.parametrize("score", ['"55"', "true", "-7", "1e999", "1" + "0" * 400, "null", "[55]"])
+def test_what_is_no_score_is_not_taken_for_one(sweeps: Sweeps, score: str) -> None:
+    sweeps.run(SPEC, "one")
+    donor = sweeps.folder / "donor"
+    with RunStore(donor) as store:
+        rows = sweeps.rows("one")
+        rows[0]["scores"] = f'{{"published": {score}}}'
+        store.commit_many(rows)
+    assert sweeps.run(SPEC, "two", reuse=[donor]).complete
+    assert len(sweeps.given) == 1
+    assert "1 row left out" in sweeps.said
+    assert {row["score"] for row in sweeps.rows("two")} == {100.0}
+
+
 def test_a_run_whose_equal_jobs_have_no_score_says_so(sweeps: Sweeps) -> None:
     sweeps.run(SPEC, "one")
     donor = RunDir(sweeps.folder / "one")
