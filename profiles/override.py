@@ -26,6 +26,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import stat
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,6 +50,7 @@ QUANTITY = re.compile(r"^(\d+(?:\.\d+)?)\s*([kKMGT]?i?B)$")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 DEVICE_KEYS = ("leave_free", "leave_alone", "memory", "bandwidth")
 FILE_KEYS = ("llama_server", "models_dir", "pass_on", "device")
+_MOST_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def load_override(path: Path | None = None) -> Override:
     """
     chosen = path or default_path()
     try:
-        text = chosen.read_bytes().decode("utf-8-sig")
+        text = _content(chosen).decode("utf-8-sig")
     except FileNotFoundError:
         if path is None and "QUANTSWEEP_MACHINE" not in os.environ:
             return Override()
@@ -101,6 +103,17 @@ def load_override(path: Path | None = None) -> Override:
     except (ValueError, RecursionError) as error:  # besides its own: numbers of thousands of digits, deep nesting
         raise OverrideError(f"{chosen}: is no valid TOML: {error}") from error
     return _parse(data, chosen)
+
+
+def _content(path: Path) -> bytes:
+    """What the file holds; `OverrideError` for what would keep its reader for ever, as a pipe or a device does."""
+    if not stat.S_ISREG(path.stat().st_mode) and str(path) != os.devnull:  # which is an empty file
+        raise OverrideError(f"{path}: cannot be read: it is not a file")
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise OverrideError(f"{path}: is larger than {_MOST_BYTES:,} bytes")
+    return content
 
 
 def apply_override(override: Override, devices: tuple[Device, ...]) -> tuple[tuple[Device, ...], tuple[Notice, ...]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,16 @@ def test_quantities_mean_what_their_unit_says(number: int, unit: str) -> None:
     power = {"B": 0, "K": 1, "M": 2, "G": 3, "T": 4}[unit[0].upper()]
     base = 1024 if "i" in unit else 1000
     assert _quantity({"memory": f"{number} {unit}"}, "memory", Path("x"), "") == number * base**power
+
+
+def test_what_would_keep_its_reader_for_ever_is_named(tmp_path: Path) -> None:
+    pipe = tmp_path / "machine.toml"
+    os.mkfifo(pipe)
+    assert load_override(Path(os.devnull)).models_dir is None
+    for path in (pipe, tmp_path, Path("/dev/zero")):
+        with pytest.raises(OverrideError, match="it is not a file"):
+            load_override(path)
+    large = tmp_path / "large.toml"
+    large.write_text("#" * 1_000_001)
+    with pytest.raises(OverrideError, match="is larger than 1,000,000 bytes"):
+        load_override(large)
