@@ -60,6 +60,7 @@ def test_as_a_module_it_is_the_python_that_runs(monkeypatch: pytest.MonkeyPatch)
     assert program()[-2:] == ["-m", "orchestrator"]
 
 
+@pytest.mark.long
 def test_every_line_that_the_quickstart_ends_with_can_be_pasted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,6 +35,7 @@ SENT = ["a 500 MB header of long strings", "four million empty strings", "everyt
 HANG_S = 60.0  # of CPU: what took a minute takes a second at most
 
 
+@pytest.mark.long
 def test_no_header_takes_more_than_is_promised(tmp_path: Path) -> None:
     names = [name for name in HEADERS if SLOW or name not in LARGE]
     paths: list[Path] = []

@@ -147,6 +147,7 @@ class Watch:
         self._thread.join(TIMEOUT_S)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rounds", "jobs"), [(8, 21), pytest.param(100, 240, marks=pytest.mark.slow)], ids=["short", "long"]
 )
@@ -182,6 +183,7 @@ def test_killed_at_random_moments_a_sweep_ends_with_each_job_once(
         assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.long
 def test_killed_at_every_single_step_of_a_commit_it_is_there_or_not(tmp_path: Path, row: MakeRow) -> None:
     """Whatever the commit does: begin a part, add to it, close it, or change one that is closed."""
     writer = start("commits", tmp_path, json.dumps(row()))
