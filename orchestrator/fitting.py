@@ -23,14 +23,12 @@ if TYPE_CHECKING:
     from runners.engines.settings import EngineSettings
 
 
-def backend_of(engine_device: str | None) -> Backend:
-    """The backend behind the engine's name of a device: `CUDA0`, `Vulkan1`, `CPU`.
+def backend_of(place: ServingPlace) -> Backend:
+    """The backend behind the engine's names of the devices: `CUDA0`, `Vulkan1`, `CPU`.
 
     One that is not known counts as CUDA, whose driver takes the most: an estimate may refuse, not promise.
     """
-    if engine_device is None:
-        return Backend.CPU
-    name = backend_of_name(engine_device)
+    name = backend_of_name(place.engine_device.split(",")[0])
     return Backend(name) if name in set(Backend) else Backend.CUDA
 
 
@@ -63,8 +61,7 @@ def footprints_of(header: Header, engine: EngineSettings) -> Footprints:
 
 def footprint_on(footprints: Footprints, place: ServingPlace, engine: EngineSettings) -> Footprint | None:
     """What the cell needs on the devices of the place; None where that was not estimated."""
-    backend = backend_of(place.engine_device.split(",")[0])
-    found = footprints.get(footprint_key(backend.value, len(place.devices)))
+    found = footprints.get(footprint_key(backend_of(place).value, len(place.devices)))
     shares = place.tensor_split(engine)
     if found is None or shares is None or not isinstance(engine, LlamaCppSettings):
         return found
@@ -78,8 +75,7 @@ def verdict_on(
     footprint = footprint_on(footprints, place, engine)
     if footprint is not None and footprint.known:
         return verdict(footprint, memory_of(profile, place.devices))
-    totals = [device.memory_total_bytes for device in place.devices]
-    found = weights_verdict(file_bytes, None if None in totals else sum(total or 0 for total in totals))
+    found = weights_verdict(file_bytes, place.memory_total_bytes)
     if footprint is not None and footprint.reason and found.kind is VerdictKind.UNKNOWN:
         return Verdict(found.kind, f"{found.reason} ({footprint.reason})", found.headroom_bytes)
     return found

@@ -127,7 +127,6 @@ def to_cell_order(plan: Plan, cell: Cell, lease: ev.StartLease, *, run_id: str, 
     place = serving_places(cell, profile)[lease.place_id]
     found = engine_of(cell, profile)
     footprint = footprint_on(cell.model.footprints, place, cell.engine) if isinstance(cell.model, FileModel) else None
-    totals = [device.memory_total_bytes for device in place.devices]
     return CellOrder(
         run_id=run_id,
         sweep=plan.name,
@@ -144,7 +143,7 @@ def to_cell_order(plan: Plan, cell: Cell, lease: ev.StartLease, *, run_id: str, 
             unmatched=tuple(unmatched_devices(cell, profile)),
             hardware_class=place.hardware_class(profile),
             predicted_bytes=footprint.peak_bytes if footprint is not None else None,
-            memory_bytes=None if not totals or None in totals else sum(total or 0 for total in totals),
+            memory_bytes=place.memory_total_bytes,
             bandwidth_bytes_per_s=place.bandwidth_of(cell.engine),
         ),
         scoring=plan.scoring,

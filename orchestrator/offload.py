@@ -92,8 +92,7 @@ def _offloads(
     for profile, place in places:
         if not place.devices[0].is_gpu:
             continue
-        backend = backend_of(place.engine_device.split(",")[0])
-        settings = settings_for(engine, backend, gpus=len(place.devices))
+        settings = settings_for(engine, backend_of(place), gpus=len(place.devices))
         settings = replace(settings, tensor_split=place.tensor_split(engine))
         try:
             found = cheapest_offload(estimator, settings, _in_whole_gib(memory_of(profile, place.devices)))

@@ -55,6 +55,12 @@ class ServingPlace:
         return "+".join(device.id for device in self.devices)
 
     @property
+    def memory_total_bytes(self) -> int | None:
+        """Of all devices together; None where one does not say, or there is none."""
+        totals = [device.memory_total_bytes for device in self.devices]
+        return None if not totals or None in totals else sum(total or 0 for total in totals)
+
+    @property
     def bandwidth_bytes_per_s(self) -> float | None:
         """Of a model that is spread over the devices by layers: they read one after the other, each its part.
 

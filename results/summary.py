@@ -282,10 +282,11 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
 def _timings(finals: Sequence[Row]) -> Timings:
     timed = [row for row in finals if row["decode_tps"] is not None or row["ttft_any_s"] is not None]
     told = [(row, _disturbances(row)) for row in timed]
-    clean = [row for row, disturbances in told if not disturbances]
-    rows = clean or [row for row, disturbances in told if disturbances.isdisjoint(_CONTRADICTED)] or timed
+    clean = [each for each in told if not each[1]]
+    kept = clean or [each for each in told if each[1].isdisjoint(_CONTRADICTED)] or told
+    rows = [row for row, _ in kept]
     found = Counter(chain.from_iterable(disturbances for _, disturbances in told))
-    marks = frozenset(chain.from_iterable(map(_disturbances, rows)))
+    marks = frozenset(chain.from_iterable(disturbances for _, disturbances in kept))
     return Timings(
         requests=len(rows),
         clean=bool(clean),

@@ -196,7 +196,7 @@ def stream_chat(
 
 def _read_stream(reader: _TimedReader, reply: ReplyBuilder, lookout: Lookout | None) -> None:
     # HTTPResponse only ever calls makefile on what it is given.
-    response = http.client.HTTPResponse(reader, method="POST")  # type: ignore[arg-type]
+    response = http.client.HTTPResponse(reader, method="POST")  # type: ignore[arg-type]  # typed as a socket
     try:
         response.begin()
         if response.status != http.client.OK:

@@ -108,7 +108,7 @@ def _look_at_descriptors(process: Process, memory_devices: Collection[int], foun
             continue
         for name in names:
             with contextlib.suppress(OSError):
-                _look_at(os.stat(f"{folder}/{name}"), f"{folder}info/{name}", memory_devices, found)  # noqa: PTH116
+                _look_at(os.stat(f"{folder}/{name}"), f"{folder}info/{name}", memory_devices, found)  # noqa: PTH116 - thousands a second, too
         if names:
             return
 

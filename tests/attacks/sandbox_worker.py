@@ -18,11 +18,11 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from runners.errors import RunnersError  # noqa: E402 - started as a program, it has to find them first
-from runners.sandbox import BOX, Completed, Limits, Sandbox, SandboxUnavailable, cgroup, open_sandbox  # noqa: E402
-from runners.sandbox.base import MIB  # noqa: E402
-from runners.sandbox.cleanup import remove_tree  # noqa: E402
-from runners.sandbox.python import PythonRuntime, python_runtime  # noqa: E402
-from tests.attacks import sandbox_hostile, sandbox_kernel, sandbox_wrecks  # noqa: E402
+from runners.sandbox import BOX, Completed, Limits, Sandbox, SandboxUnavailable, cgroup, open_sandbox  # noqa: E402 - as above
+from runners.sandbox.base import MIB  # noqa: E402 - as above
+from runners.sandbox.cleanup import remove_tree  # noqa: E402 - as above
+from runners.sandbox.python import PythonRuntime, python_runtime  # noqa: E402 - as above
+from tests.attacks import sandbox_hostile, sandbox_kernel, sandbox_wrecks  # noqa: E402 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Callable
