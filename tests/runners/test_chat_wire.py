@@ -6,6 +6,7 @@ import json
 import pickle
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -26,10 +27,12 @@ from runners.chat import (
     ServerCrashError,
     TransportError,
 )
+from runners.engines import wire
 from runners.engines.llama_cpp import request_body
 from runners.engines.reply import ReplyBuilder, ServerSaidError
 from runners.engines.wire import get_json, stream_chat
 from runners.outcomes import Outcome
+from runners.stall import OwnTime
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -158,6 +161,23 @@ def test_without_done(server: Server) -> None:
     assert stream_chat(server(sends(*WHOLE[:-1])), {}, timeout_s=30.0).finish_reason == "stop"
 
 
+class SinceHeard:
+    """A clock that stands at 0 until the first event (a role is one), so that what is sent in time arrives in time.
+
+    Without it, a busy machine may bring a first token after a limit of 0.3 s, and the test shows something else.
+    """
+
+    def __init__(self) -> None:
+        self._heard_s: float | None = None
+
+    def hear(self, _event: object = None) -> None:
+        if self._heard_s is None:
+            self._heard_s = time.monotonic()
+
+    def __call__(self) -> float:
+        return 0.0 if self._heard_s is None else time.monotonic() - self._heard_s
+
+
 class TestBrokenConnections:
     def fails(self, base_url: str, kind: type[ChatError], text: str = "", **more: Any) -> ChatError:
         with pytest.raises(kind) as caught:
@@ -198,23 +218,31 @@ class TestBrokenConnections:
 
         assert "more than" in self.fails(server(behave), TransportError).message
 
-    def test_silence(self, server: Server) -> None:
+    def test_silence(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = SinceHeard()
+        monkeypatch.setattr(wire, "OwnTime", lambda: OwnTime(clock))
+
         def behave(connection: socket.socket) -> None:
-            sends(*WHOLE[:2], end=False)(connection)
+            sends(WHOLE[1], end=False)(connection)
             connection.recv(1)  # until the client hangs up
 
-        error = self.fails(server(behave), GenerationTimeoutError, "he", timeout_s=0.5)
+        error = self.fails(server(behave), GenerationTimeoutError, "he", timeout_s=0.5, on_event=clock.hear)
         assert error.outcome is Outcome.GENERATION_TIMEOUT
         assert "0.5 s" in error.message
 
-    def test_a_stream_that_never_ends_is_cut_at_the_timeout(self, server: Server) -> None:
+    def test_a_stream_that_never_ends_is_cut_at_the_timeout(
+        self, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = SinceHeard()
+        monkeypatch.setattr(wire, "OwnTime", lambda: OwnTime(clock))
+
         def behave(connection: socket.socket) -> None:
             connection.sendall(HEAD)
             while True:
                 connection.sendall(chunk(delta(content="x") * 50))
 
         with pytest.raises(GenerationTimeoutError) as caught:
-            stream_chat(server(behave), {}, timeout_s=0.3)
+            stream_chat(server(behave), {}, timeout_s=0.3, on_event=clock.hear)
         assert caught.value.partial is not None
         assert set(caught.value.partial.text) == {"x"}
 

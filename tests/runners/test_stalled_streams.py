@@ -16,7 +16,7 @@ from runners.lookout import Lookout
 from runners.outcomes import OutcomeClass, outcome_class
 from runners.stall import OwnTime, Pace, Signs
 from runners.timing import measure
-from tests.runners.test_chat_wire import DONE, HEAD, USAGE, Server, build, chunk, delta, event, server
+from tests.runners.test_chat_wire import DONE, HEAD, USAGE, Server, SinceHeard, build, chunk, delta, event, server
 
 if TYPE_CHECKING:
     import socket
@@ -212,7 +212,7 @@ def test_what_says_nothing_is_no_token_and_takes_no_memory() -> None:
 
 def steadily(parts: Callable[[int], bytes], every_s: float) -> Callable[[socket.socket], None]:
     def behave(connection: socket.socket) -> None:
-        connection.sendall(HEAD)
+        connection.sendall(HEAD + chunk(ROLE))
         for number in itertools.count():
             connection.sendall(chunk(parts(number)))
             time.sleep(every_s)
@@ -221,8 +221,11 @@ def steadily(parts: Callable[[int], bytes], every_s: float) -> Callable[[socket.
 
 
 def at_the_limit(url: str, look: Callable[[], Signs], timeout_s: float, pace: Pace | None = None) -> ChatError:
+    """How the reply ends whose limit is counted from its first event on."""
+    clock = SinceHeard()
+    lookout = Lookout(look, pace=pace, own_time=OwnTime(clock))
     with pytest.raises(ChatError) as caught:
-        stream_chat(url, {}, timeout_s=timeout_s, lookout=Lookout(look, pace=pace))
+        stream_chat(url, {}, timeout_s=timeout_s, lookout=lookout, on_event=clock.hear)
     return caught.value
 
 
@@ -285,20 +288,31 @@ def test_a_long_prompt_whose_first_token_was_not_due_yet_is_the_budgets(server: 
     assert type(error) is GenerationTimeoutError
 
 
-def test_a_server_that_goes_away_after_the_limit_is_gone_and_not_slow(server: Server) -> None:
-    def behave(connection: socket.socket) -> None:
-        connection.sendall(HEAD + chunk(delta(content="he")))
-        time.sleep(0.6)
-        connection.close()
+def looked_at(then: Callable[[socket.socket], None]) -> tuple[Callable[[socket.socket], None], Callable[[], Signs]]:
+    """A server that does `then` once its reply's time is up, which is when it is looked at, and the look."""
+    looked = threading.Event()
 
-    assert type(at_the_limit(server(behave), busy, 0.3)) is TransportError
+    def behave(connection: socket.socket) -> None:
+        connection.sendall(HEAD + chunk(ROLE))
+        looked.wait(PATIENCE_S)
+        then(connection)
+
+    def look() -> Signs:
+        looked.set()
+        return busy()
+
+    return behave, look
+
+
+def test_a_server_that_goes_away_after_the_limit_is_gone_and_not_slow(server: Server) -> None:
+    behave, look = looked_at(lambda connection: connection.close())
+    assert type(at_the_limit(server(behave), look, 0.3)) is TransportError
 
 
 def test_a_whole_reply_that_comes_after_the_limit_is_too_late(server: Server) -> None:
-    def behave(connection: socket.socket) -> None:
-        connection.sendall(HEAD)
-        time.sleep(0.6)
+    def then(connection: socket.socket) -> None:
         connection.sendall(chunk(b"".join((delta(content="hi"), delta("stop"), USAGE, DONE))) + b"0\r\n\r\n")
         connection.recv(1)
 
-    assert type(at_the_limit(server(behave), busy, 0.3)) is GenerationTimeoutError
+    behave, look = looked_at(then)
+    assert type(at_the_limit(server(behave), look, 0.3)) is GenerationTimeoutError
