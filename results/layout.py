@@ -7,10 +7,9 @@ from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import Console, ConsoleOptions, RenderResult
-    from rich.table import Table
 
 _GAP: Final = 2
 _INDENT: Final = 2
@@ -58,39 +57,55 @@ class Layout:
     styles: Sequence[str]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.cells import cell_len
+
         # As they will be drawn: they are foreign, and may hold characters of no width or of two.
-        named = max(len(self.name), *(console.render_str(name).cell_len for name in self.names))
+        names = [console.render_str(name).plain for name in self.names]
+        named = max(len(self.name), *map(cell_len, names))
         width = options.max_width
         apart = named > width // 3 and _needed(self.columns) + named > width
         for number, columns in enumerate(parts(self.columns, width - (_INDENT if apart else named))):
-            if number:
-                yield ""
-            if apart:
-                yield from self._apart(columns, console)
-            else:
-                yield self._beside(columns, named)
+            lines = self._apart(columns, names) if apart else self._beside(columns, names, named, options)
+            yield from self._drawn(console, lines, begun=number > 0)
 
-    def _beside(self, columns: Sequence[Column], named: int) -> Table:
-        from rich import box
-        from rich.table import Table
+    @staticmethod
+    def _drawn(console: Console, lines: Iterable[tuple[str, str]], *, begun: bool) -> RenderResult:
+        """Lines with their styles, below an empty one where others came before.
 
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
-        table.add_column(self.name, no_wrap=True, min_width=named)
-        for column in columns:
-            table.add_column(column.heading, justify="right", no_wrap=True, min_width=column.width)
-        for line, (name, style) in enumerate(zip(self.names, self.styles, strict=True)):
-            table.add_row(name, *(column.cells[line] for column in columns), style=style)
-        return table
+        As segments of whole lines: rich's own table measures and wraps every cell, which for the thousand lines of a
+        large run takes ten times as long.
+        """
+        from rich.segment import Segment
 
-    def _apart(self, columns: Sequence[Column], console: Console) -> RenderResult:
+        if begun:
+            yield Segment.line()
+        for text, style in lines:
+            yield Segment(text, console.get_style(style) if style else None)
+            yield Segment.line()
+
+    def _beside(
+        self, columns: Sequence[Column], names: Sequence[str], named: int, options: ConsoleOptions
+    ) -> Iterator[tuple[str, str]]:
+        """Names and figures in one line each, below headings and a rule."""
+        from rich.cells import cell_len
+
+        yield self.name.ljust(named) + _figures(columns, None), "bold"
+        yield ("-" if options.ascii_only else "\N{BOX DRAWINGS LIGHT HORIZONTAL}") * (named + _needed(columns)), ""
+        for number, (name, style) in enumerate(zip(names, self.styles, strict=True)):
+            yield name + " " * (named - cell_len(name)) + _figures(columns, number), style
+
+    def _apart(self, columns: Sequence[Column], names: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Names on lines of their own, with the figures below."""
-        indent = " " * _INDENT
-        gap = " " * _GAP
-        yield console.render_str(indent + gap.join(column.heading.rjust(column.width) for column in columns))
-        for line, (name, style) in enumerate(zip(self.names, self.styles, strict=True)):
-            yield console.render_str(name, style=style)
-            figures = gap.join(column.cells[line].rjust(column.width) for column in columns)
-            yield console.render_str(indent + figures, style=style)
+        yield _figures(columns, None), ""
+        for number, (name, style) in enumerate(zip(names, self.styles, strict=True)):
+            yield name, style
+            yield _figures(columns, number), style
+
+
+def _figures(columns: Sequence[Column], line: int | None) -> str:
+    """The figures of a line, or with None the headings, each behind its gap."""
+    gap = " " * _GAP
+    return "".join(gap + (each.heading if line is None else each.cells[line]).rjust(each.width) for each in columns)
 
 
 def parts(columns: Sequence[Column], room: int) -> list[list[Column]]:

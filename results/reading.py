@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 ATTEMPTS_FOLDER: Final = "attempts"
 LARGEST_FIGURE: Final = 1e15
 """Nothing that is measured is larger: seconds, joules, rates, points. Sums and squares of such figures are finite."""
-READERS: Final = 4
-"""Files that are read at once. More than there are cores costs nothing: opening a file takes as long as reading it."""
+READERS: Final = 2
+"""Files that are read at once: while one is decoded, Python opens the next. More of them wait for one another."""
 
 _PART_NAME = re.compile(r"part-(?P<number>[0-9]{6,})-[0-9a-f]{8}\.parquet")
 _SHARD_NAME = re.compile(r"(?P<job_id>.+)-(?P<attempt>[1-9][0-9]*)\.parquet")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -314,17 +315,24 @@ def _timings(finals: Sequence[Row]) -> Timings:
 def _disturbances(row: Row) -> frozenset[Disturbance]:
     """What speaks against a request's timings; the query of results.describe asks the same."""
     server, client = row["decode_tps"], row["decode_tps_client"]
-    found: dict[Disturbance, bool] = {
-        "busy": (row["foreign_cpu_share"] or 0.0) > BUSY_SHARE,
-        "shared": bool(row["cold"] or row["cached_tokens"] or _parsed(row["shared_with"])),
-        "clock": server is not None and client is not None and abs(client - server) > _DISAGREEMENT * server,
-        "bus": bool(row["above_ceiling"]),
-    }
-    return frozenset(name for name, holds in found.items() if holds)
+    found: list[Disturbance] = []
+    if (row["foreign_cpu_share"] or 0.0) > BUSY_SHARE:
+        found.append("busy")
+    if row["cold"] or row["cached_tokens"] or _parsed(row["shared_with"]):
+        found.append("shared")
+    if server is not None and client is not None and abs(client - server) > _DISAGREEMENT * server:
+        found.append("clock")
+    if row["above_ceiling"]:
+        found.append("bus")
+    return frozenset(found)
 
 
+@lru_cache(maxsize=256)
 def _parsed(text: str | None) -> Any:
-    """JSON of a row, which may be somebody else's: None where it is none."""
+    """JSON of a row, which may be somebody else's: None where it is none.
+
+    Remembered, as a hundred thousand rows hold a few different texts.
+    """
     try:
         return json.loads(text or "null")
     except (ValueError, RecursionError):
