@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ LOOK_S = 0.2
 AFTER_A_ROW = 0.7
 """How many of the faults wait for a row since the one before: else most would hit a sweep that is still starting."""
 ROW_WITHIN_S = 30.0
+MOST_SWEEPS_IN_VAIN = 3
+"""A fault that found nothing to strike in so many sweeps makes room for another: else a campaign might never end."""
 
 
 @dataclass(slots=True)
@@ -48,12 +51,16 @@ class Campaign:
     gap_s: tuple[float, float] = (0.5, 6.0)
     longest_s: float = LONGEST_S
     queue: list[Fault] = field(default_factory=list)
+    _table: list[Fault] = field(default_factory=list)
+    _in_vain: Counter[str] = field(default_factory=Counter)
+    missed_in_this_sweep: set[str] = field(default_factory=set)
     _strikes: list[Strike] = field(default_factory=list)
     _mends: list[tuple[float, Strike]] = field(default_factory=list)
     _news_s: float = 0.0
 
     def plan_faults(self, number: int, table: list[Fault]) -> None:
         """Draws so many faults: the whole table in random order, again and again."""
+        self._table = list(table)
         while len(self.queue) < number:
             self.queue += self.random.sample(table, len(table))
         del self.queue[number:]
@@ -74,12 +81,25 @@ class Campaign:
             self.report.impossible[fault.name] = fault.impossible(world)
             self.queue.remove(fault)
         self._strikes, self._mends = [], []
+        self.missed_in_this_sweep = set()
         try:
             self._run(sweep, world, most_faults)
             self._check(sweep)
         finally:
             self._mend_all()
             sweep.close()
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Puts others in place of the faults that found nothing to strike in sweep after sweep."""
+        self._in_vain.update(self.missed_in_this_sweep - {strike.name for strike in self._strikes})
+        vain = {name for name, times in self._in_vain.items() if times >= MOST_SWEEPS_IN_VAIN}
+        for name in vain & {fault.name for fault in self.queue}:
+            self.report.given_up[name] = f"it found nothing to strike in {MOST_SWEEPS_IN_VAIN} sweeps"
+            self.say(f"  {name}: given up, {self.report.given_up[name]}")
+        others = [fault for fault in self._table if fault.name not in vain]
+        kept = [self.random.choice(others) if fault.name in vain and others else fault for fault in self.queue]
+        self.queue = kept if others else []
 
     # --- while it runs ----------------------------------------------------------------------------------------
 
@@ -131,6 +151,7 @@ class Campaign:
         strike = fault.strike(world)
         if strike is None:
             self.queue.append(fault)
+            self.missed_in_this_sweep.add(fault.name)
             return False
         strike.name = fault.name
         self._strikes.append(strike)

@@ -31,6 +31,7 @@ class Report:
 
     lines: dict[str, Line] = field(default_factory=dict)
     impossible: dict[str, str] = field(default_factory=dict)
+    given_up: dict[str, str] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
     late: int = 0
     sweeps: int = 0
@@ -82,6 +83,7 @@ class Report:
             seen = ", ".join(f"{what} {times}" for what, times in line.seen.most_common())
             rows.append((name, str(line.times), recovered, seen or "nothing"))
         rows += [(name, "-", "", f"not possible here: {why}") for name, why in self.impossible.items()]
+        rows += [(name, "-", "", f"given up: {why}") for name, why in self.given_up.items()]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = [
             "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[3]]) for row in rows

@@ -6,18 +6,22 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.chaos.campaign import MOST_SWEEPS_IN_VAIN, Campaign
 from tests.chaos.checks import check_rows
 from tests.chaos.cluster import ROOT
+from tests.chaos.faults import Fault, Strike, World
 from tests.chaos.host import Host, Process
+from tests.chaos.report import Report
 from tests.chaos.truth import Known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.mark.cluster
@@ -37,6 +41,39 @@ def test_seven_faults_lose_nothing_double_nothing_and_leave_nothing(tmp_path: Pa
     assert "faults: 7," in done.stdout
     assert "planned = final: yes" in done.stdout
     assert "violations: none" in done.stdout
+
+
+class NothingThere(Fault):
+    """A fault that never finds anything to strike."""
+
+    @property
+    def name(self) -> str:
+        return "nothing there"
+
+    def strike(self, _world: World) -> Strike | None:
+        return None
+
+
+class Works(NothingThere):
+    @property
+    def name(self) -> str:
+        return "works"
+
+
+def test_a_fault_that_finds_nothing_in_sweep_after_sweep_makes_room_for_another() -> None:
+    """A campaign over real sweeps had none of the processes that its last fault asked for, and went on for ever."""
+    said: list[str] = []
+    nothing: Any = None
+    campaign = Campaign(nothing, nothing, Report(), Random(1), {}, Path(), {}, said.append, seeds=1)
+    campaign.plan_faults(4, [NothingThere(), Works()])
+    for _ in range(MOST_SWEEPS_IN_VAIN):
+        assert sorted(fault.name for fault in campaign.queue) == ["nothing there"] * 2 + ["works"] * 2
+        campaign.missed_in_this_sweep.add("nothing there")
+        campaign.give_up()
+    assert [fault.name for fault in campaign.queue] == ["works"] * 4
+    assert "nothing there  -" in campaign.report.text(1)
+    assert "given up" in campaign.report.text(1)
+    assert len(said) == 1
 
 
 KNOWN = {"a": Known(100.0, "text"), "b": Known(40.0, "other")}
