@@ -29,6 +29,7 @@ from results.stats import CONFIDENCE, MOST_SEEDS, mean_interval, standard_deviat
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from results.stats import Interval
     from results.summary import QuantSummary
 
 ALLOWANCE: Final = 0.05
@@ -41,6 +42,31 @@ _ROUNDING = 1e-9
 """A fall of exactly the allowance is within it."""
 
 Certainty = Literal["keeps", "loses", "undecided"]
+
+Verdict = Literal["better", "worse", "equivalent", "undecided"]
+"""What is known of a true mean difference d, in shares of full marks, wherever two cells are compared.
+
+`equivalent`: |d| is within the allowance. `better`, `worse`: d is above 0, below 0. `undecided`: none is shown yet.
+Where d is shown to be above 0 and within the allowance, too little to matter, the verdict is `equivalent`. So every d
+gives a verdict with enough seeds: there is no border on which seeds are spent for ever.
+"""
+
+
+def judged(wide: Interval | None, narrow: Interval | None, allowance: float = ALLOWANCE) -> Verdict:
+    """The verdict that intervals of a mean difference give, in shares of full marks; None where there is none yet.
+
+    Args:
+        wide: Two-sided at 95%: what lies outside is refused at 2.5% on each side.
+        narrow: Two-sided at 90%: two one-sided tests at 5% each (TOST; Schuirmann 1987).
+        allowance: How far the means may be apart and still be worth the same.
+    """
+    if narrow is not None and -allowance <= narrow.low and narrow.high <= allowance:
+        return "equivalent"
+    if wide is not None and wide.low > 0:
+        return "better"
+    if wide is not None and wide.high < 0:
+        return "worse"
+    return "undecided"
 
 
 @dataclass(frozen=True, slots=True)

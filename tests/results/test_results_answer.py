@@ -12,7 +12,7 @@ from results.reading import read_run
 from results.stats import Interval
 from results.store import RunStore
 from results.summary import QuantSummary, Score, Timings, summarise
-from results.verdict import compare
+from results.verdict import Verdict, compare, judged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -210,6 +210,22 @@ def test_equal_falls_on_every_seed_need_a_few_seeds_too() -> None:
     assert fall(12, 3) == "undecided"  # (5 / 12)^3 = 7%
     assert fall(12, 4) == "loses"  # (5 / 12)^4 = 3%
     assert fall(5, 50) == "undecided"  # within the allowance, and 59 would show it
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "verdict"),
+    [
+        (Interval(0.01, 0.2), Interval(0.02, 0.19), "better"),
+        (Interval(-0.2, -0.01), Interval(-0.19, -0.02), "worse"),
+        (Interval(-0.06, 0.06), Interval(-0.05, 0.05), "equivalent"),
+        (Interval(0.01, 0.05), Interval(0.02, 0.04), "equivalent"),  # surely above, and too little to matter
+        (Interval(0.0, 0.2), Interval(0.01, 0.19), "undecided"),
+        (Interval(-0.2, 0.2), Interval(-0.06, 0.04), "undecided"),
+        (None, None, "undecided"),
+    ],
+)
+def test_one_vocabulary_for_every_comparison(wide: Interval | None, narrow: Interval | None, verdict: Verdict) -> None:
+    assert judged(wide, narrow) == verdict
 
 
 def test_every_model_variant_and_exam_has_its_own_line(run_of: Callable[..., Path]) -> None:
