@@ -300,7 +300,7 @@ def test_the_real_grader_grades_saved_replies_in_the_sandbox(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On the command line, with the reference of the todo exam, and a reply that holds no program."""
-    reference = files("runners.exams.todo").joinpath("programs/reference.py.txt").read_text(encoding="utf-8")
+    reference = files("runners.exams.todo").joinpath("reference/reference.py.txt").read_text(encoding="utf-8")
     scored = {"score": 32.0, "scores": '{"published": 32.0, "strict": 20.0}', "scoring": "strict", "outcome": "wrong"}
     run_of(
         tmp_path,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from runners import textwork
 from runners.chat import Message
 from runners.exams.base import Grade, Item, Reply, Specimen, Task, Transcript, ask_once
+from runners.exams.folder.specimens import fenced, read_specimens
 from runners.exams.todo.functional import STEP_LIMITS, Step, run_steps
 from runners.exams.todo.reading import read_reply
 from runners.exams.todo.report import write_log
@@ -67,9 +68,7 @@ class TodoExam:
 
     def specimens(self) -> list[Specimen]:
         """See `Exam.specimens`."""
-        from runners.exams.todo.specimens import specimens
-
-        return specimens()
+        return read_specimens(files("runners.exams.todo"), fenced("python"), scorings=self.scorings)
 
     def grade(self, _task: Task, transcript: Transcript, box: Box) -> Grade:
         """See `Exam.grade`."""

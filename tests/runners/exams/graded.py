@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from runners.exams.base import Exam, Grade, Reply, Transcript
@@ -18,3 +19,9 @@ def grade(exam: Exam | TodoExam, reply: Reply, sandbox: Sandbox, folder: Path) -
     """The grade of `reply` to the exam's first task; `folder` is empty, and the caller's."""
     task = exam.tasks()[0]
     return exam.grade(task, Transcript.of(task, reply), Box(sandbox, folder))
+
+
+def reference_of(exam: str) -> str:
+    """The source of the first reference of an exam of ours, as it lies in its folder."""
+    folder = files(f"runners.exams.{exam}").joinpath("reference")
+    return min(folder.iterdir(), key=lambda entry: entry.name).read_text(encoding="utf-8")

@@ -19,15 +19,15 @@ ROOT = Path(__file__).parents[3]
 
 PROMPTS = {("todo", "1"): "56c132ce2e46b433"}
 """Exam and prompt version to the fingerprint of the messages. A version that was released never gets another one."""
-GRADERS = {("todo", "2"): "7b2bb05e3355364f"}
+GRADERS = {("todo", "2"): "37f42954b3052c40"}
 """Exam and grader version to the fingerprint of the grader: its package, and what that imports."""
 
 NOT_SCORING = (
     *("runners.sandbox", "runners.errors", "runners.chat"),
-    *("runners.exams.base", "runners.exams.box", "runners.exams.todo.specimens"),
+    *("runners.exams.base", "runners.exams.box", "runners.exams.folder.specimens"),
 )
 """What a grader imports and no score of a sound machine depends on: isolation, errors, types, the grader's proof."""
-NOT_READ = ("todo/prompt.txt", "todo/programs/")
+NOT_READ = tuple(f"todo/{name}" for name in ("prompt.txt", "reference/", "mutants", "cheats/", "published/"))
 """Files of exams that no grader reads: prompts have a version of their own, and specimens prove the grader."""
 
 

@@ -15,13 +15,14 @@ from runners.exams.todo.functional import STEP_LIMITS, titles_for
 from runners.outcomes import Outcome
 from runners.sandbox import Sandbox, SandboxUnavailable, open_sandbox
 from tests.runners.exams.graded import grade as grade_reply
+from tests.runners.exams.graded import reference_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 GradeText = Callable[..., Grade]
 PROGRAMS = {specimen.name: specimen.text for specimen in get_exam("todo").specimens()}
-REFERENCE = PROGRAMS["reference"]
+REFERENCE = reference_of("todo")
 
 
 def flat(body: str) -> str:
@@ -115,7 +116,7 @@ def test_replies_without_a_program_score_nothing(grade: GradeText, reply: str) -
 
 
 def test_cut_off_program_keeps_its_points_and_is_the_budget_s(grade: GradeText) -> None:
-    result = grade(f"```python\n{PROGRAMS['cut_off']}", "length")
+    result = grade(PROGRAMS["cut_off"], "length")
     assert result.scores == {"published": 28.0, "strict": 28.0}
     assert result.outcome is Outcome.MAX_TOKENS
 

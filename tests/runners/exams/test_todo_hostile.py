@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from runners.exams import get_exam
 from runners.exams.base import Grade
 from runners.exams.todo import exam as todo_exam
 from runners.exams.todo import functional
 from runners.outcomes import Outcome, OutcomeClass, outcome_class
 from tests.runners import textwork_functions as work
+from tests.runners.exams.graded import reference_of
 
 GradeText = Callable[..., Grade]
-REFERENCE = next(specimen.text for specimen in get_exam("todo").specimens() if specimen.kind == "reference")
+REFERENCE = reference_of("todo")
 
 
 KEEPS = """
