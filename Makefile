@@ -28,6 +28,9 @@ help:
 quickstart: $(VENV)/runtime
 	$(BIN)/quantsweep run quickstart --out $(RUN)
 
+# The tests start hundreds of processes: where compiled modules may not be kept, each compiles ours anew.
+test test-long: export PYTHONDONTWRITEBYTECODE :=
+
 # Each worker takes whole files; more than a few would get into each other's way where time is measured.
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile

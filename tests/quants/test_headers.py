@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,7 @@ from tests.quants import ggufbytes as gb
 from tests.quants.ggufbytes import Tensor, small_model, split_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from quants.hub.client import HubSettings
@@ -132,13 +134,14 @@ def test_the_first_request_is_small(local_hub: LocalHub, hub_settings: HubSettin
     ]
 
 
-def vocabulary(words: list[str], *, name: str = "M", between: int | None = None, cut: int = 0) -> bytes:
+@cache
+def vocabulary(words: tuple[str, ...], *, name: str = "M", between: int | None = None, cut: int = 0) -> bytes:
     """A file with these tokens and a header that differs from its neighbours' before and behind them."""
     built = small_model(tokens=1, tensors=TENSORS)
     built.keys = [
         ("general.architecture", gb.STRING, "llama"),
         ("general.name", gb.STRING, name),
-        ("tokenizer.ggml.tokens", gb.ARRAY, gb.Array(gb.STRING, words)),
+        ("tokenizer.ggml.tokens", gb.ARRAY, gb.Array(gb.STRING, list(words))),
         *([("llama.block_count", gb.UINT32, between)] if between is not None else []),
         ("tokenizer.ggml.scores", gb.ARRAY, gb.Array(gb.FLOAT32, [0.0] * len(words))),
         ("general.file_type", gb.UINT32, len(name)),
@@ -147,28 +150,37 @@ def vocabulary(words: list[str], *, name: str = "M", between: int | None = None,
     return data[: len(data) - cut]
 
 
-WORDS = [f"word{number:06d}" for number in range(30_000)]
+WORDS = tuple(f"word{number:06d}" for number in range(30_000))
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        pytest.param(vocabulary(WORDS, name="another name"), id="same vocabulary, shifted"),
-        pytest.param(vocabulary([*WORDS[:-1], "last"]), id="a shorter last word"),
-        pytest.param(vocabulary([*WORDS, "one more"]), id="one more word"),
-        pytest.param(vocabulary([*WORDS[:20_000], *(word[:-1] for word in WORDS[20_000:])]), id="shorter words"),
-        pytest.param(vocabulary([word.upper() for word in WORDS]), id="other words"),
-        pytest.param(vocabulary(WORDS, between=7), id="a key in between"),
-        pytest.param(vocabulary(["w"]), id="no vocabulary"),
-        pytest.param(vocabulary(WORDS, name="x" * 9000), id="a long name before"),
-        pytest.param(vocabulary(WORDS, cut=5), id="cut off"),
+        pytest.param(partial(vocabulary, WORDS, name="another name"), id="same vocabulary, shifted"),
+        pytest.param(partial(vocabulary, (*WORDS[:-1], "last")), id="a shorter last word"),
+        pytest.param(partial(vocabulary, (*WORDS, "one more")), id="one more word"),
+        pytest.param(
+            partial(vocabulary, (*WORDS[:20_000], *(word[:-1] for word in WORDS[20_000:]))), id="shorter words"
+        ),
+        pytest.param(partial(vocabulary, tuple(word.upper() for word in WORDS)), id="other words"),
+        pytest.param(partial(vocabulary, WORDS, between=7), id="a key in between"),
+        pytest.param(partial(vocabulary, ("w",)), id="no vocabulary"),
+        pytest.param(partial(vocabulary, WORDS, name="x" * 9000), id="a long name before"),
+        pytest.param(partial(vocabulary, WORDS, cut=5), id="cut off"),
     ],
 )
-@pytest.mark.parametrize("first", [vocabulary(WORDS), vocabulary(WORDS, between=3)], ids=["plain", "key between"])
+@pytest.mark.parametrize(
+    "first", [partial(vocabulary, WORDS), partial(vocabulary, WORDS, between=3)], ids=["plain", "key between"]
+)
 def test_headers_read_beside_a_sibling_are_those_read_alone(
-    local_hub: LocalHub, hub_settings: HubSettings, tmp_path: Path, first: bytes, other: bytes
+    local_hub: LocalHub,
+    hub_settings: HubSettings,
+    tmp_path: Path,
+    first: Callable[[], bytes],
+    other: Callable[[], bytes],
 ) -> None:
-    listing = listed(local_hub, hub_settings, tmp_path, {"M-Q2_K.gguf": first, "M-Q8_0.gguf": other + b"\0" * 31})
+    one, two = first(), other()  # made here: thirty of them would be made by every process that collects the tests
+    listing = listed(local_hub, hub_settings, tmp_path, {"M-Q2_K.gguf": one, "M-Q8_0.gguf": two + b"\0" * 31})
     results = {result.candidate.quant: result for result in read_headers(listing, hub=hub_settings)}
-    assert results["Q2_K"].header == read_header(first)
-    assert results["Q8_0"].header == read_header(other)
+    assert results["Q2_K"].header == read_header(one)
+    assert results["Q8_0"].header == read_header(two)

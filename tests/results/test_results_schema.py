@@ -188,7 +188,7 @@ def sound_rows(draw: st.DrawFn) -> dict[str, Any]:
     return row
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=12)
 @given(sound_rows())
 def test_a_row_comes_back_from_parquet_as_it_went_in(given_row: dict[str, Any]) -> None:
     import pyarrow.parquet as pq
