@@ -15,14 +15,16 @@ _SUFFIXES = {
     "html": (".html", ".htm"),
     "javascript": (".js", ".mjs", ".cjs"),
     "c": (".c", ".h"),
+    "c++": (".cpp", ".cc", ".cxx", ".c++", ".hpp", ".h"),
     "rust": (".rs",),
 }
 _LABELS = {
     "python": {"python", "py", "python3", "py3"},
     "go": {"go", "golang"},
     "html": {"html", "htm", "html5"},
-    "javascript": {"javascript", "js"},
+    "javascript": {"javascript", "js", "mjs", "node"},
     "c": {"c"},
+    "c++": {"c++", "cpp", "cc", "cxx"},
     "rust": {"rust", "rs"},
 }
 

@@ -68,8 +68,8 @@ class Sweeps:
         class Noting(Agent):
             def row_of(self, order: CellOrder, job: JobOrder) -> dict[str, Any]:
                 sweeps.given.append((order.cell.label, job.exam, job.seed))
-                scores = json.dumps({"published": 100.0, "strict": 90.0})
-                return super().row_of(order, job) | {"scores": scores, "grader_version": "2", "scoring": "published"}
+                scores = json.dumps({"strict": 100.0, "published": 90.0})
+                return super().row_of(order, job) | {"scores": scores, "grader_version": "2", "scoring": "strict"}
 
         return nullcontext(
             InProcessCluster({"n1": "box"}, make=lambda cluster, node: Noting(cluster, node, sweeps.behaviour))
@@ -170,7 +170,7 @@ def test_a_model_a_variant_and_limits_more(sweeps: Sweeps) -> None:
     [
         ("context = 2048", "context = 4096", "small: engine.context: was 2048, is 4096"),
         ("[sampling]", "[sampling]\ntemperature = 0.1", "small: sampling.temperature: was 0.8, is 0.1"),
-        ('exams = ["todo"]', 'exams = ["todo"]\nscoring = "strict"', "scoring of todo: was published, is strict"),
+        ('exams = ["todo"]', 'exams = ["todo"]\nscoring = "published"', "scoring of todo: was strict, is published"),
         ('name = "demo"', 'name = "another"', "name: was demo, is another"),
         ("builtin:stand-in", "other", "small Q8_0: artifact: was "),
     ],
@@ -282,7 +282,7 @@ def test_a_quant_that_fits_no_more_was_taken_out_by_nobody(sweeps: Sweeps, monke
 def test_rows_of_equal_jobs_are_taken_from_another_run_and_not_run_again(sweeps: Sweeps) -> None:
     sweeps.run(SPEC, "one")
     called = MORE_QUANTS.replace('"demo"', '"mine"').replace('"small"', '"mine"')
-    called = called.replace('exams = ["todo"]', 'exams = ["todo"]\nscoring = "strict"')
+    called = called.replace('exams = ["todo"]', 'exams = ["todo"]\nscoring = "published"')
     result = sweeps.run(called, "two", reuse=[sweeps.folder / "one"])
     assert result.complete
     assert "2 jobs taken from" in sweeps.said
@@ -292,7 +292,7 @@ def test_rows_of_equal_jobs_are_taken_from_another_run_and_not_run_again(sweeps:
     taken = [row for row in sweeps.rows("two") if row["reused_from"]]
     names = ("sweep", "model", "quant", "seed", "attempt", "final", "scoring", "score", "reused_from")
     assert [tuple(row[name] for name in names) for row in sorted(taken, key=lambda row: int(row["seed"]))] == [
-        ("mine", "mine", "Q8_0", seed, 1, True, "strict", 90.0, run_id) for seed in (1, 2)
+        ("mine", "mine", "Q8_0", seed, 1, True, "published", 90.0, run_id) for seed in (1, 2)
     ]
     assert "2 answers taken from other runs (rows with `reused_from`)." in report(sweeps.folder / "two").remarks
     # A run that is made of it names where the answer was generated.
@@ -360,7 +360,7 @@ def test_what_is_no_score_is_not_taken_for_one(sweeps: Sweeps, score: str) -> No
     donor = sweeps.folder / "donor"
     with RunStore(donor) as store:
         rows = sweeps.rows("one")
-        rows[0]["scores"] = f'{{"published": {score}}}'
+        rows[0]["scores"] = f'{{"strict": {score}}}'
         store.commit_many(rows)
     assert sweeps.run(SPEC, "two", reuse=[donor]).complete
     assert len(sweeps.given) == 1

@@ -44,15 +44,16 @@ _BY_STATUS = {
 class TodoExam:
     """/100: 20 for syntax, 40 for ten features of the text, 40 for seven calls of the program.
 
-    `published` counts a call that ends with exit code 0 and without a traceback; `strict` also asks for the state that
-    the call should have left, read back from `list`. Everything but the calls is the same for both.
+    `published` counts a call that ends with exit code 0 and without a traceback, as the published test did: a program
+    that completes nothing passes it. `strict`, the default, also asks for the state that the call should have left,
+    read back from `list`. Everything but the calls is the same for both.
     """
 
     name: str = "todo"
     prompt_version: str = "1"
     grader_version: str = "2"  # 2: a reply is read up to REPLY_CHARS and within the limits of runners.textwork
     score_max: float = SYNTAX_POINTS + 10 * FEATURE_POINTS + FUNCTIONAL_POINTS
-    scorings: tuple[str, ...] = ("published", "strict")
+    scorings: tuple[str, ...] = ("strict", "published")
     language: str = "python"
     needs: frozenset[str] = frozenset()  # the sandbox shows a Python, or there is no sandbox
     step_limits: Limits = STEP_LIMITS
@@ -172,7 +173,7 @@ def _items(parsed: Completed, shown: dict[str, bool], steps: list[Step]) -> tupl
     items = [_item("syntax", SYNTAX_POINTS, ok, "" if ok else error or parsed.status)]
     items += [_item(f"feature: {name}", FEATURE_POINTS, there) for name, there in shown.items()]
     each = FUNCTIONAL_POINTS / STEPS
-    for scoring in ("published", "strict"):
+    for scoring in ("strict", "published"):
         items += [
             _item(f"{scoring}: {step.name}", each, step.counts(scoring), step.note_for(scoring), scoring)
             for step in steps
