@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := orchestrator profiles quants results runners tests tools
 RUN ?= runs/quickstart
 
-.PHONY: help quickstart test test-long check format system-deps llama-cpp stand-in fit-truth bench attacks chaos wheel lock clean
+.PHONY: help quickstart test test-long check format system-deps llama-cpp stand-in fit-truth published bench attacks chaos wheel lock clean
 
 help:
 	@echo "make quickstart    run a real sweep on this machine: quants x seeds of the stand-in model, graded"
@@ -22,6 +22,7 @@ help:
 	@echo "make chaos         random faults over real sweeps on a cluster of several nodes on this host (FAULTS=100 SEED=n)"
 	@echo "make stand-in      train, convert and quantize the stand-in model anew (needs torch, minutes)"
 	@echo "make fit-truth     ask a real llama.cpp again what models take (LLAMA_SOURCE=... LLAMA_BUILD=...)"
+	@echo "make published     make the Parquet file of the published figures from its sources (results/published)"
 	@echo "make wheel         build the wheel into dist/"
 	@echo "make lock          pin the requirements anew (needs uv)"
 
@@ -69,6 +70,9 @@ llama-cpp: $(VENV)/runtime
 # Asks a real llama.cpp anew: LLAMA_SOURCE is its tree, LLAMA_BUILD where it was built (see tools/fit_truth).
 fit-truth: $(VENV)/dev
 	$(BIN)/python -m tools.fit_truth.make_truth $(LLAMA_SOURCE) $(LLAMA_BUILD)
+
+published: $(VENV)/runtime
+	$(BIN)/python -m results.published.table
 
 # Torch stays out of .venv: only the stand-in's training needs it.
 LLAMA_QUANTIZE ?= llama-quantize

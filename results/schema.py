@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 SCHEMA_VERSION: Final = 8
 """Raised with every change of the columns: a file of this version has exactly these, or it is damaged."""
@@ -261,8 +261,8 @@ schema_version       int!          -          Version of this table; filled in b
 """
 
 
-def _parse(table: str) -> tuple[Column, ...]:
-    """Read `_TABLE`: name, type (`!`: required), unit (`-`: none) and description, which may go on indented."""
+def parse_columns(table: str) -> tuple[Column, ...]:
+    """Columns of a text: name, type (`!`: required), unit (`-`: none) and description, which may go on indented."""
     columns: list[Column] = []
     group = ""
     for line in table.splitlines():
@@ -280,7 +280,7 @@ def _parse(table: str) -> tuple[Column, ...]:
     return tuple(columns)
 
 
-COLUMNS: Final = _parse(_TABLE)
+COLUMNS: Final = parse_columns(_TABLE)
 
 COLUMNS_BY_NAME: Final[Mapping[str, Column]] = {column.name: column for column in COLUMNS}
 
@@ -303,6 +303,11 @@ def arrow_schema() -> Any:
     Every field is nullable there, so that a file from before a column existed reads into the same schema; that
     required columns are filled is checked before a row is written.
     """
+    return to_arrow(COLUMNS)
+
+
+def to_arrow(columns: Sequence[Column]) -> Any:
+    """A `pyarrow.Schema` of `columns`, all nullable, with what is to be said of each."""
     import pyarrow as pa
 
     types = {
@@ -314,4 +319,4 @@ def arrow_schema() -> Any:
         "timestamp": pa.timestamp("us", tz="UTC"),
         "list[string]": pa.list_(pa.field("element", pa.string())),  # the name that Parquet gives back
     }
-    return pa.schema([pa.field(column.name, types[column.type], metadata=column.note()) for column in COLUMNS])
+    return pa.schema([pa.field(column.name, types[column.type], metadata=column.note()) for column in columns])
