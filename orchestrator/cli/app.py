@@ -139,16 +139,36 @@ def plan(
     terminal.stdout().page(*preview(spec, as_json=as_json, address=address))
 
 
-@app.command()
+@app.command(short_help="Print the tables of a run, what was lost in it, or one job.")
 def show(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/quickstart.")],
+    failures: Annotated[
+        bool, typer.Option("--failures", help="What lost points or failed, most frequent first, with the jobs.")
+    ] = False,
+    job: Annotated[
+        str | None,
+        typer.Option("--job", metavar="ID", help="One job: reply, grade, timings. The beginning of its id will do."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the tables of a run, while it runs or afterwards."""
+    """Print the tables of a run, while it runs or afterwards; or what was lost in it, or one of its jobs."""
+    if failures and job is not None:
+        raise typer.BadParameter("give one of --failures and --job")
+    out = terminal.stdout()
+    if job is not None:
+        from orchestrator.commands.job import job_of_run
+
+        out.page(*job_of_run(folder, job, as_json=as_json))
+        return
+    if failures:
+        from orchestrator.commands.failures import failures_of_run
+
+        out.page(*failures_of_run(folder, as_json=as_json, again=command("show", folder, "--job")))
+        return
     from orchestrator.commands.show import report_of_run
 
     found = report_of_run(folder)
-    terminal.stdout().page(*([terminal.Json(found.to_json())] if as_json else found.parts()))
+    out.page(*([terminal.Json(found.to_json())] if as_json else found.parts()))
 
 
 exams_app = typer.Typer(help="List the exams, or prove a grader.", invoke_without_command=True, no_args_is_help=False)
