@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -12,7 +14,6 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -76,11 +77,15 @@ _homes = count()
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """State, caches and device locks of ours go to a folder of the test."""
+    """State, caches and device locks of ours go to a folder of the test.
+
+    But for compiled standard libraries: they take minutes, are never written to again, and stay with the environment.
+    """
     # Not by `mktemp`: it looks through all folders of its name for the next number, and there are thousands of tests.
     folder = tmp_path_factory.getbasetemp() / f"home{next(_homes)}"
     folder.mkdir(mode=0o700)
     monkeypatch.setenv("QUANTSWEEP_LOCKS", str(folder / "locks"))
     monkeypatch.setenv("QUANTSWEEP_STATE", str(folder / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setenv("QUANTSWEEP_TOOLCHAINS", str(Path(sys.prefix, "toolchains")))
     return folder

