@@ -91,6 +91,8 @@ def _figures(report: dict[str, Any]) -> tuple[str, ...]:
 
 def _best(report: dict[str, Any]) -> tuple[str, str]:
     """The device that suits the cell best, and the verdict there in a few words."""
+    if report.get("unreached"):
+        return "", "not known"
     if report["missing"]:
         return "none", "no engine"
     found = _ranked(report)
@@ -112,7 +114,9 @@ def best_place(report: dict[str, Any]) -> str:
 
 
 def _trouble(report: dict[str, Any]) -> str | None:
-    """Why the cell may not be served here, in a sentence; None where it fits."""
+    """Why the cell may not be served here, in a sentence; None where it fits, and where another line says why."""
+    if report.get("unreached"):
+        return None
     if report["missing"]:
         return str(report["missing"])
     found = _ranked(report)

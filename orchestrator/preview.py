@@ -14,6 +14,7 @@ from orchestrator.places import serving_places, why_not_served
 from orchestrator.plan_table import best_place, plan_table
 from orchestrator.rundir import RunDir, default_folder
 from orchestrator.sweep import machines_at, open_spec
+from orchestrator.unreached import said_of
 from quants.models import FileModel
 from results.figures import count
 from runners.engines.settings import LlamaCppSettings
@@ -61,6 +62,7 @@ def cell_report(cell: Cell, profiles: Sequence[NodeProfile], jobs: int) -> dict[
         "jobs": jobs,
         "verdicts": verdicts,
         "missing": "; ".join(why for why in missing if why) if all(missing) else None,
+        "unreached": None,
     }
 
 
@@ -74,7 +76,7 @@ def render_plan(
     """The plan for a person: what it comes to, a line a cell, what it takes (`more`), and warnings."""
     from rich.text import Text
 
-    cells, seeds = len(found.cells), source.spec.seeds
+    cells, seeds = len(found.cells) + len(_unknown(found, 0)), source.spec.seeds
     jobs = sum(len(exam.tasks()) for exam in found.exams.values()) * len(seeds)
     not_counted = sorted({argument for report in reports for argument in report["not_counted"]})
     scorings = {name: source.spec.scoring or exam.scorings[0] for name, exam in found.exams.items()}
@@ -94,10 +96,16 @@ def render_plan(
     ]
 
 
+def _unknown(found: Survey, jobs: int) -> list[dict[str, Any]]:
+    """Cells of models whose source does not answer."""
+    return [report for each in found.unreached for report in each.reports(jobs)]
+
+
 def preview(text: str, *, as_json: bool, address: str | None = None) -> list[Part]:
     """The plan of the spec or built-in sweep `text`, with verdicts for this machine. Nothing is hashed or fetched.
 
-    With `address` the verdicts are those for the nodes of the cluster there.
+    With `address` the verdicts are those for the nodes of the cluster there. Where the Hub cannot be asked, the plan
+    says what it does not know.
 
     Raises:
         SweepError: the spec cannot be run.
@@ -120,6 +128,7 @@ def preview(text: str, *, as_json: bool, address: str | None = None) -> list[Par
             local=local,
             machines=None if address is None else partial(machines_at, address, source),
             earlier=before.cells,
+            may_lack=True,
         )
         asked = [each.cell for each in found.cells]
         needs = {name: exam.needs for name, exam in found.exams.items()}
@@ -144,11 +153,13 @@ def preview(text: str, *, as_json: bool, address: str | None = None) -> list[Par
         pairs = zip(cells, reports, strict=True)
         best = [serving_places(cell, profiles[0]).get(best_place(report)) for cell, report in pairs]
         taken = outlook(cells, jobs, best)
-    reports += [cell_report(cell, profiles, 0) for cell, _ in found.left_out]
-    warnings = [*found.warnings, *before.newcomers, *said]
+    unknown = _unknown(found, jobs)
+    reports += [*unknown, *(cell_report(cell, profiles, 0) for cell, _ in found.left_out)]
+    warnings = [*found.warnings, *before.newcomers, *said, *said_of(found.unreached)]
     have = [(profile, need) for profile in profiles for need in profile.needs]
     if as_json:
-        value = {"name": source.spec.name, "jobs": len(cells) * jobs, "cells": reports, "warnings": warnings}
+        planned = (len(cells) + len(unknown)) * jobs
+        value = {"name": source.spec.name, "jobs": planned, "cells": reports, "warnings": warnings}
         return [terminal.Json({**value, "outlook": taken, "needs": [need.to_dict() for _, need in have]})]
     there = [
         f"needs {need.what}: {need.found}{'' if local else f' ({profile.hostname})'}"

@@ -19,8 +19,9 @@ from orchestrator.offload import Offloading
 from orchestrator.plan import digest
 from orchestrator.spec import EngineSpec
 from orchestrator.toml_lines import LineIndex
+from orchestrator.unreached import Unreached
 from quants.artifact import Artifact, ModelFile
-from quants.errors import QuantsError
+from quants.errors import HubUnavailableError, OfflineError, QuantsError
 from quants.facts import facts_of
 from quants.models import EndpointModel, FileModel
 from quants.trained import beyond_trained, trained_context
@@ -77,6 +78,7 @@ class Survey:
         left_out: cells that were not asked for by name and fit nothing here, with the sentence that says why.
         problems: what keeps the spec from being run; more may be found when files are pinned.
         warnings: what a person should know.
+        unreached: models whose source does not answer, where a plan is to be had all the same.
     """
 
     exams: dict[str, Any]
@@ -84,10 +86,14 @@ class Survey:
     left_out: tuple[tuple[Cell, str], ...]
     problems: list[Problem]
     warnings: list[str]
+    unreached: tuple[Unreached, ...] = ()
 
 
 class Surveyor:
-    """Reads one spec. `problem` is for whoever goes on where the survey ends."""
+    """Reads one spec. `problem` is for whoever goes on where the survey ends.
+
+    A source that cannot be asked is a problem, or with `may_lack` one of the models `unreached`.
+    """
 
     def __init__(
         self,
@@ -99,8 +105,11 @@ class Surveyor:
         local: bool,
         machines: Machines | None = None,
         earlier: Iterable[Cell] = (),
+        may_lack: bool = False,
     ) -> None:
         self.spec, self.file, self.base_dir, self.local = spec, file, base_dir, local
+        self._may_lack = may_lack
+        self._unreached: list[Unreached] = []
         self._here = ThisMachine(spec, base_dir)
         self._earlier = tuple(earlier)
         self._offloading = Offloading(machines or (lambda: [self._here.profile]), self._earlier)
@@ -223,7 +232,10 @@ class Surveyor:
         try:
             found = self._listings.get(model.source) or resolve(model.source, base_dir=self.base_dir)
         except QuantsError as error:
-            self.problem(one_line(error), "models", number, "source")
+            if self._may_lack and isinstance(error, OfflineError | HubUnavailableError):
+                self._unreached.append(Unreached(model, one_line(error)))
+            else:
+                self.problem(one_line(error), "models", number, "source")
             return None
         self._listings[model.source] = found
         for path, reason in found.skipped:
@@ -296,11 +308,13 @@ class Surveyor:
             candidates = self._candidates(number, model, listing) if listing else ()
             headers = self._headers(listing, candidates) if listing and candidates else {}
             for variant, engine, sampling in ways:
-                if not isinstance(engine, LlamaCppSettings) or listing is None:
+                if not isinstance(engine, LlamaCppSettings):
                     continue
                 self._check_room(engine, sampling, exams, model.name)
-                self._check_trained(engine, model.name, headers)
                 self._check_reasoning(engine, model)
+                if listing is None:
+                    continue
+                self._check_trained(engine, model.name, headers)
                 asked = []
                 for candidate in candidates:
                     header = headers.get(candidate.quant)
@@ -314,7 +328,7 @@ class Surveyor:
                 kept, without = self._sort_out(asked, by_name=not isinstance(model.quants, str))
                 cells += kept
                 left_out += without
-        return Survey(exams, tuple(cells), tuple(left_out), self.problems, self.warnings)
+        return Survey(exams, tuple(cells), tuple(left_out), self.problems, self.warnings, tuple(self._unreached))
 
     def _refuse_twins(self, asked: list[SurveyedCell], before: dict[str, Cell]) -> None:
         """Notes cells that would be run twice under two names; `before` has those of other models and variants."""
@@ -404,16 +418,26 @@ def survey(
     local: bool = True,
     machines: Machines | None = None,
     earlier: Iterable[Cell] = (),
+    may_lack: bool = False,
 ) -> Survey:
     """What `spec` asks for, with verdicts for this machine if it is to run on it alone (`local`).
 
     `machines` gives the profiles of the machines that may serve it, None for this one; `earlier` has the cells of the
-    run of this sweep, if there is one.
+    run of this sweep, if there is one. With `may_lack` a Hub that cannot be asked is no problem.
 
     Raises:
         SpecError: lists everything that does not work out.
     """
-    surveyor = Surveyor(spec, file=file, text=text, base_dir=base_dir, local=local, machines=machines, earlier=earlier)
+    surveyor = Surveyor(
+        spec,
+        file=file,
+        text=text,
+        base_dir=base_dir,
+        local=local,
+        machines=machines,
+        earlier=earlier,
+        may_lack=may_lack,
+    )
     found = surveyor.survey()
     if found.problems:
         raise SpecError(file, found.problems)
