@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _SUFFIXES = {
     "python": (".py",),
@@ -36,6 +36,7 @@ _END = re.compile(r"[ \t]*+#++[ \t]*+END\b[^\r\n]*+")
 _LINE = re.compile(r"[^\n]*+\n|[^\n]++")
 _PATH_RUN = re.compile(r"[\w./+-]++")
 _SUFFIX = re.compile(r"(?<=[\w+-])\.[A-Za-z][A-Za-z0-9]{0,4}+")
+_TITLE_CHARS = 300
 _LABEL_END = re.compile(r"[\s:,]")
 # What a line begins with that may open or close a fence, or bear a marker; every other line is passed over.
 _FENCE_LINE = re.compile(r"^[^\S\n]*+(?:`{3}|~{3})", re.MULTILINE)
@@ -87,12 +88,16 @@ class _Fence:
 
 @dataclass(frozen=True)
 class _Block:
-    """One fenced or marked part of a reply; `label` is the fence's first word, in lower case."""
+    """One fenced or marked part of a reply.
+
+    `label` is the fence's first word, in lower case; `title` the line of text before the fence.
+    """
 
     code: str
     label: str
     path: str | None
     closed: bool
+    title: str = ""
 
 
 def extract_code(reply: str, *, language: str, marker: str | None = None, filename: str | None = None) -> Extraction:
@@ -118,6 +123,63 @@ def extract_code(reply: str, *, language: str, marker: str | None = None, filena
         if block.code.strip() and (marker is None or marker in block.code):
             return Extraction(block.code, method, not block.closed, block.path, reasoning_chars)
     return Extraction(None, "no_candidate", reasoning_chars=reasoning_chars)
+
+
+def extract_files(
+    reply: str, *, language: str, filenames: Sequence[str], marker: str | None = None
+) -> dict[str, Extraction]:
+    """Find several files in `reply`; each of `filenames` has its entry, as `extract_code` would describe it.
+
+    Of the first kind that holds a file the last counts: text between `#START file#` markers, fences labelled with its
+    path, fences below a line (or with a first comment) that names it and no other. Where no file is found in any of
+    these ways, and there are as many fences of the language as files, they are the files in their order.
+
+    Args:
+        reply: The answer, as the engine gave it.
+        language: The language asked for.
+        filenames: The files wanted, by the last part of their paths; more than one.
+        marker: Text that each must hold, or None for any.
+    """
+    answer, reasoning_chars = _without_reasoning(reply)
+    if answer is None:
+        nothing = Extraction(None, "unclosed_think", truncated=True, reasoning_chars=reasoning_chars)
+        return dict.fromkeys(filenames, nothing)
+    marked, fenced = list(_marked(answer)), list(_fences(answer))
+    labels = {*_LABELS.get(language, {language}), ""}
+    kinds: list[tuple[str, list[tuple[str | None, _Block]]]] = [
+        ("start_marker", [(_last_part(block.path), block) for block in marked]),
+        ("named_fence", [(_last_part(block.path), block) for block in fenced]),
+        ("titled_fence", [(_named_in(block, filenames), block) for block in fenced if block.label in labels]),
+    ]
+    missing = Extraction(None, "no_candidate" if answer.strip() else "empty", reasoning_chars=reasoning_chars)
+    found = dict.fromkeys(filenames, missing)
+    for method, blocks in reversed(kinds):
+        for name, block in blocks:
+            if name in found and block.code.strip() and (marker is None or marker in block.code):
+                found[name] = Extraction(block.code, method, not block.closed, block.path, reasoning_chars)
+    if all(each.code is None for each in found.values()):
+        inside = [b for b in fenced if b.label in labels and b.label and (marker is None or marker in b.code)]
+        if len(inside) == len(filenames):
+            pairs = zip(filenames, inside, strict=True)
+            return {
+                name: Extraction(block.code, "language_fence", not block.closed, block.path, reasoning_chars)
+                for name, block in pairs
+            }
+    return found
+
+
+def _last_part(path: str | None) -> str | None:
+    return None if path is None else path.rsplit("/", 1)[-1]
+
+
+def _named_in(block: _Block, filenames: Sequence[str]) -> str | None:
+    """The one file that a fence's title names, else its first line if that is a comment."""
+    first = block.code.lstrip().partition("\n")[0][:_TITLE_CHARS]
+    for line in (block.title, first if first.startswith(("//", "/*", "#")) else ""):
+        named = [name for name in filenames if name in line]
+        if len(named) == 1:
+            return named[0]
+    return None
 
 
 def _candidates(answer: str, language: str, filename: str | None) -> Iterator[tuple[str, _Block]]:
@@ -198,22 +260,24 @@ def _fences(answer: str) -> Iterator[_Block]:
     """Every fenced block, by CommonMark's rules but for the indentation, which may be any."""
     opened: _Fence | None = None
     begin = 0
+    title = ""
     for line_start, line_end, bare in _lines_with(_FENCE_LINE, answer):
         if opened is None:
             opened, begin = _opens(bare), line_end
+            title = answer[max(0, line_start - _TITLE_CHARS) : line_start].strip().rpartition("\n")[2]
         elif _closes(bare, opened.ticks):
-            yield _block(opened, answer[begin:line_start], closed=True)
+            yield _block(opened, answer[begin:line_start], title, closed=True)
             opened = None
     if opened is not None:
-        yield _block(opened, answer[begin:], closed=False)
+        yield _block(opened, answer[begin:], title, closed=False)
 
 
-def _block(opened: _Fence, inside: str, *, closed: bool) -> _Block:
+def _block(opened: _Fence, inside: str, title: str, *, closed: bool) -> _Block:
     info = opened.info.strip().strip("{}")
     label = _LABEL_END.split(info, maxsplit=1)[0].lower().lstrip(".")
     if opened.indent:
         inside = "".join(_unindented(line, opened.indent) for line in _lines(inside))
-    return _Block(inside, label, _path_in(info), closed)
+    return _Block(inside, label, _path_in(info), closed, title)
 
 
 def _path_in(info: str) -> str | None:

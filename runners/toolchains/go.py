@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-MODULE: Final = "module exam\n\ngo 1.23\n"
-"""The go.mod of every program: the oldest toolchain that we take builds the same language as the newest."""
-
 PACKAGES: Final = (
     *("bufio", "bytes", "cmp", "container/heap", "container/list", "container/ring", "context", "embed"),
     *("encoding/binary", "encoding/hex", "encoding/json", "errors", "flag", "fmt", "hash/fnv", "io", "io/fs"),
@@ -54,6 +51,7 @@ BUILD_LIMITS: Final = Limits(
 )
 # -buildvcs: no git in the box. -trimpath: nothing of this machine's paths in what is built.
 _FLAGS: Final = "-mod=mod -trimpath -buildvcs=false -p=2"
+_MODULE: Final = "module exam\n\ngo 1.23\n"
 _TRIAL: Final = 'package main\n\nimport "fmt"\n\nfunc main() { fmt.Println("built inside") }\n'
 _TRIED: Final = b"built inside\n"
 
@@ -108,7 +106,7 @@ class Go:
 
     def _key(self, found: GoFound) -> str:
         """What a cache is of: version and platform (as the toolchain says them), kind, flags and packages."""
-        what = repr((found.version, str(found.root), self.race, _FLAGS, MODULE, sorted(self.packages)))
+        what = repr((found.version, str(found.root), self.race, _FLAGS, _MODULE, sorted(self.packages)))
         version = found.version.replace(" ", "-").replace("/", "-")
         return f"{version}{'-race' if self.race else ''}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
 
@@ -137,7 +135,7 @@ class Go:
         with Scratch() as folder:
             imports = "".join(f'\t_ "{package}"\n' for package in self.packages)
             texts = {
-                "go.mod": MODULE,
+                "go.mod": _MODULE,
                 "main.go": f"package main\n\nimport (\n{imports})\n\nfunc main() {{}}\n",
                 "main_test.go": 'package main\n\nimport "testing"\n\nfunc TestNothing(*testing.T) {}\n',
             }
@@ -158,7 +156,7 @@ class Go:
         with Scratch() as folder:
             work = folder.path / "work"
             work.mkdir()
-            for name, text in (("go.mod", MODULE), ("main.go", _TRIAL)):
+            for name, text in (("go.mod", _MODULE), ("main.go", _TRIAL)):
                 (work / name).write_text(text, encoding="utf-8")
             built = toolchain.run(sandbox, ["build", *self.flags(), "-o", "trial", "."], workdir=work)
             said = built.stderr.decode("utf-8", "replace").strip()[-300:]

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from profiles.probe.needs import find_needs
+from runners.exams.go.building import MODULE
 from runners.sandbox import Sandbox, SandboxUnavailable, open_sandbox
 from runners.toolchains import warm
 from runners.toolchains.base import Toolchain, ToolchainError
-from runners.toolchains.go import MODULE, Go
+from runners.toolchains.go import Go
 from runners.toolchains.warm import ask, warm_cache
 
 

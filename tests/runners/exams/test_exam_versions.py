@@ -19,15 +19,20 @@ ROOT = Path(__file__).parents[3]
 
 PROMPTS = {("todo", "1"): "56c132ce2e46b433"}
 """Exam and prompt version to the fingerprint of the messages. A version that was released never gets another one."""
-GRADERS = {("todo", "2"): "b853424a6ac4f247"}
+GRADERS = {("todo", "2"): "f02c1e98f7e1217e"}
 """Exam and grader version to the fingerprint of the grader: its package, and what that imports."""
 
 NOT_SCORING = (
     *("runners.sandbox", "runners.errors", "runners.chat"),
     *("runners.exams.base", "runners.exams.box", "runners.exams.folder.specimens"),
+    "runners.toolchains",
 )
 """What a grader imports and no score of a sound machine depends on: isolation, errors, types, the grader's proof."""
-NOT_READ = tuple(f"todo/{name}" for name in ("prompt.txt", "reference/", "mutants", "cheats/", "published/"))
+NOT_READ = tuple(
+    f"{exam}/{name}"
+    for exam in ("todo", "go_v1", "go_v2", "go_v3")
+    for name in ("prompt.txt", "prompt.md", "reference/", "mutants", "cheats/", "published/")
+)
 """Files of exams that no grader reads: prompts have a version of their own, and specimens prove the grader."""
 
 
@@ -52,12 +57,19 @@ def imports_of(tree: ast.AST) -> Iterator[str]:
         yield from (name for name in names if name.startswith("runners.") and module_file(name) is not None)
 
 
+def package_of(exam: str) -> str:
+    """The package of an exam: that of `go-v1` is `go_v1`."""
+    return exam.replace("-", "_")
+
+
 def modules_of(exam: str) -> list[str]:
     """The modules that decide a score: those of the exam's package, and what they import, again and again."""
-    package = ROOT / "runners" / "exams" / exam
+    package = ROOT / "runners" / "exams" / package_of(exam)
     found: set[str] = set()
-    open_names = [f"runners.exams.{exam}"]
-    open_names += [f"runners.exams.{exam}.{path.stem}" for path in package.glob("*.py") if path.stem != "__init__"]
+    open_names = [f"runners.exams.{package.name}"]
+    open_names += [
+        f"runners.exams.{package.name}.{path.stem}" for path in package.glob("*.py") if path.stem != "__init__"
+    ]
     while open_names:
         name = open_names.pop()
         file = module_file(name)
@@ -104,7 +116,9 @@ def data_of(exam: str) -> list[tuple[str, str]]:
     """The files of an exam's package that its grader may read, with their digests."""
     exams = ROOT / "runners" / "exams"
     files = [
-        path for path in sorted((exams / exam).rglob("*")) if path.is_file() and path.suffix not in {".py", ".pyc"}
+        path
+        for path in sorted((exams / package_of(exam)).rglob("*"))
+        if path.is_file() and path.suffix not in {".py", ".pyc"}
     ]
     named = [(path.relative_to(exams).as_posix(), path) for path in files]
     return [(name, hashlib.sha256(p.read_bytes()).hexdigest()) for name, p in named if not name.startswith(NOT_READ)]
