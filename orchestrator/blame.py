@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.events import Blame
 from orchestrator.records import Where
 
 if TYPE_CHECKING:
@@ -69,6 +70,25 @@ def not_served(cell: Cell, place: Place, health: Health | None, outcome: str, re
         health.ok = False
         health.failed_cells.add(cell.cell_id)
         health.reason = reason
+
+
+def load_lost(cell: Cell, lease: Lease, reason: str, *, alone: bool) -> Blame:
+    """Takes in that a node was lost while `cell` was loaded there, `alone` or beside others."""
+    reason = f"the node was lost while it loaded: {reason}"
+    not_served(cell, lease.station.place, lease.station.health, "node_lost", reason)
+    cell.losses += alone
+    return Blame("cell_loss" if alone else "cell", cell.cell_id, *lease.station.place, reason, "node_lost")
+
+
+def job_lost(job: Job, place: Place, reason: str, *, alone: bool) -> Blame:
+    """Takes in that a node was lost while `job` ran there, `alone` or beside others."""
+    record = job.record()
+    record.suspected += 1
+    if not alone:
+        return Blame("suspect", job.job_id, *place, reason)
+    record.losses += 1
+    failed(job, place, None, None, reason)
+    return Blame("job_loss", job.job_id, *place, reason)
 
 
 def lease_is_sick(lease: Lease) -> bool:

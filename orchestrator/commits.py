@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import events as ev
 from orchestrator.file_names import log_name
+from orchestrator.seeding import share_of
 from quants.models import EndpointModel
 from results.rows import SchemaError, complete_row
 from runners.files import require_contents
@@ -114,6 +115,7 @@ class Commits:
             hostname=full["node"] or hostname,
             place_id=full["device"] or "",
             reason=full["error"] or full["outcome"],
+            share=share_of(full["score"], full["score_max"]),
         )
 
     def _keep_bad(self, row: object, hostname: str, why: str) -> None:

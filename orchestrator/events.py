@@ -65,7 +65,8 @@ class LeaseReady:
 class AttemptOffered:
     """A node has a complete row. It may come from a spool that outlived an earlier driver: then `lease_id` is None.
 
-    `hostname` and `place_id` say where it was made, `reason` what failed where it is a failure.
+    `hostname` and `place_id` say where it was made, `reason` what failed where it is a failure, `share` which part of
+    full marks it has, None without a score.
     """
 
     job_id: str
@@ -78,6 +79,7 @@ class AttemptOffered:
     hostname: str = ""
     place_id: str = ""
     reason: str = ""
+    share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

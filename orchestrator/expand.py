@@ -134,4 +134,5 @@ def expand(
         scoring={name: spec.scoring or exam.scorings[0] for name, exam in survey.exams.items()},
         overlap_grading=spec.overlap_grading,
         warnings=tuple(warnings),
+        seeding=spec.seeding,
     )

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from quants.models import model_from_json
+from results.contest import Rule
 from runners.chat import Sampling
 from runners.engines import settings_from_json
 from runners.work import Cell, Job
@@ -34,7 +35,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a sweep runs. `scoring` maps exam names to the scoring that fills the score column."""
+    """What a sweep runs. `scoring` maps exam names to the scoring that fills the score column.
+
+    With `seeding`, jobs are those that may be run: which are is decided by the scores (`orchestrator.seeding`).
+    """
 
     name: str
     cells: tuple[Cell, ...]
@@ -43,6 +47,7 @@ class Plan:
     scoring: dict[str, str]
     overlap_grading: str = "auto"
     warnings: tuple[str, ...] = field(default=())
+    seeding: Rule | None = None
 
     def to_json(self) -> str:
         """The plan as JSON text; `from_json` reads it back."""
@@ -90,6 +95,7 @@ class Plan:
             scoring=value["scoring"],
             overlap_grading=value["overlap_grading"],
             warnings=tuple(value["warnings"]),
+            seeding=_rule_of(value["seeding"]) if value.get("seeding") else None,
         )
         if (wrong := plan._what_is_wrong()) is not None:
             raise ValueError(wrong)
@@ -119,6 +125,14 @@ class Plan:
         return None
 
 
+def _rule_of(value: dict[str, Any]) -> Rule:
+    rule = Rule(**value)
+    if type(rule.least) is not int or type(rule.most) is not int:
+        msg = "its numbers of seeds are none"
+        raise ValueError(msg)
+    return rule
+
+
 def digest(value: Any) -> str:
     """sha256 over canonical JSON, 64 hex digits."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
@@ -140,4 +154,5 @@ def make_job_id(identity: dict[str, Any], *, exam: str, task: str, prompt_versio
 
 def spec_digest(spec: SweepSpec) -> str:
     """Equal for specs that plan the same jobs: limits, description and overlap may change between two starts."""
-    return digest(spec.model_dump(mode="json", exclude={"limits", "description", "overlap_grading"}))
+    value = spec.model_dump(mode="json", exclude={"limits", "description", "overlap_grading", "margin"})
+    return digest(value if spec.seeding is None else value | {"seeding": asdict(spec.seeding)})

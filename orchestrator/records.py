@@ -25,6 +25,7 @@ class Where(IntEnum):
     RETRY = 1  # it waits, and has failed or is suspected before
     LEASED = 2
     DONE = 3
+    HELD = 4  # it waits to be asked for, see orchestrator.seeding
 
 
 @dataclass(slots=True, eq=False)
@@ -50,7 +51,7 @@ class Failures:
 class Job:
     """One job. `kept` has bit n set where attempt n is in the store; `attempts` is the highest number given out.
 
-    `bundle` are the jobs of its cell that need the same of a node.
+    `bundle` are the jobs of its cell that need the same of a node. `asked_for` says whether it is to be run.
     """
 
     job_id: str
@@ -62,6 +63,7 @@ class Job:
     failed_final: bool = False
     lease_id: str | None = None
     failures: Failures | None = None
+    asked_for: bool = True
 
     def record(self) -> Failures:
         """Its failures, begun now if it had none."""

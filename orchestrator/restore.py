@@ -34,6 +34,7 @@ class CommittedAttempt:
     hostname: str = ""
     place_id: str = ""
     hardware_class: str | None = None
+    share: float | None = None
 
 
 class Numbered(Protocol):

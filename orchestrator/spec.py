@@ -14,11 +14,22 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from orchestrator.errors import MOST_PROBLEMS, Problem, SpecError
 from orchestrator.spec_values import impossible_values, key_of
 from orchestrator.toml_lines import LineIndex
+from results.contest import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +38,12 @@ if TYPE_CHECKING:
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 MOST_DEVICES = 16  # llama.cpp's own limit (GGML_CUDA_MAX_DEVICES)
+DEFAULT_MARGIN = 5.0
+"""Points of a hundred by which a cell may be worse than the best of its model and count as equivalent."""
 MAX_SEED = 2**32 - 1  # llama.cpp keeps seeds in 32 bits; the largest value means "random" there
 _Path: TypeAlias = tuple[str | int, ...]
+MOST_AUTO_SEEDS = 10_000
+_AUTO_SEEDS = re.compile(r"\s*auto\s*:\s*([0-9]{1,5})\s*-\s*([0-9]{1,5})\s*")
 _SEED_RANGE = re.compile(r"\s*([0-9]{1,10})\s*-\s*([0-9]{1,10})\s*")  # a seed has no more digits
 INT_MAX = 2**31 - 1  # engines keep these settings in 32 bits
 
@@ -37,7 +52,9 @@ _SHORT = 64
 
 
 def _expand_seeds(value: Any) -> Any:
-    """`"1-30"` is thirty seeds; a list stays a list, whose items may be ranges too."""
+    """`"1-30"` is thirty seeds; a list stays a list, whose items may be ranges too; `"auto:5-60"` is 1 to 60."""
+    if isinstance(value, str) and value.strip().startswith("auto"):
+        return list(range(1, _auto_seeds(value)[1] + 1))
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, list):
@@ -59,6 +76,19 @@ def _expand_seeds(value: Any) -> Any:
         else:
             seeds.append(item)
     return seeds
+
+
+def _auto_seeds(text: str) -> tuple[int, int]:
+    """The least and the most seeds of `"auto:5-60"`."""
+    match = _AUTO_SEEDS.fullmatch(text)
+    least, most = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 2 <= least <= most <= MOST_AUTO_SEEDS:
+        shown = text if len(text) <= _SHORT else f"{text[:_SHORT]}..."
+        msg = (
+            f'must be "auto:5-60": 5 seeds at least (2 or more) and 60 at most ({MOST_AUTO_SEEDS:,}) (here: {shown!r})'
+        )
+        raise ValueError(msg)
+    return least, most
 
 
 def _quant_names(value: Any) -> Any:
@@ -198,6 +228,13 @@ class _TwiceError(ValueError):
         self.path = path
 
 
+class _MarginError(ValueError):
+    """A margin without seeds that depend on it."""
+
+    def __init__(self) -> None:
+        super().__init__('is for seeds that depend on the scores, such as seeds = "auto:5-60"; here all cells get all')
+
+
 class SweepSpec(_Strict):
     """A whole spec. Order of precedence for settings: variant, model, sweep, default."""
 
@@ -206,6 +243,7 @@ class SweepSpec(_Strict):
     seeds: Annotated[
         list[Annotated[int, Field(ge=0, lt=MAX_SEED)]], Field(min_length=1), BeforeValidator(_expand_seeds)
     ]
+    margin: Annotated[float, Field(ge=0.1, le=40, allow_inf_nan=False, strict=False)] | None = None
     exams: Annotated[list[str], Field(min_length=1)]
     scoring: str | None = None
     overlap_grading: Literal["auto", "always", "never"] = "auto"
@@ -213,6 +251,25 @@ class SweepSpec(_Strict):
     engine: EngineSpec = EngineSpec()
     limits: LimitsSpec = LimitsSpec()
     models: Annotated[list[ModelSpec], Field(min_length=1)]
+    _first_seeds: int | None = PrivateAttr(None)
+
+    @property
+    def seeding(self) -> Rule | None:
+        """How many of the seeds each cell gets, by its scores; None where it gets all of them."""
+        if self._first_seeds is None:
+            return None
+        return Rule(self._first_seeds, len(self.seeds), (DEFAULT_MARGIN if self.margin is None else self.margin) / 100)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _remember_first_seeds(cls, data: Any, handler: ModelWrapValidatorHandler[SweepSpec]) -> SweepSpec:
+        spec = handler(data)
+        given = data.get("seeds") if isinstance(data, dict) else None
+        if isinstance(given, str) and _AUTO_SEEDS.fullmatch(given):
+            spec._first_seeds = _auto_seeds(given)[0]  # noqa: SLF001 -- of this very class
+        elif spec.margin is not None:
+            raise _MarginError
+        return spec
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> Self:
@@ -308,6 +365,8 @@ def _problem(error: Any, index: LineIndex) -> Problem:
     if kind == "value_error":
         if isinstance(twice := error["ctx"]["error"], _TwiceError):
             return Problem(str(twice), None, index.line(twice.path))
+        if isinstance(error["ctx"]["error"], _MarginError):
+            return Problem(str(error["ctx"]["error"]), "margin", index.line(("margin",)))
         return Problem(str(error["ctx"]["error"]), key, index.line(path))
     if kind == "string_pattern_mismatch":
         text = f"{error['input']!r} must be 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from orchestrator.placement import SlotId
     from orchestrator.records import Lease, Place
     from orchestrator.restore import CommittedAttempt
+    from orchestrator.seeding import Seeding
 
 
 class SweepState:
@@ -44,10 +45,12 @@ class SweepState:
         *,
         retries: int,
         needs: Mapping[str, frozenset[str]] | None = None,
+        seeding: Seeding | None = None,
     ) -> None:
         """`cells` are (cell_id, file_bytes), `jobs` are (job_id, cell_id), both in the order of the plan.
 
-        `needs[job_id]` is what a node must have to run the job; one that is not in it needs nothing.
+        `needs[job_id]` is what a node must have to run the job; one that is not in it needs nothing. `seeding` says
+        which jobs are asked for, where not all of them are.
         """
         self._retries = retries
         self._cells = {cell_id: Cell(cell_id, file_bytes) for cell_id, file_bytes in cells}
@@ -58,7 +61,8 @@ class SweepState:
         }
         self._health: dict[Place, Health] = {}
         self._schedule = Schedule(self._cells, self._jobs, retries=retries)
-        self._book = LeaseBook(self._cells, self._jobs, self._schedule, retries=retries)
+        self.seeding = seeding
+        self._book = LeaseBook(self._cells, self._jobs, self._schedule, retries=retries, seeding=seeding)
         self._idle: dict[SlotId, None] = {}  # slots that fell free in this event
         self._done = 0
         self._stopping = False
@@ -68,6 +72,9 @@ class SweepState:
             job.bundle.open += 1
             self._schedule.unserved[cell.cell_id] = None
             self._schedule.parked[cell.cell_id] = None
+            if seeding is not None:
+                self._book.hold(job)
+        self._ask([])
 
     def restore(
         self, committed: Iterable[CommittedAttempt], journal: Iterable[Mapping[str, object]], *, forgive: bool = False
@@ -79,18 +86,19 @@ class SweepState:
         restorer = Restorer(self._cells, self._jobs, forgive=forgive)
         for row in committed:
             if (finished := restorer.take_row(row)) is not None:
-                self._finish(finished, failed=row.outcome_class == INFRASTRUCTURE)
+                self._finish(finished, row.share, failed=row.outcome_class == INFRASTRUCTURE)
         for line in journal:
             restorer.take_line(line)
         restorer.finish()
+        self._ask([])
         self._book.last_number = restorer.last_lease
 
     # --- questions --------------------------------------------------------------------------------------------
 
     @property
     def jobs_total(self) -> int:
-        """How many jobs the plan has."""
-        return len(self._jobs)
+        """How many jobs there are to be done: those of the plan, without any that are not asked for."""
+        return len(self._jobs) - self._book.held
 
     @property
     def jobs_done(self) -> int:
@@ -100,7 +108,7 @@ class SweepState:
     @property
     def complete(self) -> bool:
         """Whether every job has its final row."""
-        return self._done == len(self._jobs)
+        return self._done == self.jobs_total
 
     @property
     def idle(self) -> bool:
@@ -156,7 +164,11 @@ class SweepState:
                     lease.closing = True
                     out.append(ev.CancelLease(lease.lease_id))
         if not self._stopping:
+            self._ask(out)
             self._serve(out)
+            while self._pass_over():
+                self._ask(out)
+                self._serve(out)
         self._idle.clear()
         return out
 
@@ -225,8 +237,7 @@ class SweepState:
         if any(job.job_id == suspect for job, _ in running):
             running, loading = [(job, place) for job, place in running if job.job_id == suspect], []
         alone = len(running) + len(loading) == 1
-        for lease in loading:
-            self._blame_load(lease, event.reason, out, alone=alone)
+        out += [blame.load_lost(self._cells[lease.cell_id], lease, event.reason, alone=alone) for lease in loading]
         for job, place in running:
             self._blame_loss(job, place, event.reason, out, alone=alone)
         for lease in leases:
@@ -237,29 +248,15 @@ class SweepState:
         self._settle_parked(out)
         self._schedule.changed()
 
-    def _blame_load(self, lease: Lease, reason: str, out: list[ev.Instruction], *, alone: bool) -> None:
-        cell, place = self._cells[lease.cell_id], lease.station.place
-        reason = f"the node was lost while it loaded: {reason}"
-        blame.not_served(cell, place, lease.station.health, "node_lost", reason)
-        cell.losses += alone
-        out.append(ev.Blame("cell_loss" if alone else "cell", cell.cell_id, *place, reason, "node_lost"))
-
     def _blame_loss(self, job: Job, place: Place, reason: str, out: list[ev.Instruction], *, alone: bool) -> None:
         """Takes in that a node was lost while the job ran there.
 
         The job gets no row while it may be tried again: its finished row may lie in the node's spool, and is taken
         when the node comes back.
         """
-        record = job.record()
-        record.suspected += 1
-        if not alone:
-            out.append(ev.Blame("suspect", job.job_id, *place, reason))
-            return
-        record.losses += 1
-        blame.failed(job, place, None, None, reason)
-        out.append(ev.Blame("job_loss", job.job_id, *place, reason))
-        if blame.is_given_up(job, self._cells[job.cell_id], self._retries):
-            reason = f"its node was lost {count(record.losses, 'time')} while it ran: {reason}"
+        out.append(blame.job_lost(job, place, reason, alone=alone))
+        if alone and blame.is_given_up(job, self._cells[job.cell_id], self._retries):
+            reason = f"its node was lost {count(job.record().losses, 'time')} while it ran: {reason}"
             self._give_up(job, "node_lost", reason, place, out)
 
     def _release_slot(self, place: Place) -> None:
@@ -271,17 +268,6 @@ class SweepState:
                 self._idle[station.slot_id] = None
         self._schedule.changed()
 
-    def _check_health(self, station: Station, out: list[ev.Instruction]) -> None:
-        if not blame.should_quarantine(station.health):
-            return
-        seconds = blame.quarantine(station.health)
-        out.append(ev.Quarantine(*station.place, seconds, station.health.reason))
-        for other in self._schedule.stations.values():
-            if other.health is station.health:
-                self._schedule.disperse(other)
-                if other.lease is not None:
-                    self._book.cancel(other.lease, out)
-
     # --- leases -----------------------------------------------------------------------------------------------
 
     def _ready(self, event: ev.LeaseReady, out: list[ev.Instruction]) -> None:
@@ -289,15 +275,8 @@ class SweepState:
             lease.ready = True
             cell = self._cells[lease.cell_id]
             cell.load_s = event.load_s
-            self._offer_share(cell, out)
-
-    def _offer_share(self, cell: Cell, out: list[ev.Instruction]) -> None:
-        """Gives an idle slot of the same class to a cell that is being served, if that pays."""
-        if self._stopping or cell.open <= len(cell.leases):
-            return
-        for station in self._schedule.stations.values():
-            if station.occupant is None and station.usable and self._schedule.is_worth_sharing(cell, station):
-                self._book.start(cell, station, out)
+            if not self._stopping:
+                self._book.offer_share(cell, out)
 
     def _end(self, event: ev.LeaseEnded, out: list[ev.Instruction]) -> None:
         lease = self._book.leases.get(event.lease_id)
@@ -312,7 +291,7 @@ class SweepState:
             if event.lasting:
                 cell.refused.add(station.place)
             out.append(ev.Blame("cell", cell.cell_id, *station.place, event.reason, event.outcome))
-            self._check_health(station, out)
+            self._book.check_health(station, out)
         self._settle(cell, out)
         self._freed(station)
         self._feed_node(station.node_id, out)
@@ -359,16 +338,20 @@ class SweepState:
         if job.where is Where.DONE:
             mends = job.failed_final and not is_failure
             job.failed_final = job.failed_final and not mends
+            if mends and self.seeding is not None:
+                self.seeding.put(job.job_id, event.share)
             out.append(ev.Commit(event.job_id, event.attempt, final=mends))
         elif is_failure:
             self._take_failure(event, job, lease, out)
         else:
             out.append(ev.Commit(event.job_id, event.attempt, final=True))
-            self._finish(job)
+            self._finish(job, event.share)
+        if not self._stopping:
+            self._ask(out)
         if not is_failure:
             self._take_success(event, job, cell, lease)
-            if cell.jobs_timed & (cell.jobs_timed - 1) == 0:  # the mean has moved: a second server may pay now
-                self._offer_share(cell, out)
+            if not self._stopping and cell.jobs_timed.bit_count() == 1:  # the mean has moved: a second server may pay
+                self._book.offer_share(cell, out)
         self._after_row(cell, lease, out, feed_all=was_suspect)
 
     def _take_success(self, event: ev.AttemptOffered, job: Job, cell: Cell, lease: Lease | None) -> None:
@@ -395,7 +378,7 @@ class SweepState:
             blame.not_served(cell, place, lease.station.health, event.outcome, event.reason)
             out.append(ev.Blame("cell", cell.cell_id, *place, event.reason, event.outcome))
             self._book.cancel(lease, out)
-        self._check_health(lease.station, out)
+        self._book.check_health(lease.station, out)
 
     def _after_row(self, cell: Cell, lease: Lease | None, out: list[ev.Instruction], *, feed_all: bool) -> None:
         if self._stopping:
@@ -410,9 +393,12 @@ class SweepState:
         if not cell.leases and cell.open and cell.queued_on is None:
             self._settle(cell, out)
 
-    def _finish(self, job: Job, *, failed: bool = False) -> None:
+    def _finish(self, job: Job, share: float | None = None, *, failed: bool = False) -> None:
         if job.where is Where.DONE:
             return
+        self._book.held -= job.where is Where.HELD
+        if self.seeding is not None:
+            self.seeding.put(job.job_id, share)
         cell = self._cells[job.cell_id]
         if job.where in (Where.WAITING, Where.RETRY):
             job.bundle.open -= 1
@@ -429,6 +415,22 @@ class SweepState:
         self._finish(job, failed=True)
 
     # --- what follows -----------------------------------------------------------------------------------------
+
+    def _ask(self, out: list[ev.Instruction]) -> None:
+        """Asks for the jobs that the scores make worth running, and for those that they do not no more."""
+        while self.seeding is not None and (change := self.seeding.settle()):
+            for cell in self._book.follow(change, out):
+                if self._schedule.stations:
+                    self._settle(cell, out)
+                else:
+                    self._schedule.insert(cell)  # nobody is there who could be blamed: it is given up later, if at all
+
+    def _pass_over(self) -> bool:
+        """Whether it is news that cells have no place: what is asked for of others does not wait for those."""
+        return self.seeding is not None and self.seeding.pass_over(
+            [cell_id for cell_id in self._schedule.parked if self._cells[cell_id].open],
+            stuck=self.idle and bool(self._schedule.stations) and not self.waits_for_quarantine(),
+        )
 
     def _serve(self, out: list[ev.Instruction]) -> None:
         """Starts what the schedule has for the slots that fell free."""

@@ -24,6 +24,7 @@ from orchestrator.progress import watch
 from orchestrator.restore import CommittedAttempt
 from orchestrator.reuse import reuse as take_over
 from orchestrator.rundir import RunDir
+from orchestrator.seeding import seeding_of, share_of
 from orchestrator.spec import SweepSpec, read_spec
 from orchestrator.state import SweepState
 from orchestrator.terminal import Printer, stderr
@@ -197,6 +198,7 @@ def restore_state(
         [(job.job_id, job.cell_id) for job in plan.jobs],
         retries=plan.limits.retries,
         needs={job.job_id: needed for job in plan.jobs if (needed := needs[job.exam])},
+        seeding=seeding_of(plan),
     )
     rows = (
         CommittedAttempt(
@@ -207,6 +209,7 @@ def restore_state(
             hostname=row.node or "",
             place_id=row.device or "",
             hardware_class=row.hardware_class,
+            share=share_of(row.score, row.score_max),
         )
         for row in store.attempts()
     )

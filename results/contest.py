@@ -33,11 +33,20 @@ blocks cost few seeds, as a verdict is looked for after every one of them."""
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How many seeds a cell gets: `least` at first, `most`, no fewer, at the end; `margin` is a share of full marks."""
+    """How many seeds a cell gets: `least` at first, `most` at the end; `margin` is a share of full marks.
+
+    Raises:
+        ValueError: not 2 <= least <= most, or not 0 < margin < 1/2.
+    """
 
     least: int
     most: int
     margin: float
+
+    def __post_init__(self) -> None:
+        if not (2 <= self.least <= self.most and 0 < self.margin < 0.5):
+            msg = f"no rule for seeds: {self.least} to {self.most} of them, a margin of {self.margin}"
+            raise ValueError(msg)
 
     def next_look(self, seeds: int) -> int:
         """How many seeds a cell that has had `seeds` is to have next."""

@@ -32,6 +32,8 @@ class Attempt:
     device: str | None
     regrade_of: int | None = None
     taken_out: bool | None = None
+    score: float | None = None
+    score_max: float | None = None
 
     @property
     def key(self) -> Key:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from orchestrator import events as ev
 from orchestrator.leases import PREFETCH
 from orchestrator.placement import Slot, whose_doing
 from orchestrator.restore import CommittedAttempt
+from orchestrator.seeding import Seeding
 from orchestrator.state import SweepState
 from quants.fit.verdict import Verdict, VerdictKind
+from runners.work import Job
+
+if TYPE_CHECKING:
+    from results.contest import Rule
 
 OK = Verdict(VerdictKind.FITS, "fits")
 TOO_BIG = Verdict(VerdictKind.TOO_BIG, "the weights alone do not fit")
@@ -66,6 +72,8 @@ class Held:
 class World:
     """Steps change it; `tell` passes on what happened and checks every instruction that comes back.
 
+    With a `rule`, jobs are the seeds of their cell, which are asked for by their scores, `shares` of full marks.
+
     `faults` counts, by (job, device), what steps did to a job on a device that is good; `cell_faults` the same for
     cells; whoever is given up must have had that many.
     """
@@ -74,6 +82,8 @@ class World:
     jobs: int
     retries: int
     devices: dict[str, tuple[str, ...]]
+    rule: Rule | None = None
+    shares: dict[str, list[float]] = field(default_factory=dict)
     state: SweepState = field(init=False)
     alive: set[str] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)
@@ -104,10 +114,23 @@ class World:
         """The driver is killed: leases and quarantines die with it, the store, the journal and the spools stay."""
         pairs = [(job, job.partition("j")[0]) for job in self.job_ids()]
         self.state = SweepState(
-            [(cell, 10**9) for cell in self.cells], pairs, retries=self.retries, needs=self.nature.needs
+            [(cell, 10**9) for cell in self.cells],
+            pairs,
+            retries=self.retries,
+            needs=self.nature.needs,
+            seeding=self.seeding(),
         )
         rows = [
-            CommittedAttempt(job, number, final, outcome_class, "h", "d", "hw" if outcome_class == "model" else None)
+            CommittedAttempt(
+                job,
+                number,
+                final,
+                outcome_class,
+                "h",
+                "d",
+                "hw" if outcome_class == "model" else None,
+                self.share_of(job, outcome_class),
+            )
             for (job, number), (final, outcome_class) in self.rows.items()
         ]
         self.state.restore(rows, self.journal)
@@ -116,6 +139,17 @@ class World:
         self.silent.clear()
         for node in sorted(self.alive):
             self.tell(self.joined(node))
+
+    def seeding(self) -> Seeding | None:
+        """What a driver that starts begins with."""
+        if self.rule is None:
+            return None
+        jobs = [Job(job, job.partition("j")[0], "exam", "1", int(job.partition("j")[2])) for job in self.job_ids()]
+        return Seeding(dict.fromkeys(self.cells, "model"), jobs, self.rule)
+
+    def share_of(self, job: str, outcome_class: str) -> float | None:
+        cell, _, seed = job.partition("j")
+        return self.shares[cell][int(seed)] if self.rule and outcome_class == "model" else None
 
     def joined(self, node: str) -> ev.NodeJoined:
         slots = tuple(
@@ -241,7 +275,10 @@ class World:
     def row(self, job: str, attempt: int, lease: str | None, outcome: str, device: Device) -> ev.AttemptOffered:
         outcome_class = "model" if outcome == "passed" else "infrastructure"
         hardware = self.nature.class_of(device)
-        return ev.AttemptOffered(job, attempt, outcome, outcome_class, 1.0, hardware, lease, *device, "it crashed")
+        share = self.share_of(job, outcome_class)
+        return ev.AttemptOffered(
+            job, attempt, outcome, outcome_class, 1.0, hardware, lease, *device, "it crashed", share
+        )
 
     # --- what the state says ----------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from orchestrator import schedule
 from orchestrator.placement import whose_doing
+from results.contest import Rule
 from tests.orchestrator.sweepworld import Nature, World, fine_weather
 
 if TYPE_CHECKING:
@@ -114,3 +115,39 @@ def test_every_history_ends_with_each_job_final_exactly_once_and_run_wherever_it
     failed = {job for (job, _), (final, kind) in world.rows.items() if final and kind == "infrastructure"}
     assert failed <= world.given_up
     assert world.nature.poison - failed == frozenset(), "a job that crashes everywhere is not called a success"
+
+
+@st.composite
+def scores_of(draw: st.DrawFn, jobs: int) -> dict[str, list[float]]:
+    """Cells that are all good, all bad, or anything."""
+    one = st.one_of(
+        st.just([1.0] * jobs),
+        st.just([0.0] * jobs),
+        st.lists(st.sampled_from([0.0, 0.6, 1.0]), min_size=jobs, max_size=jobs),
+    )
+    return {f"c{cell}": draw(one) for cell in range(4)}
+
+
+@settings(max_examples=HISTORIES // 4, deadline=None)
+@given(nature=natures(jobs=12), shares=scores_of(12), retries=st.integers(0, 1), steps=STEPS)
+def test_every_history_of_seeds_by_score_ends_as_the_scores_alone_would_have_it(
+    nature: Nature, shares: dict[str, list[float]], retries: int, steps: list[tuple[str, int]]
+) -> None:
+    world = World(nature, jobs=12, retries=retries, devices=DEVICES, rule=Rule(2, 12, 0.3), shares=shares)
+    play(world, steps)
+    fine_weather(world)
+    assert world.state.complete
+    assert world.state.idle
+    finals = {job: kind for (job, _), (final, kind) in world.rows.items() if final}
+    assert sum(final for final, _ in world.rows.values()) == len(finals), "no job has two final rows"
+    alone = world.seeding()
+    assert alone is not None
+    alone.settle()
+    for job, kind in finals.items():
+        alone.put(job, world.share_of(job, kind))
+    alone.settle()
+    assert {job for job in world.job_ids() if alone.is_asked_for(job)} <= finals.keys(), "what is asked for has run"
+    assert world.state.jobs_total == len(finals), "what has not run is not counted"
+    world.restart()
+    assert world.state.complete, "who starts anew asks for nothing more"
+    assert world.state.idle
