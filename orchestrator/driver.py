@@ -28,7 +28,7 @@ from results.store import StoreError
 from runners.orders import CellEnded, CellEvent, ModelLoaded, PhaseChanged, RowReady
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from orchestrator.agents import AgentCluster, Hello
     from orchestrator.journal import Journal
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from orchestrator.rundir import RunDir
     from orchestrator.state import SweepState
     from results.store import RunStore
+    from runners.exams.folder.exam import FolderExam
 
 TICK_S = 0.5
 """How long the loop waits for anything; a signal is seen this late at most."""
@@ -75,12 +76,14 @@ class Driver:
         cluster: AgentCluster,
         progress: Progress,
         named: frozenset[str] = frozenset(),
+        exams: Mapping[str, FolderExam] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan, self._run_id, self._folder = plan, run_id, folder
         self._journal, self._state = journal, state
         self._cluster, self._progress, self._clock = cluster, progress, clock
-        self._needs = needs_of(plan.scoring)
+        self._needs = needs_of(plan.scoring, exams)
+        self._exams = {name: exam.content.pack() for name, exam in (exams or {}).items()}
         self._members = Members(cluster, run_id, progress.say, clock, named_binaries(plan.cells), names_of(self._needs))
         self._commits = Commits(
             plan,
@@ -370,7 +373,7 @@ class Driver:
         if member is None or member.profile is None:
             return  # lost in this very moment: the news of that is the next event
         cell = self._commits.cells[lease.cell_id]
-        order = to_cell_order(self._plan, cell, lease, run_id=self._run_id, profile=member.profile)
+        order = to_cell_order(self._plan, cell, lease, run_id=self._run_id, profile=member.profile, exams=self._exams)
         self._journal.append("lease_started", **plain(lease))
         self._lease_nodes[lease.lease_id] = lease.node_id
         self._progress.started(lease.lease_id, lease.node_id, lease.place_id, cell.label)

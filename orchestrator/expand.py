@@ -135,4 +135,5 @@ def expand(
         overlap_grading=spec.overlap_grading,
         warnings=tuple(warnings),
         seeding=spec.seeding,
+        folders=survey.folders,
     )

@@ -8,17 +8,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from profiles.types import FoundNeed, NodeProfile
+    from runners.exams.base import Exam
 
 
-def needs_of(exams: Iterable[str]) -> dict[str, frozenset[str]]:
-    """What each of the exams needs.
+def needs_of(exams: Iterable[str], folders: Mapping[str, Exam] | None = None) -> dict[str, frozenset[str]]:
+    """What each of the exams needs; `folders` has those that are not ours.
 
     Raises:
         UnknownExam: there is no exam of that name.
     """
     from runners.exams import get_exam
 
-    return {name: get_exam(name).needs for name in exams}
+    return {name: get_exam(name, folders).needs for name in exams}
 
 
 def names_of(needs: Mapping[str, frozenset[str]]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from runners.engines.settings import LlamaCppSettings
 from runners.orders import CellOrder, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from orchestrator import events as ev
     from orchestrator.places import ServingPlace
@@ -122,8 +122,16 @@ def _with_binary(engine: EngineSettings, found: FoundEngine | None) -> EngineSet
     return engine if found is None or found.path is None else engine.with_program(found.path)
 
 
-def to_cell_order(plan: Plan, cell: Cell, lease: ev.StartLease, *, run_id: str, profile: NodeProfile) -> CellOrder:
-    """What the agent of the node is told about a lease."""
+def to_cell_order(
+    plan: Plan,
+    cell: Cell,
+    lease: ev.StartLease,
+    *,
+    run_id: str,
+    profile: NodeProfile,
+    exams: Mapping[str, bytes] | None = None,
+) -> CellOrder:
+    """What the agent of the node is told about a lease; `exams` has those that are not ours, packed."""
     place = serving_places(cell, profile)[lease.place_id]
     found = engine_of(cell, profile)
     footprint = footprint_on(cell.model.footprints, place, cell.engine) if isinstance(cell.model, FileModel) else None
@@ -150,4 +158,5 @@ def to_cell_order(plan: Plan, cell: Cell, lease: ev.StartLease, *, run_id: str, 
         generation_timeout_s=plan.limits.generation_timeout_s,
         overlap_grading=overlaps(plan, place.devices),
         reloads=plan.limits.retries,
+        exams=dict(exams or {}),
     )

@@ -35,9 +35,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a sweep runs. `scoring` maps exam names to the scoring that fills the score column.
+    """What a sweep runs.
 
-    With `seeding`, jobs are those that may be run: which are is decided by the scores (`orchestrator.seeding`).
+    `scoring` maps exam names to the scoring that fills the score column; `folders` those that are not ours to the path
+    of their folder when the plan was made. With `seeding`, jobs are those that may be run: which are is decided by the
+    scores (`orchestrator.seeding`).
     """
 
     name: str
@@ -48,6 +50,7 @@ class Plan:
     overlap_grading: str = "auto"
     warnings: tuple[str, ...] = field(default=())
     seeding: Rule | None = None
+    folders: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The plan as JSON text; `from_json` reads it back."""
@@ -96,6 +99,7 @@ class Plan:
             overlap_grading=value["overlap_grading"],
             warnings=tuple(value["warnings"]),
             seeding=_rule_of(value["seeding"]) if value.get("seeding") else None,
+            folders=value.get("folders", {}),  # of a plan that was made before there were any: none
         )
         if (wrong := plan._what_is_wrong()) is not None:
             raise ValueError(wrong)
@@ -120,6 +124,9 @@ class Plan:
         texts += [
             text for job in self.jobs for text in (job.job_id, job.cell_id, job.exam, job.prompt_version, job.task)
         ]
+        texts += [*self.folders, *self.folders.values()]
+        if not self.folders.keys() <= exams:
+            return "it names folders of exams that no job is of"
         if not all(isinstance(text, str) for text in texts) or not all(type(job.seed) is int for job in self.jobs):
             return "a text or a seed in it is none"
         return None

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from orchestrator.exam_folders import exams_to_regrade
 from orchestrator.journal import Journal, read_journal
 from orchestrator.needs import why_refused
 from orchestrator.restore import numbers_given
@@ -23,7 +24,8 @@ from results.answer import cell_name, exam_name
 from results.figures import count
 from results.store import RunStore
 from runners.errors import RunnersError
-from runners.exams import exam_names, get_exam
+from runners.exams import exam_names, get_exam, is_folder
+from runners.exams.check import find_exam
 from runners.regrading import graded_again, is_same_grade, why_not
 
 if TYPE_CHECKING:
@@ -136,14 +138,14 @@ def regrade(run_folder: Path, *, exam: str | None, out: Printer) -> Report:
     """
     from runners.sandbox import open_sandbox
 
-    exams = {name: get_exam(name) for name in ([exam] if exam is not None else exam_names())}
     folder = RunDir(run_folder)
     folder.require()
+    exams = _exams(folder, exam, out)
     with folder.locked(), RunStore(folder.root) as store, Journal(folder.journal) as journal:
         for torn in store.quarantined:
             out.say(f"warning: {torn}")
         sandbox = open_sandbox()
-        work = _Work(store, journal, exams, sandbox, Report(sandbox.isolation))
+        work = _Work(store, journal, exams, sandbox, Report(sandbox.isolation), whole=exam is None)
         what = {"exam": exam, "versions": {name: each.grader_version for name, each in exams.items()}}
         since = _unfinished(read_journal(folder.journal), what)
         if since is None:
@@ -156,6 +158,17 @@ def regrade(run_folder: Path, *, exam: str | None, out: Printer) -> Report:
         if not work.report.failed:
             journal.append(ENDED, durable=True, **what)
         return work.report
+
+
+def _exams(folder: RunDir, asked: str | None, out: Printer) -> dict[str, Exam]:
+    """The exams to grade by: one by its name or its folder, or all; those of the run's own folders among them."""
+    if asked is not None and is_folder(asked):
+        found = find_exam(asked)
+        return {found.name: found}
+    own: dict[str, Exam] = {**exams_to_regrade(folder, out)}
+    if asked is not None:
+        return {asked: own[asked] if asked in own else get_exam(asked)}
+    return {name: get_exam(name) for name in exam_names()} | own
 
 
 def _unfinished(lines: Iterable[Mapping[str, Any]], what: Mapping[str, Any]) -> tuple[datetime, set[str]] | None:
@@ -176,8 +189,16 @@ class _Work:
     """One regrade: a file of rows at a time, whose new rows are committed with one rename."""
 
     def __init__(
-        self, store: RunStore, journal: Journal, exams: dict[str, Exam], sandbox: Sandbox, report: Report
+        self,
+        store: RunStore,
+        journal: Journal,
+        exams: dict[str, Exam],
+        sandbox: Sandbox,
+        report: Report,
+        *,
+        whole: bool,
     ) -> None:
+        self.whole = whole  # no exam was asked for, so one that is not there is missed
         self.store, self.journal, self.exams, self.sandbox, self.report = store, journal, exams, sandbox, report
         self.since: datetime | None = None
         self.done: set[str] = set()
@@ -207,7 +228,7 @@ class _Work:
     def _is_wanted(self, row: Mapping[str, Any]) -> bool:
         if row["exam"] in self.exams:
             return True
-        if len(self.exams) == len(exam_names()):
+        if self.whole:
             self._leave(row, "there is no such exam here")
         return False
 

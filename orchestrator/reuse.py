@@ -32,11 +32,22 @@ if TYPE_CHECKING:
     from orchestrator.plan import Plan
     from orchestrator.terminal import Printer
     from results.store import RunStore
+    from runners.exams.base import Exam
     from runners.work import Cell, Job
 
 
-def reuse(donors: Sequence[Path], plan: Plan, store: RunStore, folder: RunDir, out: Printer) -> int:
+def reuse(
+    donors: Sequence[Path],
+    plan: Plan,
+    store: RunStore,
+    folder: RunDir,
+    out: Printer,
+    *,
+    exams: Mapping[str, Exam] | None = None,
+) -> int:
     """Commits what `donors` have of the jobs of `plan` that have no score yet, and returns how many those were.
+
+    `exams` has those of the sweep that are not ours.
 
     The first run that has a job gives it. Killed in between, the next start takes the rest.
 
@@ -87,7 +98,7 @@ def reuse(donors: Sequence[Path], plan: Plan, store: RunStore, folder: RunDir, o
             )
         if gone:
             out.say(f"warning: {donor}: {count(gone, 'row')} left out, as files that they name are gone from that run")
-        if other := sorted({str(row["grader_version"]) for row in taken if not _is_of_todays_grader(row)}):
+        if other := sorted({str(row["grader_version"]) for row in taken if not _is_of_todays_grader(row, exams)}):
             out.say(
                 f"warning: {donor}: some were graded by another version of the grader ({', '.join(other)}): "
                 "`quantsweep regrade` with this run folder grades them with that of today"
@@ -166,8 +177,8 @@ def _has_files(row: Mapping[str, Any], files: RunFiles) -> bool:
         return False
 
 
-def _is_of_todays_grader(row: Mapping[str, Any]) -> bool:
-    return bool(row["grader_version"] == get_exam(row["exam"]).grader_version)
+def _is_of_todays_grader(row: Mapping[str, Any], exams: Mapping[str, Exam] | None) -> bool:
+    return bool(row["grader_version"] == get_exam(row["exam"], exams).grader_version)
 
 
 def _name_of(donor: RunDir) -> str:

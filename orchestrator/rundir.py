@@ -6,6 +6,7 @@ runs/<sweep>/
     plan.json          cells and jobs with every file pinned
     versions/<n>/      spec and plan as they were before the spec was changed, oldest first
     journal.jsonl      what happened, see orchestrator.journal
+    exams/<name>.zip   the exams that are not ours, as they were last run
     attempts/          the results, a few dozen attempts in a Parquet file
     files/             what gradings left to be looked at, by sha256; the column `files` names it
     attempts.lock      held by the process that writes them
@@ -129,6 +130,11 @@ class RunDir:
     def lock_file(self) -> Path:
         """The lock of the driver that is alive."""
         return self.root / "lock"
+
+    @property
+    def exams(self) -> Path:
+        """The exams that are not ours."""
+        return self.root / "exams"
 
     @property
     def versions(self) -> Path:

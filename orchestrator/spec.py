@@ -28,7 +28,7 @@ from pydantic import (
 
 from orchestrator.errors import MOST_PROBLEMS, Problem, SpecError
 from orchestrator.spec_values import impossible_values, key_of
-from orchestrator.toml_lines import LineIndex
+from profiles.toml_lines import LineIndex
 from results.contest import Rule
 
 if TYPE_CHECKING:

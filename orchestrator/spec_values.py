@@ -9,7 +9,7 @@ from orchestrator.errors import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.toml_lines import LineIndex
+    from profiles.toml_lines import LineIndex
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 _MOST_BITS: Final = 64

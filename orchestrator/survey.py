@@ -5,7 +5,7 @@ Every problem of a spec is collected before it is refused, so that a person mend
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.engine_choice import Layer, given_values, settle
@@ -18,8 +18,9 @@ from orchestrator.newcomers import named_as_before
 from orchestrator.offload import Offloading
 from orchestrator.plan import digest
 from orchestrator.spec import EngineSpec
-from orchestrator.toml_lines import LineIndex
 from orchestrator.unreached import Unreached
+from profiles.homes import expanded
+from profiles.toml_lines import LineIndex
 from quants.artifact import Artifact, ModelFile
 from quants.errors import HubUnavailableError, OfflineError, QuantsError
 from quants.facts import facts_of
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from quants.models import Model
     from quants.sources.listing import Candidate, Listing
     from runners.engines.settings import EngineSettings
+    from runners.exams.folder.exam import FolderExam
 
     Way = tuple[VariantSpec | None, EngineSettings | None, Sampling]
 
@@ -79,6 +81,7 @@ class Survey:
         problems: what keeps the spec from being run; more may be found when files are pinned.
         warnings: what a person should know.
         unreached: models whose source does not answer, where a plan is to be had all the same.
+        folders: where the exams lie that are not ours, by their names.
     """
 
     exams: dict[str, Any]
@@ -87,6 +90,7 @@ class Survey:
     problems: list[Problem]
     warnings: list[str]
     unreached: tuple[Unreached, ...] = ()
+    folders: dict[str, str] = field(default_factory=dict)
 
 
 class Surveyor:
@@ -118,6 +122,7 @@ class Surveyor:
         self.warnings: list[str] = []
         self._limits: dict[str, tuple[int, float | None]] = {}
         self._noted: set[Problem] = set()
+        self._folders: dict[str, str] = {}
         # Of a source that many models name, and of a header that many variants have, work is done once.
         self._listings: dict[str, Listing] = {}
         self._read: dict[tuple[str, tuple[str, ...]], dict[str, Header]] = {}
@@ -133,21 +138,37 @@ class Surveyor:
 
     def _exams(self) -> dict[str, Any]:
         from profiles.probe.needs import find_needs
-        from runners.exams import get_exam
+        from runners.exams import exam_names, get_exam, is_folder
 
-        found = {}
-        for number, name in enumerate(self.spec.exams):
+        found: dict[str, Any] = {}
+        for number, text in enumerate(self.spec.exams):
             try:
-                exam = found[name] = get_exam(name)
+                exam = self._exam_in(text) if is_folder(text) else get_exam(text)
             except RunnersError as error:
                 self.problem(one_line(error), "exams", number)
                 continue
+            name = exam.name
+            if name in found or (is_folder(text) and name in exam_names()):
+                what = "another exam of this sweep" if name in found else "an exam of quantsweep"
+                self.problem(
+                    f"{text} is called {name!r}, as {what}; give it another name in its exam.toml", "exams", number
+                )
+                continue
+            found[name] = exam
             if self.spec.scoring is not None and self.spec.scoring not in exam.scorings:
                 known = ", ".join(exam.scorings)
                 self.problem(f"exam {name!r} has no scoring {self.spec.scoring!r}; it has: {known}", "scoring")
             if self.local and (why := why_refused(name, find_needs(exam.needs))) is not None:
                 self.problem(why, "exams", number)
         return found
+
+    def _exam_in(self, text: str) -> FolderExam:
+        from runners.exams.folder.exam import open_exam
+
+        folder = self.base_dir / expanded(text)
+        exam = open_exam(folder)
+        self._folders[exam.name] = str(folder.resolve())
+        return exam
 
     def _engine(self, number: int, at: int, model: ModelSpec, variant: VariantSpec | None) -> EngineSettings | None:
         """The engine's settings of the `at`-th variant of the `number`-th model; what is wrong with them is noted, and
@@ -328,7 +349,9 @@ class Surveyor:
                 kept, without = self._sort_out(asked, by_name=not isinstance(model.quants, str))
                 cells += kept
                 left_out += without
-        return Survey(exams, tuple(cells), tuple(left_out), self.problems, self.warnings, tuple(self._unreached))
+        return Survey(
+            exams, tuple(cells), tuple(left_out), self.problems, self.warnings, tuple(self._unreached), self._folders
+        )
 
     def _refuse_twins(self, asked: list[SurveyedCell], before: dict[str, Cell]) -> None:
         """Notes cells that would be run twice under two names; `before` has those of other models and variants."""

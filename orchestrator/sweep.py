@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster import check_address, connect
 from orchestrator.errors import RunFolderError
+from orchestrator.exam_folders import exams_of_run
 from orchestrator.expand import expand
 from orchestrator.growth import grown, what_clashes
 from orchestrator.journal import DAMAGED, Journal, read_journal
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from orchestrator.growth import Growth
     from profiles.types import NodeProfile
+    from runners.exams.folder.exam import FolderExam
     from runners.work import Cell
 
 SWEEPS = Path(__file__).parent / "sweeps"
@@ -185,14 +187,20 @@ def open_plan(
 
 
 def restore_state(
-    plan: Plan, store: RunStore, folder: RunDir, *, retry_failed: bool = False, out: Printer | None = None
+    plan: Plan,
+    store: RunStore,
+    folder: RunDir,
+    *,
+    retry_failed: bool = False,
+    out: Printer | None = None,
+    exams: Mapping[str, FolderExam] | None = None,
 ) -> SweepState:
     """The state that the store and the journal of an earlier start add up to.
 
     With `retry_failed` the jobs whose final row is an infrastructure failure count as not run, and all failures are
-    forgotten. What could not be read of the journal is said to `out`.
+    forgotten. What could not be read of the journal is said to `out`. `exams` has those that are not ours.
     """
-    needs = needs_of(plan.scoring)
+    needs = needs_of(plan.scoring, exams)
     state = SweepState(
         [(cell.cell_id, cell.model.file_bytes or 0) for cell in plan.cells],
         [(job.job_id, job.cell_id) for job in plan.jobs],
@@ -262,6 +270,7 @@ def run_sweep(
         plan, run_id, growth = open_plan(source, folder, address=address, out=out)
         for warning in plan.warnings:
             out.say(f"warning: {warning}")
+        exams = exams_of_run(plan, folder, out)
         store = held.enter_context(RunStore(folder.root))
         for torn in store.quarantined:
             out.say(f"warning: {torn}")
@@ -269,8 +278,8 @@ def run_sweep(
         if growth is not None:
             out.say(*growth.said(store.finals().keys()))
         if reuse:
-            take_over(reuse, plan, store, folder, out)
-        state = restore_state(plan, store, folder, retry_failed=retry_failed, out=out)
+            take_over(reuse, plan, store, folder, out, exams=exams)
+        state = restore_state(plan, store, folder, retry_failed=retry_failed, out=out, exams=exams)
         done_before = state.jobs_done
         what = f"{plan.name}: {count(len(plan.cells), 'cell')}, {count(len(plan.jobs), 'job')}"
         resumed = f", {done_before} of them done before" if done_before else ""
@@ -287,6 +296,7 @@ def run_sweep(
                 out=out,
                 result=result,
                 named=by_name(source.spec),
+                exams=exams,
             )
         # What was committed may have been deleted since: nothing is said to be kept that is not there.
         try:
@@ -312,6 +322,7 @@ def _drive(
     out: Printer,
     result: SweepResult,
     named: frozenset[str],
+    exams: Mapping[str, FolderExam],
 ) -> None:
     from orchestrator.driver import Driver
 
@@ -333,6 +344,7 @@ def _drive(
             cluster=cluster,
             progress=progress,
             named=named,
+            exams=exams,
         ).run()
     labels = {cell.cell_id: cell.label for cell in plan.cells}
     result.interrupted = report.interrupted

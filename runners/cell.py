@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from profiles.types import Device
     from runners.devicelock import DeviceLock
+    from runners.exams.base import Exam
 
 PROGRESS_EVERY_S = 0.25
 GRADER_CLOSE_S = 15.0
@@ -119,6 +120,7 @@ class CellRun:
         self._hosted = HostedModel(
             order, devices=devices, log_path=self._log_path, cancelled=self._cancelled, note=self._note
         )
+        self._exams: dict[str, Exam] = {}
         self._patience = Patience(order.reloads)
         engine = order.cell.engine
         self._pacing = Pacing(engine.pause_s if isinstance(engine, EndpointSettings) else 0.0)
@@ -155,6 +157,7 @@ class CellRun:
             self._end(ended)
 
     def _serve(self) -> None:
+        self._exams = self._open_exams()
         model = self._fetch()
         grader = self._open_grader()
         if self._take_device():
@@ -223,6 +226,17 @@ class CellRun:
             if self._cancelled.is_set():
                 raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None
             raise _Ended("failed", Outcome.ARTIFACT, str(error)) from None
+
+    def _open_exams(self) -> dict[str, Exam]:
+        """The exams that came with the order."""
+        if not self.order.exams:
+            return {}
+        from runners.exams.folder.exam import unpack_exam
+
+        try:
+            return {name: unpack_exam(packed) for name, packed in self.order.exams.items()}
+        except RunnersError as error:
+            raise _Ended("failed", Outcome.GRADER_CRASH, str(error), lasting=True) from None
 
     def _open_grader(self) -> Grader:
         from runners.sandbox import open_sandbox
@@ -298,7 +312,7 @@ class CellRun:
     def _answer(self, served: Served, grader: Grader, job: orders.JobOrder) -> None:
         from runners.exams import get_exam
 
-        exam = get_exam(job.exam)
+        exam = get_exam(job.exam, self._exams)
         task = next(task for task in exam.tasks() if task.name == job.task)
         started, started_s = datetime.now(UTC), time.monotonic()
         shared = set(self._neighbours())

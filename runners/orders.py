@@ -56,6 +56,7 @@ class CellOrder:
         lease_id: of this load.
         scoring: exam name to the scoring that fills the score column.
         overlap_grading: whether the next answer may be generated while one is graded.
+        exams: those that are not ours by name, packed (`runners.exams.folder`).
         reloads: how often in a row a server that died or hung may be started again; a finished answer begins anew.
     """
 
@@ -68,6 +69,7 @@ class CellOrder:
     generation_timeout_s: float
     overlap_grading: bool = False
     reloads: int = 2
+    exams: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -186,7 +186,7 @@ def exams(context: typer.Context, as_json: JsonOption = False) -> None:
 
 @exams_app.command("check")
 def exams_check(
-    name: Annotated[str, typer.Argument(help="The exam, such as todo.")],
+    name: Annotated[str, typer.Argument(metavar="EXAM", help="An exam such as todo, or the folder of one: ./my-exam.")],
     as_json: JsonOption = False,
 ) -> None:
     """Prove a grader: its reference scores full, nothing scores nothing, mutants lose, cheats gain nothing."""
@@ -195,6 +195,22 @@ def exams_check(
     parts, ok = check(name, as_json=as_json)
     terminal.stdout().page(*parts)
     raise typer.Exit(EXIT_DONE if ok else EXIT_FAILURES)
+
+
+@exams_app.command("new")
+def exams_new(
+    folder: Annotated[Path, typer.Argument(metavar="NAME", help="The folder to make, named as the exam: my-exam.")],
+    language: Annotated[
+        str, typer.Option(help="What answers are written in: python, javascript, c, c++, rust or go.")
+    ] = "python",
+    python_grader: Annotated[
+        bool, typer.Option("--python-grader", help="Grade by a function in grader.py instead of tests in exam.toml.")
+    ] = False,
+) -> None:
+    """Make the folder of an exam of your own: one that runs, to be changed from there."""
+    from orchestrator.commands.exams import new
+
+    terminal.stdout().page(*new(folder, language=language, python_grader=python_grader))
 
 
 app.command(short_help="Show which quants fit which cards; only headers are read.")(fits)

@@ -11,7 +11,12 @@ import typer
 def regrade(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/quickstart.")],
     exam: Annotated[
-        str | None, typer.Option("--exam", metavar="NAME", help="Answers of this exam only. Default: of every exam.")
+        str | None,
+        typer.Option(
+            "--exam",
+            metavar="NAME",
+            help="This exam's answers only: a name, or the path of an exam's folder. Default: every exam's.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from orchestrator.terminal import Json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from orchestrator.terminal import Part
 
 
@@ -49,8 +52,27 @@ def list_exams(*, as_json: bool) -> list[Part]:
     return parts
 
 
+def new(folder: Path, *, language: str, python_grader: bool) -> list[Part]:
+    """Makes the folder of an exam, and says what to do with it.
+
+    Raises:
+        RunnersError: it cannot be made, or something is there already.
+    """
+    from rich.text import Text
+
+    from orchestrator.cli.typed import command
+    from runners.exams.folder.new import new_exam
+
+    written = new_exam(folder, language=language, python_grader=python_grader)
+    named = str(folder) if "/" in str(folder) else f"./{folder}"
+    lines = [str(path) for path in written]
+    lines += ["", f"To prove it: {command('exams', 'check', named)}"]
+    lines += [f"In a sweep: exams = [{json.dumps(named)}], a path from the spec's folder"]
+    return [Text(line) for line in lines]
+
+
 def check(name: str, *, as_json: bool) -> tuple[list[Part], bool]:
-    """The proof of the exam's grader, and whether it holds.
+    """The proof of the grader of an exam, by its name or the path of its folder, and whether it holds.
 
     Raises:
         RunnersError: there is no such exam, no sandbox, or not what the exam needs.

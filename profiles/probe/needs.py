@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from profiles.probe.golang import COMMAND as GO_COMMAND
 from profiles.probe.golang import find_go
+from profiles.probe.local_tools import try_cxx, try_node, try_rust
 from profiles.probe.system import System
 from profiles.probe.trials import TRY_S, MissingError, asked, first_line, last_line, trial_environment
 from profiles.types import FoundNeed
@@ -197,6 +198,14 @@ NEEDS: Final[dict[str, Need]] = {
         # What its parts are missing for has their commands.
         Need("go-race", "Go's race detector", {}, _go_race, GO_COMMAND),
         Need("c-compiler", "a C compiler", {"": "gcc", "apt-get": "gcc libc6-dev", "apk": "gcc musl-dev"}, _c_compiler),
+        Need(
+            "cxx-compiler",
+            "a C++ compiler",
+            {"": "gcc-c++", "apt-get": "g++", "pacman": "gcc", "apk": "g++", "brew": "gcc"},
+            try_cxx,
+        ),
+        Need("node", "Node", {"": "nodejs", "brew": "node"}, try_node),
+        Need("rust", "a Rust compiler", {"": "rust", "apt-get": "rustc gcc", "zypper": "rust gcc"}, try_rust),
         Need(
             "chromium",
             "Chromium",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from runners.exams.base import Exam
 
 # Name -> module with a `load()`; imported only when asked for.
@@ -16,8 +18,13 @@ def exam_names() -> list[str]:
     return sorted(_EXAMS)
 
 
-def get_exam(name: str) -> Exam:
-    """The exam called `name`.
+def is_folder(text: str) -> bool:
+    """Whether what a person wrote for an exam is the path of a folder: names of exams have no slash."""
+    return "/" in text or text in {".", ".."} or text.startswith("~")
+
+
+def get_exam(name: str, folders: Mapping[str, Exam] | None = None) -> Exam:
+    """The exam called `name`: one of `folders`, which are a sweep's own, or of ours.
 
     Raises:
         UnknownExam: There is none; the hint names the nearest.
@@ -27,10 +34,13 @@ def get_exam(name: str) -> Exam:
 
     from runners.exams.base import UnknownExam
 
+    if folders is not None and name in folders:
+        return folders[name]
     module = _EXAMS.get(name)
     if module is None:
         near = get_close_matches(name, _EXAMS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"the exams are: {', '.join(exam_names())}"
+        ours = f"the exams are: {', '.join(exam_names())}; one of your own is named by its path, such as ./my-exam"
+        hint = f"did you mean {near[0]!r}?" if near else ours
         raise UnknownExam(f"there is no exam called {name!r}", hint)
     exam: Exam = import_module(module).load()
     return exam

@@ -204,26 +204,45 @@ class Specimen:
 
 
 class Exam(Protocol):
-    """Tasks, how they are solved, and their grader.
+    """Tasks, how they are solved, and their grader."""
 
-    Attributes:
-        name: What a spec calls it.
-        prompt_version: Changes with the messages, and with whatever else decides what is generated; part of the job id.
-        grader_version: Changes with anything that can change a score. `tests/runners/exams/` has a fingerprint of what
-            that is, so that it cannot change unnoticed.
-        score_max: Full marks.
-        scorings: Names of the ways to score; the first is the default.
-        language: What the answer is written in.
-        needs: What a machine must have to solve and grade it: names of `profiles.probe.needs`.
-    """
+    @property
+    def name(self) -> str:
+        """What a spec calls it."""
+        ...
 
-    name: str
-    prompt_version: str
-    grader_version: str
-    score_max: float
-    scorings: tuple[str, ...]
-    language: str
-    needs: frozenset[str]
+    @property
+    def prompt_version(self) -> str:
+        """Changes with the messages, and with whatever else decides what is generated; part of the job id."""
+        ...
+
+    @property
+    def grader_version(self) -> str:
+        """Changes with anything that can change a score.
+
+        `tests/runners/exams/` has a fingerprint of what that is in ours, so that it cannot change unnoticed.
+        """
+        ...
+
+    @property
+    def score_max(self) -> float:
+        """Full marks."""
+        ...
+
+    @property
+    def scorings(self) -> tuple[str, ...]:
+        """Names of the ways to score; the first is the default."""
+        ...
+
+    @property
+    def language(self) -> str:
+        """What the answer is written in."""
+        ...
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What a machine must have to solve and grade it: names of `profiles.probe.needs`."""
+        ...
 
     def tasks(self) -> tuple[Task, ...]:
         """One or more, in the order in which they are asked."""

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runners.exams import get_exam
+from profiles.homes import expanded
+from runners.errors import RunnersError
+from runners.exams import get_exam, is_folder
 from runners.exams.base import Exam, Grade, NeedMissing, Reply, Specimen, Transcript
 from runners.exams.box import Box
+from runners.outcomes import Outcome
 from runners.sandbox.cleanup import remove_tree
 
 if TYPE_CHECKING:
@@ -64,15 +67,15 @@ class CheckReport:
 
 
 def check_exam(name: str, sandbox: Sandbox, *, on_finding: Callable[[Finding], None] | None = None) -> CheckReport:
-    """Grade every specimen of the exam called `name`, and the empty answer.
+    """Grade every specimen of an exam, and the empty answer.
 
     Args:
-        name: The exam.
+        name: The exam's, or the path of its folder.
         sandbox: Where the specimens run.
         on_finding: Called after each specimen, for progress.
 
     Raises:
-        UnknownExam: There is no such exam.
+        UnknownExam, ExamFolderError, SpecimenError: There is no such exam, or it or its proof cannot be read.
         NeedMissing: This machine lacks what the exam needs; the hint has the command that mends it.
         SandboxFailed: The sandbox could not be started.
     """
@@ -80,7 +83,7 @@ def check_exam(name: str, sandbox: Sandbox, *, on_finding: Callable[[Finding], N
 
     from profiles.probe.needs import find_needs
 
-    exam = get_exam(name)
+    exam = find_exam(name)
     if missing := [need for need in find_needs(exam.needs) if need.found is None]:
         said = "; ".join(f"{need.what} is missing ({need.problem})" for need in missing)
         raise NeedMissing(
@@ -93,7 +96,20 @@ def check_exam(name: str, sandbox: Sandbox, *, on_finding: Callable[[Finding], N
             findings.append(finding)
             if on_finding is not None:
                 on_finding(finding)
-    return CheckReport(name, exam.grader_version, exam.score_max, sandbox.isolation, tuple(findings))
+    return CheckReport(exam.name, exam.grader_version, exam.score_max, sandbox.isolation, tuple(findings))
+
+
+def find_exam(name: str) -> Exam:
+    """One of our exams by its name, or the exam in a folder by its path.
+
+    Raises:
+        UnknownExam, ExamFolderError: There is none.
+    """
+    if not is_folder(name):
+        return get_exam(name)
+    from runners.exams.folder.exam import open_exam
+
+    return open_exam(expanded(name))
 
 
 def _examine(exam: Exam, specimen: Specimen, sandbox: Sandbox) -> Finding:
@@ -102,6 +118,11 @@ def _examine(exam: Exam, specimen: Specimen, sandbox: Sandbox) -> Finding:
         task = specimen.task_of(exam)
         transcript = Transcript.of(task, Reply(specimen.text, finish_reason="stop"))
         grade = exam.grade(task, transcript, Box(sandbox, folder))
+    except (RunnersError, OSError):  # this machine's, or a folder's that is no exam
+        raise
+    except Exception as error:  # a grader that fails over an answer is wrong about it
+        problem = f"the grader failed: {type(error).__name__}: {error}"
+        return Finding(specimen.name, specimen.kind, {}, Outcome.GRADER_CRASH.value, problem)
     finally:
         remove_tree(folder)
     problem = "; ".join(_problems(exam, specimen, grade))

@@ -55,16 +55,19 @@ class Toolchain:
 
 
 class Provider(Protocol):
-    """Finds the toolchain of one language on this machine.
+    """Finds the toolchain of one language on this machine."""
 
-    Attributes:
-        language: As in `Exam.language`.
-        needs: What a machine must have for it (`profiles.probe.needs`): known, with the command that mends its absence,
-            before anything is generated.
-    """
+    @property
+    def language(self) -> str:
+        """As in `Exam.language`."""
+        ...
 
-    language: str
-    needs: frozenset[str]
+    @property
+    def needs(self) -> frozenset[str]:
+        """What a machine must have for it (`profiles.probe.needs`): known, with the command that mends its absence,
+        before anything is generated.
+        """
+        ...
 
     def open(self, sandbox: Sandbox) -> Toolchain:
         """The toolchain, its caches warm, once it has built and run something inside.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from orchestrator.errors import SpecError
 from orchestrator.spec import SweepSpec, parse_spec
 from orchestrator.sweep import SWEEPS, built_in_sweeps
-from orchestrator.toml_lines import LineIndex
+from profiles.toml_lines import LineIndex
 
 GOOD = """\
 name = "demo"

@@ -85,7 +85,7 @@ def fenced(language: str) -> Wrap:
 
 
 def read_specimens(
-    folder: Traversable, wrap: Wrap, *, scorings: Sequence[str] = ("score",), task: str = ""
+    folder: Traversable, wrap: Wrap, *, scorings: Sequence[str] = ("points",), task: str = ""
 ) -> list[Specimen]:
     """The specimens of an exam's folder, or of one of its tasks, in the order reference, published, mutant, cheat.
 

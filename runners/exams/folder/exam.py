@@ -1,0 +1,212 @@
+"""An exam that is a folder, ours or a user's own: what it asks, its grader in one of three forms, and its proof."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from runners.chat import Message
+from runners.exams.base import Grade, Specimen, Task, Transcript, ask_once
+from runners.exams.folder.content import Content, ExamFolderError, digest_of, read_content
+from runners.exams.folder.grading import grade_reply
+from runners.exams.folder.python_grader import grade_with, load_grader
+from runners.exams.folder.settings import EXAM_TOML, ExamSettings, read_settings
+from runners.exams.folder.specimens import fenced, read_specimens
+from runners.sandbox.scratch import Scratch
+
+if TYPE_CHECKING:
+    from runners.exams.base import Chat
+    from runners.exams.box import Box
+
+_FORM: Final = "1"
+"""How the forms without Python grade; part of every grader's version, raised when a score can come out otherwise."""
+_PROMPT_CHARS: Final = 1_000_000
+_PROOF: Final = ("reference/", "mutants/", "mutants.toml", "cheats/", "cheats.toml", "published/", "published.toml")
+
+
+@dataclass(frozen=True)
+class FolderExam:
+    """An exam made of the files of a folder; see `Exam`. What happens to the folder later does not change it."""
+
+    settings: ExamSettings
+    content: Content
+    prompts: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """See `Exam`."""
+        return self.settings.name
+
+    @property
+    def score_max(self) -> float:
+        """See `Exam`."""
+        return self.settings.score_max
+
+    @property
+    def scorings(self) -> tuple[str, ...]:
+        """See `Exam`."""
+        return self.settings.scorings
+
+    @property
+    def language(self) -> str:
+        """See `Exam`."""
+        return self.settings.language
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """See `Exam`."""
+        return self.settings.needs
+
+    @cached_property
+    def prompt_version(self) -> str:
+        """A digest of what every task asks."""
+        asked = [[task.name, [message.to_json() for message in task.messages]] for task in self.tasks()]
+        return f"folder-{_digest(asked)}"
+
+    @cached_property
+    def grader_version(self) -> str:
+        """A digest of what can change a score: settings, and every file but prompts and specimens."""
+        scoring = asdict(replace(self.settings, description="", needs=frozenset()))
+        scoring["needs"] = []
+        files = {path: data for path, data in self.content.files.items() if self._decides(path)}
+        return f"folder-{_digest([_FORM, scoring, digest_of(files)])}"
+
+    def _decides(self, path: str) -> bool:
+        """Whether a file may decide a score."""
+        inner = path
+        if path.startswith("tasks/"):
+            inner = path.split("/", 2)[-1]
+        return not inner.startswith(_PROOF) and inner not in {"prompt.md", EXAM_TOML, "README.md"}
+
+    def tasks(self) -> tuple[Task, ...]:
+        """See `Exam.tasks`."""
+        return tuple(
+            Task(name, (Message(role="user", content=prompt),))
+            for name, prompt in zip(self.settings.tasks, self.prompts, strict=True)
+        )
+
+    def solve(self, task: Task, chat: Chat, _box: Box) -> Transcript:
+        """See `Exam.solve`."""
+        return ask_once(task, chat)
+
+    def specimens(self) -> list[Specimen]:
+        """See `Exam.specimens`."""
+        wrap = fenced(self.language)
+        with Scratch() as scratch:
+            self.content.write_to(scratch.path)
+            found = []
+            if self.settings.tasks == ("main",):
+                found = read_specimens(scratch.path, wrap, scorings=self.scorings)
+            else:
+                for task in self.settings.tasks:
+                    found += read_specimens(scratch.path / "tasks" / task, wrap, scorings=self.scorings, task=task)
+        answered = {each.task for each in found if each.kind == "reference"}
+        for task in self.settings.tasks:
+            if task not in answered and "" not in answered:
+                where = "reference/" if task == "main" else f"tasks/{task}/reference/"
+                raise ExamFolderError(
+                    f"exam {self.name!r} has no reference for {task!r}: nothing proves that its grader is right",
+                    f"put an answer with full marks into {where}",
+                )
+        return found
+
+    def grade(self, task: Task, transcript: Transcript, box: Box) -> Grade:
+        """See `Exam.grade`."""
+        if self.settings.python is not None:
+            module = load_grader(_unpacked(self.content), self.settings, self.content.sha256)
+            return grade_with(module, self.settings, task, transcript, box)
+        files = files_of(self.content, task.name)
+        return grade_reply(self.settings, task, transcript.reply, files, box)
+
+
+def files_of(content: Content, task: str) -> dict[str, bytes]:
+    """What lies in the box of a task, by path there: the exam's files, and the task's own over them."""
+    found: dict[str, bytes] = {}
+    for folder in ("files", f"tasks/{task}/files"):
+        found |= {path.removeprefix(f"{folder}/"): data for path, data in content.below(folder).items()}
+    return found
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()[:16]
+
+
+def open_exam(folder: Path) -> FolderExam:
+    """The exam in a folder.
+
+    Raises:
+        ExamFolderError: it is no exam; the message says what is wrong with which file.
+    """
+    return exam_of(read_content(folder), folder)
+
+
+@lru_cache(maxsize=64)
+def unpack_exam(packed: bytes) -> FolderExam:
+    """The exam that another process packed (`Content.pack`).
+
+    Raises:
+        ExamFolderError: it is damaged, or of a version of quantsweep that allows what this one does not.
+    """
+    return exam_of(Content.unpack(packed), Path("the exam's folder"))
+
+
+def exam_of(content: Content, folder: Path) -> FolderExam:
+    """The exam that some files make; `folder` is what errors call the place where they lie.
+
+    Raises:
+        ExamFolderError: they make none.
+    """
+    text = _text(content, folder, EXAM_TOML)
+    if text is None:
+        raise ExamFolderError(
+            f"{folder} is no exam: it has no {EXAM_TOML}", "`quantsweep exams new NAME` makes one that runs"
+        )
+    settings = read_settings(text, str(folder / EXAM_TOML))
+    prompts = []
+    for task in settings.tasks:
+        several = settings.tasks != ("main",)
+        path = f"tasks/{task}/prompt.md" if several else "prompt.md"
+        prompt = (_text(content, folder, path) or "").strip()
+        if not prompt or len(prompt) > _PROMPT_CHARS:
+            what = f"longer than {_PROMPT_CHARS:,} characters" if prompt else "missing, or empty"
+            raise ExamFolderError(f"{folder / path}: the prompt is {what}", "write there what the model is asked")
+        prompts.append(prompt)
+        if settings.filename in files_of(content, task):
+            raise ExamFolderError(
+                f"{folder}/files holds {settings.filename!r}, which is what the answer is called",
+                "rename it, or give another filename in exam.toml",
+            )
+    if settings.python is not None and settings.python not in content.files:
+        raise ExamFolderError(f"{folder / settings.python}: there is no such file", "[grader] names it in exam.toml")
+    return FolderExam(settings, content, tuple(prompts))
+
+
+def _text(content: Content, folder: Path, path: str) -> str | None:
+    try:
+        return content.text(path)
+    except ExamFolderError as error:
+        raise ExamFolderError(f"{folder}/{error.message}", error.hint) from None
+
+
+_places: dict[tuple[int, str], Scratch] = {}
+_unpacking = threading.Lock()
+
+
+def _unpacked(content: Content) -> Path:
+    """Where the files of an exam lie for its grader.py, once a process; who comes after a kill removes them."""
+    key = (os.getpid(), content.sha256)
+    with _unpacking:
+        if key not in _places:
+            scratch = Scratch()
+            content.write_to(scratch.path)
+            _places[key] = scratch
+            import atexit
+
+            atexit.register(scratch.remove)
+        return _places[key].path

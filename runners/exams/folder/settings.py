@@ -1,0 +1,408 @@
+"""`exam.toml`: what an exam's folder says of itself, with every problem named by line and key.
+
+name = "sums"                   what specs and tables call it
+language = "python"             what the answer is written in (runners.exams.folder.languages)
+filename = "sums.py"            how the program is called in the box; the language has a usual one
+needs = ["tk"]                  besides what the language needs (profiles.probe.needs)
+score_max = 4                   the sum of all points, which is the default; needed where a grader.py gives them
+scorings = ["points"]           with grader.py alone
+
+[limits]                        of each run in the sandbox
+wall_s = 10.0                   cpu_s, memory_mib, output_kib, processes, build_s likewise
+
+[[test]]                        the first form: the program is run by itself, and what it prints is compared
+name = "adds"
+points = 1
+args = ["2", "3"]
+stdin = ""
+stdout = "5"                    without the white space at the ends of lines and of the whole
+exit_code = 0
+
+[grader]                        the second: a command that tries the program
+command = ["{python}", "files/try.py", "{program}"]
+output = "exit-code"            or "tap", "jsonl": a result for each of the items in `points`
+points = { adds = 1, subtracts = 3 }
+word = true                     results count only with the word that the command reads first on its standard input
+
+[grader]                        the third: a function of Python, with the rights of whoever runs quantsweep
+python = "grader.py"
+
+[[task]]                        where there are several; the prompt is then tasks/NAME/prompt.md
+name = "easy"
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+
+from profiles.toml_lines import LineIndex
+from runners.exams.folder.content import ExamFolderError
+from runners.exams.folder.languages import LANGUAGES
+from runners.sandbox.base import MIB, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+EXAM_TOML: Final = "exam.toml"
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+OUTPUTS: Final = ("exit-code", "tap", "jsonl")
+MOST_ITEMS: Final = 500
+MOST_TASKS: Final = 200
+_MOST_CHARACTERS: Final = 1_000_000
+_MOST_DOTS: Final = 20
+_MOST_SAID: Final = 20
+_MOST_POINTS: Final = 1e6
+_RUN: Final = Limits(wall_s=10.0, cpu_s=10.0, memory_bytes=512 * MIB, processes=64)
+_BUILD_S: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Test:
+    """One run of the program and what it has to print; `stdout` None: that is not looked at.
+
+    `task` names the task that it belongs to; empty for every task.
+    """
+
+    name: str
+    points: float
+    args: tuple[str, ...] = ()
+    stdin: str = ""
+    stdout: str | None = None
+    exit_code: int = 0
+    task: str = ""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that tries the program. `points` are those of each item; of the only one with `exit-code`."""
+
+    argv: tuple[str, ...]
+    output: str
+    points: Mapping[str, float]
+    word: bool
+
+
+@dataclass(frozen=True)
+class ExamSettings:
+    """What an `exam.toml` says; one of `tests`, `command` and `python` is there.
+
+    `tasks` are the names of the tasks, `main` where there is one. `build_s` bounds the building of a program.
+    """
+
+    name: str
+    language: str
+    filename: str
+    needs: frozenset[str]
+    score_max: float
+    scorings: tuple[str, ...]
+    limits: Limits
+    build_s: float
+    tests: tuple[Test, ...] = ()
+    command: Command | None = None
+    python: str | None = None
+    tasks: tuple[str, ...] = ("main",)
+    description: str = ""
+
+
+@dataclass
+class _Problems:
+    """What is wrong with a file, a line each."""
+
+    file: str
+    index: LineIndex
+    said: list[str] = field(default_factory=list)
+
+    def add(self, path: tuple[str | int, ...], text: str) -> None:
+        line = self.index.line(path)
+        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+        self.said.append(
+            ": ".join([self.file if line is None else f"{self.file}:{line}", *([key] if key else []), text])
+        )
+
+
+class _Table:
+    """A table whose keys are taken one by one; `close` names those that nobody took."""
+
+    def __init__(self, data: Mapping[str, Any], path: tuple[str | int, ...], problems: _Problems) -> None:
+        self._data, self._path, self._problems = dict(data), path, problems
+        self._known: list[str] = []
+
+    def problem(self, key: str, text: str) -> None:
+        self._problems.add((*self._path, key) if key else self._path, text)
+
+    def has(self, key: str) -> bool:
+        return key in self._data
+
+    def _take(self, key: str) -> Any:
+        self._known.append(key)
+        return self._data.pop(key, None)
+
+    def text(self, key: str, default: str = "", *, required: bool = False) -> str:
+        value = self._take(key)
+        if value is None:
+            if required:
+                self.problem(key, "is missing")
+            return default
+        if not isinstance(value, str) or "\0" in value:
+            self.problem(key, f'must be text in quotes, such as "name" (here: {value!r:.80})')
+            return default
+        return value
+
+    def number(self, key: str, default: float, *, most: float, least: float = 0.0, above: bool = True) -> float:
+        value = self._take(key)
+        if value is None:
+            return default
+        fine = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= most
+        if not fine or not math.isfinite(value) or value < least or (above and value == least):
+            low = f"above {least:g}" if above else f"from {least:g}"
+            self.problem(key, f"must be a number {low} to {most:g} (here: {str(value)[:40]})")
+            return default
+        return float(value)
+
+    def flag(self, key: str) -> bool:
+        value = self._take(key)
+        if value is not None and not isinstance(value, bool):
+            self.problem(key, f"must be true or false (here: {value!r:.80})")
+        return value is True
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self._take(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(each, str) and "\0" not in each for each in value):
+            self.problem(key, f'must be a list of texts, such as ["one", "two"] (here: {value!r:.80})')
+            return ()
+        return tuple(value)
+
+    def table(self, key: str) -> _Table:
+        value = self._take(key)
+        if value is not None and not isinstance(value, dict):
+            self.problem(key, f"must be a table (here: {value!r:.80})")
+        return _Table(value if isinstance(value, dict) else {}, (*self._path, key), self._problems)
+
+    def tables(self, key: str, most: int) -> list[_Table]:
+        value = self._take(key)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+            self.problem(key, f"must be tables, each under [[{key}]]")
+            return []
+        if len(value) > most:
+            self.problem(key, f"there are {len(value):,}, and there may be {most}")
+        return [_Table(each, (*self._path, key, number), self._problems) for number, each in enumerate(value[:most])]
+
+    def rest(self) -> dict[str, Any]:
+        """Everything that is left, by key: of a table whose keys are names."""
+        left, self._data = self._data, {}
+        return left
+
+    def close(self) -> None:
+        for key in list(self._data)[:_MOST_SAID]:
+            near = get_close_matches(str(key), self._known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(self._known)}"
+            self.problem(key, f"unknown key; {hint}")
+
+
+def read_settings(text: str, file: str) -> ExamSettings:
+    """The settings in the text of an `exam.toml`, which errors call `file`.
+
+    Raises:
+        ExamFolderError: lists every problem.
+    """
+    root, problems = _parsed(text, file)
+    name = root.text("name", "exam", required=True)
+    if not NAME.fullmatch(name):
+        root.problem("name", f"{name[:80]!r} must be 1 to 64 letters, digits, '.', '_' or '-'")
+    language = root.text("language", "python", required=True)
+    if language not in LANGUAGES:
+        root.problem("language", f"{language[:40]!r} is none that programs are run in: {', '.join(LANGUAGES)}")
+        language = "python"
+    filename = root.text("filename", LANGUAGES[language].filename)
+    if not NAME.fullmatch(filename):
+        root.problem("filename", f"{filename[:80]!r} must be a plain name such as {LANGUAGES[language].filename!r}")
+    needs = root.texts("needs")
+    limits, build_s = _limits(root.table("limits"))
+    tasks = _tasks(root)
+    score_max = root.number("score_max", 0.0, most=_MOST_POINTS)
+    scorings = root.texts("scorings") if root.has("scorings") else ("points",)
+    if not scorings or len(set(scorings)) < len(scorings) or not all(map(NAME.fullmatch, scorings)):
+        root.problem("scorings", "must be different names, one at least")
+    tests = _tests(root, tasks)
+    command, python = _grader(root, score_max)
+    _one_form(root, tests=tests, command=command, python=python)
+    settings = ExamSettings(
+        name=name,
+        language=language,
+        filename=filename,
+        needs=frozenset(needs) | LANGUAGES[language].needs,
+        score_max=score_max,
+        scorings=scorings,
+        limits=limits,
+        build_s=build_s,
+        tests=tests,
+        command=command,
+        python=python,
+        tasks=tasks,
+        description=root.text("description"),
+    )
+    settings = _with_score_max(settings, root)
+    root.close()
+    _raise(problems.said)
+    return settings
+
+
+def _parsed(text: str, file: str) -> tuple[_Table, _Problems]:
+    """The file as a table, refused where no person wrote it: tomllib's time grows with the square of a key's dots."""
+    problems = _Problems(file, LineIndex(text))
+    if len(text) > _MOST_CHARACTERS:
+        raise ExamFolderError(f"{file}: it has more than {_MOST_CHARACTERS:,} characters")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.partition("=")[0].count(".") > _MOST_DOTS:
+            raise ExamFolderError(f"{file}:{number}: a key has at most {_MOST_DOTS} dots")
+    try:
+        data = tomllib.loads(text)
+    except RecursionError:
+        raise ExamFolderError(f"{file}: its tables and lists are nested too deeply") from None
+    except ValueError as error:
+        place = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
+        line = f":{place[1]}" if place else ""
+        message = re.sub(r" \(at [^()]*\)$", "", str(error))
+        raise ExamFolderError(f"{file}{line}: this is not valid TOML: {message}", "see docs/exams.md") from None
+    return _Table(data, (), problems), problems
+
+
+def _limits(table: _Table) -> tuple[Limits, float]:
+    found = replace(
+        _RUN,
+        wall_s=table.number("wall_s", _RUN.wall_s, most=600),
+        cpu_s=table.number("cpu_s", _RUN.cpu_s, most=600),
+        memory_bytes=int(table.number("memory_mib", _RUN.memory_bytes / MIB, most=65_536)) * MIB,
+        output_bytes=int(table.number("output_kib", _RUN.output_bytes / 1024, most=65_536)) * 1024,
+        processes=int(table.number("processes", _RUN.processes, most=4096)),
+    )
+    build_s = table.number("build_s", _BUILD_S, most=600)
+    table.close()
+    return found, build_s
+
+
+def _tasks(root: _Table) -> tuple[str, ...]:
+    names = []
+    for table in root.tables("task", MOST_TASKS):
+        name = table.text("name", required=True)
+        if name and not NAME.fullmatch(name):
+            table.problem("name", f"{name[:80]!r} must be 1 to 64 letters, digits, '.', '_' or '-'")
+        if name in names:
+            table.problem("name", f"the task {name!r} stands here twice")
+        table.close()
+        names.append(name)
+    return tuple(names) or ("main",)
+
+
+def _tests(root: _Table, tasks: Collection[str]) -> tuple[Test, ...]:
+    found: list[Test] = []
+    for table in root.tables("test", MOST_ITEMS):
+        test = Test(
+            name=_item_name(table),
+            points=table.number("points", 1.0, most=_MOST_POINTS),
+            args=table.texts("args"),
+            stdin=table.text("stdin"),
+            stdout=table.text("stdout") if table.has("stdout") else None,
+            exit_code=int(table.number("exit_code", 0, most=255, above=False)),
+            task=table.text("task"),
+        )
+        if test.task and test.task not in tasks:
+            table.problem("task", f"there is no task {test.task!r}; the tasks are: {', '.join(tasks)}")
+        if any(other.name == test.name and {"", test.task} & {"", other.task} for other in found if _meet(other, test)):
+            table.problem("name", f"two tests are called {test.name!r}")
+        table.close()
+        found.append(test)
+    return tuple(found)
+
+
+def _meet(one: Test, other: Test) -> bool:
+    """Whether both are of one task."""
+    return not one.task or not other.task or one.task == other.task
+
+
+def _item_name(table: _Table) -> str:
+    name = table.text("name", required=True)
+    if name and (len(name) > 100 or not name.isprintable() or name != name.strip()):
+        table.problem("name", "must be at most 100 printable characters without white space around them")
+    return name
+
+
+def _grader(root: _Table, score_max: float) -> tuple[Command | None, str | None]:
+    if not root.has("grader"):
+        root.table("grader")
+        return None, None
+    table = root.table("grader")
+    python = table.text("python") or None
+    argv = table.texts("command")
+    output = table.text("output", "exit-code")
+    if output not in OUTPUTS:
+        table.problem("output", f"{output[:40]!r} is none of {', '.join(OUTPUTS)}")
+    word = table.flag("word")
+    points = _points(table.table("points"))
+    if python is None and not argv:
+        table.problem("command", 'is missing: command = ["sh", "files/try.sh"], or python = "grader.py"')
+    if python is not None and argv:
+        table.problem("command", "is given beside python; a grader is one of the two")
+    if argv and output == "exit-code":
+        if points:
+            table.problem("points", 'has no meaning with output = "exit-code", which is one item; set score_max')
+        points = {"exit code": score_max or 1.0}
+    elif argv and not points:
+        table.problem("points", "is missing: the points of each item, such as { adds = 1 }")
+    table.close()
+    return Command(argv, output, points, word) if argv else None, python
+
+
+def _points(table: _Table) -> dict[str, float]:
+    points: dict[str, float] = {}
+    for name, value in table.rest().items():
+        fine = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _MOST_POINTS
+        if not fine or len(name) > 100 or not name.isprintable() or name != name.strip() or not name:
+            table.problem(name, "must be a plain name with points above 0")
+        elif len(points) < MOST_ITEMS:
+            points[name] = float(value)
+    return points
+
+
+def _one_form(root: _Table, *, tests: tuple[Test, ...], command: Command | None, python: str | None) -> None:
+    if not tests and command is None and python is None and not root.has("test"):
+        root.problem("", "nothing grades an answer: give [[test]] tables, or [grader] with a command or python")
+    if tests and (command is not None or python is not None):
+        root.problem("test", "stands beside [grader]; an exam has one of the two")
+
+
+def _with_score_max(settings: ExamSettings, root: _Table) -> ExamSettings:
+    """The settings with full marks: the sum of points, which has to be the same for every task."""
+    if settings.python is not None:
+        if not settings.score_max:
+            root.problem("score_max", "is missing: full marks, which a grader.py does not say")
+        return settings
+    if settings.scorings != ("points",):
+        root.problem("scorings", "is for a grader.py; tests and commands have one scoring, called points")
+    if settings.command is not None:
+        sums = {sum(settings.command.points.values())}
+    else:
+        sums = {sum(test.points for test in settings.tests if test.task in {"", task}) for task in settings.tasks}
+    if len(sums) > 1:
+        root.problem(
+            "test", f"every task needs the same points in all (here: {', '.join(f'{s:g}' for s in sorted(sums))})"
+        )
+    full = max(sums)
+    if settings.score_max and not math.isclose(settings.score_max, full):
+        root.problem("score_max", f"is {settings.score_max:g}, and the points add up to {full:g}; leave it out")
+    return replace(settings, score_max=full)
+
+
+def _raise(said: list[str]) -> None:
+    if said:
+        more = [f"and {len(said) - _MOST_SAID} more"] if len(said) > _MOST_SAID else []
+        raise ExamFolderError("\n".join([*said[:_MOST_SAID], *more]), "docs/exams.md has every key")
