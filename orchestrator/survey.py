@@ -8,18 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.asked_exams import asked_exams
 from orchestrator.engine_choice import Layer, given_values, settle
 from orchestrator.errors import Problem, SpecError, one_line
 from orchestrator.fitting import footprints_of
 from orchestrator.here import ThisMachine
 from orchestrator.known_models import cannot_switch
-from orchestrator.needs import why_refused
 from orchestrator.newcomers import named_as_before
 from orchestrator.offload import Offloading
 from orchestrator.plan import digest
 from orchestrator.spec import EngineSpec
 from orchestrator.unreached import Unreached
-from profiles.homes import expanded
 from profiles.toml_lines import LineIndex
 from quants.artifact import Artifact, ModelFile
 from quants.errors import HubUnavailableError, OfflineError, QuantsError
@@ -29,7 +28,6 @@ from quants.trained import beyond_trained, trained_context
 from runners.chat import Sampling
 from runners.engines.base import EngineUnavailable
 from runners.engines.settings import EndpointSettings, LlamaCppSettings, LlamaServerSettings
-from runners.errors import RunnersError
 from runners.work import Cell, cell_identity
 
 if TYPE_CHECKING:
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
     from quants.models import Model
     from quants.sources.listing import Candidate, Listing
     from runners.engines.settings import EngineSettings
-    from runners.exams.folder.exam import FolderExam
 
     Way = tuple[VariantSpec | None, EngineSettings | None, Sampling]
 
@@ -122,7 +119,6 @@ class Surveyor:
         self.warnings: list[str] = []
         self._limits: dict[str, tuple[int, float | None]] = {}
         self._noted: set[Problem] = set()
-        self._folders: dict[str, str] = {}
         # Of a source that many models name, and of a header that many variants have, work is done once.
         self._listings: dict[str, Listing] = {}
         self._read: dict[tuple[str, tuple[str, ...]], dict[str, Header]] = {}
@@ -135,40 +131,6 @@ class Surveyor:
         if found not in self._noted:
             self._noted.add(found)
             self.problems.append(found)
-
-    def _exams(self) -> dict[str, Any]:
-        from profiles.probe.needs import find_needs
-        from runners.exams import exam_names, get_exam, is_folder
-
-        found: dict[str, Any] = {}
-        for number, text in enumerate(self.spec.exams):
-            try:
-                exam = self._exam_in(text) if is_folder(text) else get_exam(text)
-            except RunnersError as error:
-                self.problem(one_line(error), "exams", number)
-                continue
-            name = exam.name
-            if name in found or (is_folder(text) and name in exam_names()):
-                what = "another exam of this sweep" if name in found else "an exam of quantsweep"
-                self.problem(
-                    f"{text} is called {name!r}, as {what}; give it another name in its exam.toml", "exams", number
-                )
-                continue
-            found[name] = exam
-            if self.spec.scoring is not None and self.spec.scoring not in exam.scorings:
-                known = ", ".join(exam.scorings)
-                self.problem(f"exam {name!r} has no scoring {self.spec.scoring!r}; it has: {known}", "scoring")
-            if self.local and (why := why_refused(name, find_needs(exam.needs))) is not None:
-                self.problem(why, "exams", number)
-        return found
-
-    def _exam_in(self, text: str) -> FolderExam:
-        from runners.exams.folder.exam import open_exam
-
-        folder = self.base_dir / expanded(text)
-        exam = open_exam(folder)
-        self._folders[exam.name] = str(folder.resolve())
-        return exam
 
     def _engine(self, number: int, at: int, model: ModelSpec, variant: VariantSpec | None) -> EngineSettings | None:
         """The engine's settings of the `at`-th variant of the `number`-th model; what is wrong with them is noted, and
@@ -309,7 +271,7 @@ class Surveyor:
 
     def survey(self) -> Survey:
         """What the spec asks for; raises nothing."""
-        exams = self._exams()
+        exams, folders = asked_exams(self.spec, self.base_dir, self.problem, local=self.local)
         cells: list[SurveyedCell] = []
         left_out: list[tuple[Cell, str]] = []
         asked_before: dict[str, Cell] = {}
@@ -350,7 +312,7 @@ class Surveyor:
                 cells += kept
                 left_out += without
         return Survey(
-            exams, tuple(cells), tuple(left_out), self.problems, self.warnings, tuple(self._unreached), self._folders
+            exams, tuple(cells), tuple(left_out), self.problems, self.warnings, tuple(self._unreached), folders
         )
 
     def _refuse_twins(self, asked: list[SurveyedCell], before: dict[str, Cell]) -> None:
