@@ -115,7 +115,7 @@ class Commits:
             hostname=full["node"] or hostname,
             place_id=full["device"] or "",
             reason=full["error"] or full["outcome"],
-            share=share_of(full["score"], full["score_max"]),
+            share=share_of(full.get("score"), full.get("score_max")),
         )
 
     def _keep_bad(self, row: object, hostname: str, why: str) -> None:
