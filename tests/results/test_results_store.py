@@ -77,8 +77,8 @@ class TestCommit:
                 False,
             ]
             expected = {
-                Attempt("a", 1, True, "server_crash", "infrastructure", "cpu-x", "n1", None),
-                Attempt("b", 1, True, "passed", "model", "cpu-x", "n1", "GPU0"),
+                Attempt("a", 1, True, "server_crash", "infrastructure", "cpu-x", "n1", None, score_max=100.0),
+                Attempt("b", 1, True, "passed", "model", "cpu-x", "n1", "GPU0", score=100.0, score_max=100.0),
             }
             assert set(store.attempts()) == expected
         assert set(RunStore(tmp_path).attempts()) == expected
