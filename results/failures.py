@@ -21,6 +21,8 @@ LOOKED_AT: Final = (
 )
 """The columns that failures are gathered from."""
 
+_TOLD_BY: Final = ("job_id", "attempt", "final", "taken_out", "exam", "score", "score_max", "outcome_class", "outcome")
+"""Of these, the ones by which it is told whether anything was lost."""
 _MOST_ITEMS: Final = 10_000
 """Of one grade; ours have a few dozen."""
 
@@ -88,11 +90,18 @@ def failure_groups(table: Any) -> list[FailureGroup]:
     Args:
         table: A `pyarrow.Table` with the columns LOOKED_AT.
     """
-    rows = [row for row in table.select(list(LOOKED_AT)).to_pylist() if not row["taken_out"]]
-    finals = finals_of(rows)
+    import pyarrow as pa
+
+    told = [row for row in table.select(list(_TOLD_BY)).to_pylist() if not row["taken_out"]]
+    finals = finals_of(told)
     jobs = Counter(row["exam"] for row in finals)
+    retried = [row for row in told if not row["final"] and row["outcome_class"] == "infrastructure"]
+    wanted = {(row["job_id"], row["attempt"]) for row in [*finals, *retried] if not _has_all(row)}
+    keys = zip(table["job_id"].to_pylist(), table["attempt"].to_pylist(), strict=True)
+    places = [place for place, key in enumerate(keys) if key in wanted]
     gathered: dict[tuple[str, str | None, str, str, bool], list[tuple[Row, str]]] = defaultdict(list)
-    for row in [*finals, *(row for row in rows if not row["final"] and row["outcome_class"] == "infrastructure")]:
+    # With their texts only those that lost something: the rows of a large run as dicts would take gigabytes.
+    for row in table.select(list(LOOKED_AT)).combine_chunks().take(pa.array(places, pa.int64())).to_pylist():
         for item, note in _losses(row):
             key = row["exam"], item, row["outcome"], row["outcome_class"], not row["final"]
             gathered[key].append((row, note))
@@ -141,6 +150,11 @@ def _item(each: Any) -> Item | None:
     return Item(name, float(points), float(points_max), bool(each.get("passed", points >= points_max)), note, scoring)
 
 
+def _has_all(row: Row) -> bool:
+    """Whether an attempt has full marks. Its items of the scoring that counts are then not looked at."""
+    return row["score"] is not None and row["score_max"] is not None and row["score"] >= row["score_max"]
+
+
 def _losses(row: Row) -> list[tuple[str | None, str]]:
     """What an attempt lost, item by item, each with what is said of it; None stands for an item that has no name."""
     if row["score"] is None:
@@ -150,8 +164,7 @@ def _losses(row: Row) -> list[tuple[str | None, str]]:
     ]
     if lost:
         return lost
-    full = row["score_max"] is None or row["score"] >= row["score_max"]
-    return [] if full else [(None, row["error"] or "")]
+    return [(None, row["error"] or "")] if row["score_max"] is not None else []
 
 
 def _commonest(notes: Iterable[str]) -> str:
