@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from results.figures import count, plain, points, size
-from results.stats import unseen_rate
-from results.verdict import ALLOWANCE, FEWEST_SEEDS, GOOD_SEEDS, Certainty, Comparison, compare
+from results.saving import Saving, saving_of, saving_text
+from results.verdict import ALLOWANCE, FEWEST_SEEDS, GOOD_SEEDS, Comparison, Pairs, compared, paired
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,16 +20,21 @@ if TYPE_CHECKING:
 class Answer:
     """The smallest quant of one model, in one variant, that kept the score of one exam.
 
-    `smallest` is None where the seeds do not allow naming one. `comparisons` go from the largest quant but one down.
+    Attributes:
+        smallest: None where the seeds do not allow naming one.
+        sure: Whether it keeps the score beyond these seeds, at 95%; where it is the largest, whether all others lose.
+        saves: What it saves against the largest quant with scores; None where it is that, or none.
+        comparisons: Of each quant with the best larger one, from the largest but one down.
     """
 
     model: str
     variant: str
     exam: str
     smallest: str | None
-    certainty: Certainty
+    sure: bool
     sentence: str
     comparisons: tuple[Comparison, ...]
+    saves: Saving | None = None
 
 
 def answers(summaries: Iterable[QuantSummary]) -> tuple[Answer, ...]:
@@ -58,10 +63,20 @@ def exam_name(exam: str, task: str | None) -> str:
 def _answer(model: str, variant: str, exam: str, group: Sequence[QuantSummary]) -> Answer:
     ranked = sorted(group, key=lambda summary: (-(summary.file_bytes or 0), summary.quant))
     usable = [summary for summary in ranked if summary.scores and summary.file_bytes is not None]
-    comparisons = tuple(compare(summary, usable[:place]) for place, summary in enumerate(usable) if place)
-    smallest, certainty, text = _Words(usable, comparisons).answer()
+    comparisons = compared([_pairs(summary, usable[:place]) for place, summary in enumerate(usable) if place])
+    words = _Words(usable, comparisons)
+    smallest, sure, text = words.answer()
     where = f"{place_name(model, variant)} on {exam}"
-    return Answer(model, variant, exam, smallest, certainty, f"{where}: {text}", comparisons)
+    saves = words.saves(smallest) if smallest is not None and smallest != usable[0].quant else None
+    return Answer(model, variant, exam, smallest, sure, f"{where}: {text}", comparisons, saves)
+
+
+def _pairs(quant: QuantSummary, larger: Sequence[QuantSummary]) -> Pairs:
+    """`quant` and the best of the `larger` ones, of which there is at least one; all of them have scores."""
+    reference = max(larger, key=lambda summary: summary.mean or 0.0)
+    return paired(
+        quant.quant, quant.points_by_answer(), reference.quant, reference.points_by_answer(), quant.score_max or 1.0
+    )
 
 
 class _Words:
@@ -72,24 +87,30 @@ class _Words:
         self.comparisons = comparisons
         self.place = {summary.quant: place for place, summary in enumerate(usable)}
 
-    def answer(self) -> tuple[str | None, Certainty, str]:
+    def answer(self) -> tuple[str | None, bool, str]:
         """The quant that is named, how sure that is, and the sentence."""
         if not self.usable:
-            return None, "undecided", "no quant has a score yet."
+            return None, False, "no quant has a score yet."
         best = max(self.usable, key=lambda summary: summary.mean or 0.0)
         if (best.mean or 0.0) <= ALLOWANCE * (best.score_max or 1.0):
-            return None, "undecided", f"no quant scored above {_mean_of(best)}: there is no score to keep."
+            return None, False, f"no quant scored above {_mean_of(best)}: there is no score to keep."
         if not self.comparisons:
-            return None, "undecided", f"only {self.usable[0].quant} has scores, so there is nothing to compare it with."
+            return None, False, f"only {self.usable[0].quant} has scores, so there is nothing to compare it with."
         if max(comparison.pairs for comparison in self.comparisons) < FEWEST_SEEDS:
-            return None, "undecided", self._too_few()
+            return None, False, self._too_few()
         kept = [comparison for comparison in self.comparisons if comparison.kept]
         if kept:
-            return kept[-1].quant, kept[-1].certainty, self._kept(kept[-1]) + self._below(kept[-1].quant)
+            name = kept[-1].name
+            saved = saving_text(self.saves(name), self.usable[0].quant)
+            return name, kept[-1].not_worse, self._kept(kept[-1]) + saved + self._below(name)
         largest = self.usable[0]
-        surely = all(comparison.certainty == "loses" for comparison in self.comparisons)
+        surely = all(comparison.verdict == "worse" for comparison in self.comparisons)
         text = f"only the largest, {self._sized(largest.quant)}, has its score: mean {_mean_of(largest)}."
-        return largest.quant, "keeps" if surely else "undecided", text + self._below(largest.quant)
+        return largest.quant, surely, text + self._below(largest.quant)
+
+    def saves(self, name: str) -> Saving:
+        """What a quant takes less than the largest."""
+        return saving_of(self.usable[self.place[name]], self.usable[0])
 
     def _too_few(self) -> str:
         most = max(self.comparisons, key=lambda comparison: comparison.pairs)
@@ -101,38 +122,40 @@ class _Words:
         )
 
     def _kept(self, kept: Comparison) -> str:
-        quant = self.usable[self.place[kept.quant]]
+        quant = self.usable[self.place[kept.name]]
         text = (
-            f"{self._sized(kept.quant)} is the smallest quant that kept the score: mean {_mean_of(quant)}, "
+            f"{self._sized(kept.name)} is the smallest quant that kept the score: mean {_mean_of(quant)}, "
             f"{_against(kept)} {kept.reference}, the best larger one, over {_seen(kept)}."
         )
         allowance = points(ALLOWANCE * (quant.score_max or 1.0))
-        if kept.certainty == "keeps":
-            return f"{text} To within {allowance} points, {_seen(kept)} are enough to say so at 95%."
-        if kept.lowest is None:
-            room = f"a failure in up to {unseen_rate(kept.pairs):.0%} of replies could have gone unseen"
-        else:
-            room = f"they leave room for a true mean up to {points(max(-kept.lowest, 0.0))} points lower"
-        text += f" That is what {_seen(kept)} saw, not proof: {room} (95%)"
-        if kept.more_seeds is None:
+        if kept.not_worse:
+            what = {"better": "It is better", "equivalent": "They are equivalent"}.get(kept.verdict, "It is not worse")
+            return f"{text} {what}: to within {allowance} points, {_seen(kept)} are enough to say so at 95%."
+        room = points(max(-(kept.lowest or 0.0), 0.0))
+        text += (
+            f" That is what {_seen(kept)} saw, not proof: replies that they did not show leave room for a true mean up "
+            f"to {room} points lower (95%)"
+        )
+        if kept.more_to_keep is None:
             return f"{text}, and the fall is too near the allowance of {allowance} points to tell by running more."
-        return f"{text}; if they go on like this, about {_more(kept)} would show it to within {allowance} points."
+        more = _more(kept, kept.more_to_keep)
+        return f"{text}; if they go on like this, about {more} would show it to within {allowance} points."
 
     def _below(self, name: str) -> str:
         """What became of the next smaller quant."""
-        below = next((c for c in self.comparisons if self.place[c.quant] == self.place[name] + 1), None)
+        below = next((c for c in self.comparisons if self.place[c.name] == self.place[name] + 1), None)
         if below is None:
             return " No smaller one has scores."
-        text = f" The next smaller, {self._sized(below.quant)}, "
+        text = f" The next smaller, {self._sized(below.name)}, "
         if below.difference is None or below.pairs < FEWEST_SEEDS:
             return f"{text}has too few {'seeds' if below.tasks <= 1 else 'answers'} to compare by ({below.pairs})."
         text += f"scored {points(-below.difference)} points lower"
         seeds = _seen(below)
-        if below.certainty == "loses":
-            return f"{text}, and {seeds} are enough to tell."
+        if below.verdict == "worse":
+            return f"{text}, and {seeds} are enough to tell that it is worse."
         if below.more_seeds is None:
             return f"{text}, too near the allowance to tell by running more."
-        return f"{text}, which {seeds} cannot tell from chance; if the difference stays, about {_more(below)} would."
+        return f"{text}, which {seeds} do not settle at 95%; if the difference stays, {_more_would(below)}."
 
     def _sized(self, name: str) -> str:
         return f"{name} ({size(self.usable[self.place[name]].file_bytes)})"
@@ -156,6 +179,10 @@ def _seen(comparison: Comparison) -> str:
     return f"{count(comparison.pairs, 'answer')} ({comparison.tasks} tasks, {count(comparison.seeds, 'seed')})"
 
 
-def _more(comparison: Comparison) -> str:
-    more = f"{comparison.more_seeds:,} more"
-    return more if comparison.tasks <= 1 else f"{more} seed{'s' * (comparison.more_seeds != 1)}"
+def _more(comparison: Comparison, number: int | None) -> str:
+    more = f"{number:,} more"
+    return more if comparison.tasks <= 1 else f"{more} seed{'s' * (number != 1)}"
+
+
+def _more_would(comparison: Comparison) -> str:
+    return f"about {_more(comparison, comparison.more_seeds)} would"

@@ -20,11 +20,16 @@ _REASONED: Final = 1.2
 _SPREAD: Final = 2
 """From so many requests on there is a slowest and a fastest."""
 
+TOLD_AT: Final = 3
+"""The k of the pass@k that has a column; `show --json` has more."""
+
 _MEANINGS: Final = {
     "95%": "interval of the mean",
     "range": "of scores",
     "full": "full marks",
+    "built": "programs that build and get a point",
     "jobs": "with a score",
+    "verdict": "against the best larger quant; +12: seeds that would decide",
     "of": "requests behind it",
     "min-max": "tok/s",
 }
@@ -47,6 +52,20 @@ def _interval(summary: QuantSummary) -> str:
 
 def _full_marks(summary: QuantSummary) -> str:
     return f"{summary.full_marks}/{len(summary.scores)}" if summary.scores else ""
+
+
+def _built(group: Sequence[QuantSummary]) -> list[str]:
+    """How many programs were built, where not all were: `2/3`."""
+    if all(summary.built == len(summary.scores) for summary in group):
+        return [""] * len(group)
+    return [f"{summary.built}/{len(summary.scores)}" if summary.scores else "" for summary in group]
+
+
+def _pass_at(group: Sequence[QuantSummary]) -> list[str]:
+    """pass@3, where it says more than how many have full marks."""
+    if not any(0 < summary.full_marks < len(summary.scores) for summary in group):
+        return [""] * len(group)
+    return [f"{share:.0%}" if (share := summary.pass_at.get(TOLD_AT)) is not None else "" for summary in group]
 
 
 def _jobs(summary: QuantSummary) -> str:
@@ -108,6 +127,8 @@ COLUMNS: Final[tuple[tuple[Column, _Cells], ...]] = (
     (Column("95%", (), "scores"), _each(_interval)),
     (Column("range", (), "scores"), _each(_range)),
     (Column("full", (), "scores"), _each(_full_marks)),
+    (Column(f"pass@{TOLD_AT}", (), "scores", told=True), _pass_at),
+    (Column("built", (), "scores"), _built),
     (Column("jobs", (), "scores"), _each(_jobs)),
     (Column("cut off", (), "scores", told=True), _each(lambda s: str(s.budget or ""))),
     (Column("RAM", (), "machine"), _each(lambda s: size(s.peak_ram_bytes))),

@@ -1,4 +1,4 @@
-"""The few statistics a handful of seeds allows: Student and Wilson intervals, bounds on what went unseen."""
+"""Textbook statistics: distributions, Wilson's interval of a rate, pass@k, McNemar's test, Holm's correction."""
 
 from __future__ import annotations
 
@@ -81,6 +81,16 @@ def student_quantile(p: float, df: float) -> float:
     return (low + high) / 2
 
 
+@lru_cache(maxsize=1 << 12)
+def beta_quantile(p: float, a: float, b: float) -> float:
+    """The x that a Beta(a, b) distribution stays below with probability `p`, 0 < p < 1; by halving."""
+    low, high = 0.0, 1.0
+    while high - low > 1e-10:
+        middle = (low + high) / 2
+        low, high = (middle, high) if incomplete_beta(middle, a, b) < p else (low, middle)
+    return (low + high) / 2
+
+
 def standard_deviation(values: Sequence[float]) -> float | None:
     """Of the population that `values` is a sample of (n - 1); None for fewer than two.
 
@@ -92,20 +102,6 @@ def standard_deviation(values: Sequence[float]) -> float | None:
         return 0.0  # their mean may be rounded, and then differs from each of them
     mean = fmean(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-
-
-def mean_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Interval | None:
-    """Student's interval for the mean of `values`.
-
-    None for fewer than three, and where all are equal: an interval of no width would claim a certainty that equal
-    draws do not give.
-    """
-    sd = standard_deviation(values)
-    if len(values) < 3 or not sd:
-        return None
-    half = student_quantile((1 + confidence) / 2, len(values) - 1) * sd / math.sqrt(len(values))
-    mean = fmean(values)
-    return Interval(mean - half, mean + half, confidence)
 
 
 def rate_interval(successes: int, trials: int, *, confidence: float = CONFIDENCE) -> Interval | None:
@@ -122,32 +118,31 @@ def rate_interval(successes: int, trials: int, *, confidence: float = CONFIDENCE
     return Interval(low, high, confidence)
 
 
-def unseen_rate(trials: int, *, confidence: float = CONFIDENCE) -> float:
-    """The highest rate of an event that `trials` trials without one still allow (Clopper and Pearson 1934, one-sided).
+def pass_at(k: int, passed: int, draws: int) -> float | None:
+    """Probability that one or more of `k` draws pass, estimated without bias from `draws` of which `passed` did.
 
-    5 trials allow 45%, 59 allow 5%.
+    1 - C(draws - passed, k) / C(draws, k) (Chen and others 2021, equation 1); None for fewer draws than k.
     """
-    return 1 - (1 - confidence) ** (1 / trials) if trials else 1.0
-
-
-def trials_to_bound(rate: float, *, confidence: float = CONFIDENCE) -> int:
-    """How many trials without an event show that its rate is at most `rate`, 0 < rate < 1."""
-    return math.ceil(math.log(1 - confidence) / math.log1p(-rate))
-
-
-def trials_to_tell(sd: float, distance: float, *, confidence: float = CONFIDENCE) -> int | None:
-    """Trials after which a one-sided Student bound on a mean is within `distance` of it, at standard deviation `sd`.
-
-    None where that takes more than MOST_SEEDS.
-    """
-    low, high = 2, MOST_SEEDS
-    if distance <= 0 or not _told(sd, distance, high, confidence):
+    if not 0 < k <= draws:
         return None
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _told(sd, distance, middle, confidence) else (middle + 1, high)
-    return low
+    return 1 - math.comb(draws - passed, k) / math.comb(draws, k)
 
 
-def _told(sd: float, distance: float, trials: int, confidence: float) -> bool:
-    return student_quantile(confidence, trials - 1) * sd / math.sqrt(trials) <= distance
+def mcnemar(won: int, lost: int) -> float:
+    """Two-sided p-value of McNemar's exact test: `won` and `lost` of the pairs that differ (McNemar 1947).
+
+    Six pairs that all go one way are the fewest that come below 5%.
+    """
+    differing = won + lost
+    tail = sum(math.comb(differing, number) for number in range(min(won, lost) + 1))
+    return min(math.ldexp(tail, 1 - differing), 1.0)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """`p_values` as they count when all are looked at: below 5% together in at most 5% of cases (Holm 1979)."""
+    adjusted = [1.0] * len(p_values)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(p_values[place] * (len(p_values) - rank), 1.0))
+        adjusted[place] = highest
+    return adjusted

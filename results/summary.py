@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from results.stats import Interval, mean_interval, rate_interval, standard_deviation
+from results.bounded import mean_interval
+from results.stats import Interval, pass_at, rate_interval, standard_deviation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -63,6 +64,19 @@ Disturbance = Literal["busy", "shared", "clock", "bus"]
 """What may speak against the timings of a request."""
 
 _CONTRADICTED: Final = frozenset[Disturbance]({"clock", "bus"})
+
+
+UNBUILT: Final = frozenset({"no_code", "compile_error", "tool_format", "refusal", "loop"})
+"""Outcomes of a reply that holds no program that builds."""
+
+PASS_AT: Final = (1, 3, 5, 10)
+"""Numbers of draws that pass@k is told for."""
+
+FEWEST_SCORES: Final = 3
+"""Fewer scores than these allow nearly any mean: an interval would say no more than that."""
+
+FEWEST_TASKS: Final = 5
+"""From so many tasks on, an interval is given for tasks like these as well."""
 
 
 class Score(NamedTuple):
@@ -131,8 +145,14 @@ class QuantSummary:
         mean: Over the scored jobs, in points.
         strict_mean: The same with infrastructure failures as 0.
         low, high: Range of the scores.
-        interval: Student's, of the mean, kept within 0 and `score_max`; None for fewer than 3 scores or equal ones.
+        interval: Of the mean, for more seeds of these tasks (results.bounded); None for fewer than FEWEST_SCORES.
+        tasks_interval: The same for more tasks like these: of the means of the tasks, each a single draw, as a
+            bootstrap over clusters would have it; None for fewer than FEWEST_TASKS.
         full_marks: Scored jobs with full marks; `full_marks_interval` is Wilson's, for their rate.
+        built: Scored jobs whose program builds and gets a point: the outcome is none of UNBUILT, the reply was not cut
+            off by a limit, and the score is above 0. `built_interval` is Wilson's, for their rate.
+        pass_at: Share of tasks that one of k draws solves in full, by k (`results.stats.pass_at`); those k of which
+            every task has as many draws.
         coverage: Scored jobs as a share of those that ended.
         outcomes: Ended jobs by outcome.
         load_s: Median over the loads seen.
@@ -162,6 +182,8 @@ class QuantSummary:
     interval: Interval | None
     full_marks: int
     full_marks_interval: Interval | None
+    built: int
+    built_interval: Interval | None
     coverage: float | None
     outcomes: Mapping[str, int]
     load_s: float | None
@@ -169,6 +191,12 @@ class QuantSummary:
     peak_vram_bytes: int | None
     timings: Timings
     reused: int = 0
+    tasks_interval: Interval | None = None
+    pass_at: Mapping[int, float] = field(default_factory=dict)
+
+    def points_by_answer(self) -> dict[tuple[str, int], float]:
+        """The points, by task and seed."""
+        return {(score.task, score.seed): score.points for score in self.scores}
 
 
 def summarise(table: Any, order: Sequence[tuple[str, str]] = ()) -> list[QuantSummary]:
@@ -241,9 +269,7 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
     answers = {(row["job_id"], row["attempt"]) for row in rows if row["regrade_of"] is None}
     score_max = max((row["score_max"] for row in shown if row["score_max"] is not None), default=None)
     full = sum(row["score"] >= row["score_max"] for row in scored)
-    interval = mean_interval(points)
-    if interval is not None and score_max is not None:
-        interval = Interval(max(interval.low, 0.0), min(interval.high, score_max), interval.confidence)
+    built = sum(map(_is_built, scored))
     loads = {(row["node"], row["load_s"]) for row in rows if row["load_s"] is not None}
     return QuantSummary(
         model=model,
@@ -267,9 +293,13 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
         low=min(points, default=None),
         high=max(points, default=None),
         sd=standard_deviation(points),
-        interval=interval,
+        interval=None if score_max is None or len(points) < FEWEST_SCORES else mean_interval(points, 0.0, score_max),
+        tasks_interval=None if score_max is None else _over_tasks(scores, score_max),
         full_marks=full,
         full_marks_interval=rate_interval(full, len(points)),
+        built=built,
+        built_interval=rate_interval(built, len(points)),
+        pass_at=_pass_at(scores, score_max),
         coverage=len(points) / len(finals) if finals else None,
         outcomes=dict(Counter(row["outcome"] for row in finals).most_common()),
         load_s=median(load for _, load in loads) if loads else None,
@@ -278,6 +308,42 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
         timings=_timings(finals),
         reused=sum(row["reused_from"] is not None for row in finals),
     )
+
+
+def _is_built(row: Row) -> bool:
+    """Whether the program of a scored reply builds and gets a point.
+
+    Points alone do not say so: some exams give them for what a text holds, or take a reply that was cut off as it is.
+    """
+    return row["outcome_class"] == "model" and row["outcome"] not in UNBUILT and row["score"] > 0
+
+
+def _by_task(scores: Sequence[Score]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = defaultdict(list)
+    for score in scores:
+        found[score.task].append(score.points)
+    return found
+
+
+def _over_tasks(scores: Sequence[Score], score_max: float) -> Interval | None:
+    tasks = _by_task(scores)
+    return (
+        None if len(tasks) < FEWEST_TASKS else mean_interval([fmean(each) for each in tasks.values()], 0.0, score_max)
+    )
+
+
+def _pass_at(scores: Sequence[Score], score_max: float | None) -> dict[int, float]:
+    """pass@k of each task, averaged over the tasks."""
+    if score_max is None:
+        return {}
+    tasks = [(sum(points >= score_max for points in each), len(each)) for each in _by_task(scores).values()]
+    found = {}
+    for k in PASS_AT:
+        each = [pass_at(k, passed, draws) for passed, draws in tasks]
+        known = [share for share in each if share is not None]
+        if known and len(known) == len(each):
+            found[k] = fmean(known)
+    return found
 
 
 def _timings(finals: Sequence[Row]) -> Timings:

@@ -13,8 +13,10 @@ from results.answer import Answer, answers, cell_name, place_name
 from results.cells import COLUMNS, legend
 from results.figures import count, plain
 from results.files import summary_of
-from results.layout import Layout
+from results.layout import Column, Layout
 from results.notes import notes
+from results.pairing_table import MEANING, titled_tables, verdict_text
+from results.pairings import pairings
 from results.reading import read_run
 from results.summary import SUMMARISED, QuantSummary, summarise
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from results.files import FilesSummary
+    from results.pairings import Pairing
     from results.reading import Torn
 
 _NAME_CHARS: Final = 60
@@ -40,6 +43,7 @@ class Report:
         sweeps: the names of the sweeps that they are of.
         summaries: a line of a table each, the largest quant first.
         answers: which quant kept the score.
+        pairings: variants and models, each against one of them.
         remarks: what a reader has to know of the figures.
         where: the run folder, for a report that is empty.
         files: what gradings left to be looked at; None where they left nothing.
@@ -54,6 +58,7 @@ class Report:
     where: str = "this run"
     files: FilesSummary | None = None
     planned: int | None = None
+    pairings: Sequence[Pairing] = ()
 
     @property
     def done(self) -> int:
@@ -69,6 +74,7 @@ class Report:
             "planned": self.planned,
             "summaries": [asdict(summary) for summary in self.summaries],
             "answers": [asdict(answer) for answer in self.answers],
+            "pairings": [asdict(pairing) for pairing in self.pairings],
             "notes": list(self.remarks),
             "files": None if self.files is None else asdict(self.files),
         }
@@ -82,17 +88,21 @@ class Report:
         begun = [] if self.planned is None or self.done >= self.planned else [self._how_far(self.planned), ""]
         if not self.summaries:
             return [*begun, f"No attempt in {self.where} yet: nothing has been committed.", *notes]
-        named = {(answer.model, answer.variant, answer.exam, answer.smallest) for answer in self.answers}
+        verdicts = _Verdicts(self.answers)
         parts: list[RenderableType] = [*begun]
         headings: set[str] = set()
         for title, group, label in _grouped(self.summaries):
-            table = _table(group, label, named)
+            table = _table(group, label, verdicts)
             headings.update(column.heading for column in table.columns if not column.told)
             parts += [Text(title, style="bold"), table, ""]
         if meanings := legend(headings):
             parts += [Text(meanings, style="dim"), ""]
         for answer in self.answers:
             parts += [Text(answer.sentence, style="bold"), ""]
+        for title, layout, left in titled_tables(self.pairings, _NAME_CHARS):
+            parts += [Text(title, style="bold"), layout, *([Text(left)] if left else []), ""]
+        if self.pairings:
+            parts += [Text(MEANING, style="dim"), ""]
         if self.files is not None:
             parts += [Text(str(self.files)), ""]
         return [*parts, *notes] if notes else parts[:-1]
@@ -127,11 +137,13 @@ def report_of(
 ) -> Report:
     """The report of the attempts in `table` (a `pyarrow.Table`)."""
     summaries = summarise(table, order)
+    found = answers(summaries)
     return Report(
         attempts=table.num_rows,
         sweeps=sorted(table["sweep"].unique().to_pylist()),
         summaries=summaries,
-        answers=answers(summaries),
+        answers=found,
+        pairings=pairings(summaries, found),
         remarks=notes(summaries, torn, taken_out=_jobs_taken_out(table)),
         where=where,
         planned=planned,
@@ -175,10 +187,29 @@ def _title(exam: str, group: Sequence[QuantSummary]) -> str:
     return exam + ("" if full is None else f" (/{plain(full)})") + "".join(f", {name} scoring" for name in scorings)
 
 
-def _table(group: Sequence[QuantSummary], label: Callable[[QuantSummary], str], named: set[tuple[Any, ...]]) -> Layout:
+class _Verdicts:
+    """What the answers say of single cells: the ones that they name, and each against the best larger one."""
+
+    def __init__(self, answers: Sequence[Answer]) -> None:
+        self._named = {(answer.model, answer.variant, answer.exam, answer.smallest) for answer in answers}
+        self._texts = {
+            (answer.model, answer.variant, answer.exam, comparison.name): verdict_text(comparison)
+            for answer in answers
+            for comparison in answer.comparisons
+        }
+
+    def text(self, summary: QuantSummary) -> str:
+        return self._texts.get((summary.model, summary.variant, summary.exam, summary.quant), "")
+
+    def named(self, summary: QuantSummary) -> bool:
+        return (summary.model, summary.variant, summary.exam, summary.quant) in self._named
+
+
+def _table(group: Sequence[QuantSummary], label: Callable[[QuantSummary], str], verdicts: _Verdicts) -> Layout:
     """One table; the lines of quants that an answer names are green."""
-    chosen = [(summary.model, summary.variant, summary.exam, summary.quant) in named for summary in group]
     columns = [replace(column, cells=cells(group)) for column, cells in COLUMNS]
+    place = next(number for number, column in enumerate(columns) if column.part == "machine")
+    columns.insert(place, Column("verdict", [verdicts.text(summary) for summary in group], "scores"))
     if all(len(summary.scores) == summary.jobs + summary.open_jobs for summary in group):
         # `4/5` says how many jobs there are where none is left out.
         columns = [replace(column, told=True) if column.heading == "jobs" else column for column in columns]
@@ -186,5 +217,5 @@ def _table(group: Sequence[QuantSummary], label: Callable[[QuantSummary], str], 
         "quant",
         [label(summary) for summary in group],
         [column for column in columns if any(column.cells)],
-        ["green" if each else "" for each in chosen],
+        ["green" if verdicts.named(summary) else "" for summary in group],
     )

@@ -1,47 +1,43 @@
-"""Whether a quant keeps the score of the larger ones, and how sure a handful of seeds makes that.
+"""What is known of the difference between two cells: better, worse, equivalent or undecided, and what would decide.
 
-A quant *kept* the score where its mean is at most ALLOWANCE of full marks below that of the best larger quant, over the
-answers that both have: one for each seed, of each task where the exam has several. That is what was seen. Whether it
-*keeps* it is another question, asked at 95%, one-sided:
+Cells are compared over the answers that both have: one for each seed, of each task where the exam has several. Pairs
+share task and seed, not their random draws: pairing takes the exam's chance out, not the sampler's. Differences are in
+shares of full marks, from -1 to 1, and their mean d is judged by `results.bounded`, which asks no more of scores than
+that they lie on their scale:
 
-- `keeps`: Student's bound on the mean difference is above the allowance, and there were enough seeds that a failure in
-  more than ALLOWANCE of replies would not have gone unseen (59 seeds; Clopper and Pearson). The second is needed
-  because equal scores on a few seeds make Student's interval as narrow as nothing.
-- `loses`: Student's bound is below the allowance; or, where every pair shows the same fall f, which leaves Student
-  nothing to go on, (ALLOWANCE / f) ** n <= 5% (Markov's inequality on each of n independent pairs).
+- `better`, `worse`: d = 0 is refused at 5% on both sides together, with half a pair at each end of the scale. Where
+  several cells of a model, or models of an exam, are compared, Holm's correction keeps that of all of them together.
+- `equivalent`: two one-sided tests at 5% each (TOST; Schuirmann 1987) place d within ALLOWANCE, with a whole pair at
+  the end that speaks against it: equal scores on a few seeds say little about a failure in twenty replies, which 59
+  pairs without one rule out. Where d is surely above 0, but within the allowance, it is too little to matter.
 - `undecided`: neither. `more_seeds` says about how many more would tell, if they go on as the ones so far.
 
-Pairs share task and seed, not their random draws: pairing takes the exam's chance out, not the sampler's. Tasks on
-which a fall differs widen Student's bound, although the tasks are the same every time: that errs on the side of saying
-too little. The best of several larger quants is a little flattered by being the best, which errs on the side of keeping
-the larger one.
+A quant *kept* the score where d is at most ALLOWANCE below 0 and it is not `worse`; it is surely `not_worse` where the
+lower of the two tests of equivalence says so. All of this is for a number of seeds that was settled before: whoever
+looks, and adds seeds until the verdict is there, is wrong more often (results.sequential is made for that).
+
+Tasks on which a difference differs widen the interval, although the tasks are the same every time: that errs on the
+side of saying too little. The best of several is a little flattered by being the best.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import fmean
-from typing import TYPE_CHECKING, Final, Literal
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-from results.stats import CONFIDENCE, MOST_SEEDS, mean_interval, standard_deviation, trials_to_bound, trials_to_tell
+from results.bounded import HALF, WHOLE, Weighed, interval_of, mean_quantile, scaled, share_below, weighed, with_ends
+from results.stats import CONFIDENCE, MOST_SEEDS, Interval, holm, mcnemar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from results.stats import Interval
-    from results.summary import QuantSummary
+    from collections.abc import Callable, Mapping, Sequence
 
 ALLOWANCE: Final = 0.05
-"""Share of full marks by which a mean may fall and still count as kept."""
+"""Share of full marks by which means may be apart and still be worth the same."""
 
 FEWEST_SEEDS: Final = 3
 GOOD_SEEDS: Final = 5
-
-_ROUNDING = 1e-9
-"""A fall of exactly the allowance is within it."""
-
-Certainty = Literal["keeps", "loses", "undecided"]
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 """What is known of a true mean difference d, in shares of full marks, wherever two cells are compared.
@@ -51,102 +47,220 @@ Where d is shown to be above 0 and within the allowance, too little to matter, t
 gives a verdict with enough seeds: there is no border on which seeds are spent for ever.
 """
 
+_Task = TypeVar("_Task")
+"""What a pair shares beside its seed: a task, or a quant and a task."""
 
-def judged(wide: Interval | None, narrow: Interval | None, allowance: float = ALLOWANCE) -> Verdict:
-    """The verdict that intervals of a mean difference give, in shares of full marks; None where there is none yet.
+_ERROR: Final = 1 - CONFIDENCE
+_ROUNDING: Final = 1e-9
+"""A fall of exactly the allowance is within it."""
+_NORMAL: Final = NormalDist()
+_WANTED: Final = _NORMAL.inv_cdf(CONFIDENCE)
+_SEARCH_STEPS: Final = 12
+_NEAR: Final = 0.05
+"""Of a pair: so near the number of pairs that would decide is looked for."""
 
-    Args:
-        wide: Two-sided at 95%: what lies outside is refused at 2.5% on each side.
-        narrow: Two-sided at 90%: two one-sided tests at 5% each (TOST; Schuirmann 1987).
-        allowance: How far the means may be apart and still be worth the same.
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The answers that two cells have in common.
+
+    Attributes:
+        name, reference: The cells; the second is what the first is held against.
+        differences: name - reference, in shares of full marks; one a pair.
+        tasks, seeds: How many different ones the pairs are of.
+        full: Full marks, in points.
+        pass_or_fail: Whether every answer of both has full marks or none.
     """
-    if narrow is not None and -allowance <= narrow.low and narrow.high <= allowance:
-        return "equivalent"
-    if wide is not None and wide.low > 0:
-        return "better"
-    if wide is not None and wide.high < 0:
-        return "worse"
-    return "undecided"
+
+    name: str
+    reference: str
+    differences: tuple[float, ...]
+    tasks: int
+    seeds: int
+    full: float
+    pass_or_fail: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One quant against the best larger one.
+    """One cell against another.
 
     Attributes:
-        reference: The larger quant with the highest mean.
+        name: Of the quant, variant or model that is compared.
+        reference: What it is held against: the larger quant with the highest mean, the first variant, the best model.
         pairs: Tasks and seeds that both have a score for.
         tasks, seeds: How many of each those are of.
-        difference: Mean of quant - reference over those pairs, in points; None without pairs.
-        lowest: Student's one-sided bound at 95% on that difference, in points; None where he gives none (fewer than
-            three pairs, or all differences equal).
-        kept: Whether the difference is within the allowance, over at least FEWEST_SEEDS pairs.
-        certainty: Whether it is so beyond these seeds, at 95%.
-        more_seeds: About how many more seeds, of all those tasks, would tell; None where none are needed, or more than
-            stats.MOST_SEEDS.
+        difference: Mean of name - reference over those pairs, in points; None without pairs.
+        interval: Its interval at 95%, in points.
+        lowest: The bound that the difference is above with 95%, one-sided, in points, for claims that it keeps.
+        verdict: Beyond these seeds; see `Verdict`.
+        p_value: Of no difference, two-sided; `p_holm` is that with Holm's correction over the comparisons beside it.
+        mcnemar: Of McNemar's exact test, where every answer has full marks or none; None elsewhere.
+        kept: Whether the difference seen is within the allowance, over at least FEWEST_SEEDS pairs, and not `worse`.
+        not_worse: Whether it is at most the allowance below, beyond these seeds, at 95%.
+        more_seeds: About how many more seeds, of all those tasks, would give a verdict; None where none are needed, or
+            more than stats.MOST_SEEDS.
+        more_to_keep: The same for `not_worse`.
     """
 
-    quant: str
+    name: str
     reference: str
     pairs: int
     tasks: int
     seeds: int
     difference: float | None
+    interval: Interval | None
     lowest: float | None
+    verdict: Verdict
+    p_value: float | None
+    p_holm: float | None
+    mcnemar: float | None
     kept: bool
-    certainty: Certainty
+    not_worse: bool
     more_seeds: int | None
+    more_to_keep: int | None
 
 
-def compare(quant: QuantSummary, larger: Sequence[QuantSummary]) -> Comparison:
-    """`quant` against the best of the `larger` ones, of which there is at least one; all of them have scores."""
-    reference = max(larger, key=lambda summary: summary.mean or 0.0)
-    full = quant.score_max or 1.0
-    theirs = {score[:2]: score.points for score in reference.scores}
-    both = [score for score in quant.scores if score[:2] in theirs]
-    differences = [(score.points - theirs[score[:2]]) / full for score in both]
-    pairs = len(differences)
-    if not pairs:
-        return Comparison(quant.quant, reference.quant, 0, 0, 0, None, None, False, "undecided", GOOD_SEEDS)
-    tasks = len({score.task for score in both})
-    mean = fmean(differences)
-    # Two-sided at 90%, so that each bound is one-sided at 95%.
-    bounds = mean_interval(differences, confidence=2 * CONFIDENCE - 1)
-    within = mean >= -ALLOWANCE - _ROUNDING
-    certainty, needed = _keeping(differences, mean) if within else _losing(differences, mean)
-    return Comparison(
-        quant=quant.quant,
-        reference=reference.quant,
-        pairs=pairs,
-        tasks=tasks,
-        seeds=len({score.seed for score in both}),
-        difference=mean * full,
-        lowest=None if bounds is None else bounds.low * full,
-        kept=within and pairs >= FEWEST_SEEDS,
-        certainty=certainty,
-        more_seeds=None if certainty != "undecided" or needed is None else max(math.ceil((needed - pairs) / tasks), 1),
+def paired(
+    name: str,
+    ours: Mapping[tuple[_Task, int], float],
+    reference: str,
+    theirs: Mapping[tuple[_Task, int], float],
+    full: float,
+) -> Pairs:
+    """The pairs of two cells whose points are given by task and seed."""
+    both = [key for key in ours if key in theirs]
+    points = {value for key in both for value in (ours[key], theirs[key])}
+    return Pairs(
+        name,
+        reference,
+        tuple((ours[key] - theirs[key]) / full for key in both),
+        tasks=len({task for task, _ in both}),
+        seeds=len({seed for _, seed in both}),
+        full=full,
+        pass_or_fail=points <= {0.0, full},
     )
 
 
-def _keeping(differences: Sequence[float], mean: float) -> tuple[Certainty, int | None]:
-    """How sure a mean within the allowance is, and how many pairs would do (None: beyond all measure)."""
-    sd = standard_deviation(differences) or 0.0
-    by_student = trials_to_tell(sd, mean + ALLOWANCE) if sd else FEWEST_SEEDS
-    if by_student is None:
-        return "undecided", None
-    needed = max(by_student, trials_to_bound(ALLOWANCE))
-    return ("keeps" if len(differences) >= needed else "undecided"), needed
+def compared(family: Sequence[Pairs], allowance: float = ALLOWANCE) -> tuple[Comparison, ...]:
+    """A comparison for each of `family`, which are looked at together."""
+    found = [_Differences(weighed(pairs.differences), len(pairs.differences), allowance) for pairs in family]
+    there = [one for one in found if one.number]
+    adjusted = iter(holm([one.p_value for one in there]))
+    return tuple(
+        _comparison(pairs, one, next(adjusted) if one.number else 1.0) for pairs, one in zip(family, found, strict=True)
+    )
 
 
-def _losing(differences: Sequence[float], mean: float) -> tuple[Certainty, int | None]:
-    """How sure a mean beyond the allowance is, and how many pairs would do (None: beyond all measure)."""
-    fall = -mean
-    sd = standard_deviation(differences) or 0.0
-    if sd:
-        needed = trials_to_tell(sd, fall - ALLOWANCE)
-    else:
-        needed = math.ceil(math.log(1 - CONFIDENCE) / math.log(ALLOWANCE / fall))
-    if needed is None or needed > MOST_SEEDS:
-        return "undecided", None
-    needed = max(needed, FEWEST_SEEDS)
-    return ("loses" if len(differences) >= needed else "undecided"), needed
+def _comparison(pairs: Pairs, one: _Differences, p_holm: float) -> Comparison:
+    if not one.number:
+        return Comparison(
+            *(pairs.name, pairs.reference, 0, 0, 0, None, None, None, "undecided", None, None, None),
+            kept=False,
+            not_worse=False,
+            more_seeds=GOOD_SEEDS,
+            more_to_keep=GOOD_SEEDS,
+        )
+    full = pairs.full
+    factor = max(p_holm / one.p_value, 1.0) if one.p_value else 1.0
+    verdict = one.verdict(p_holm)
+    not_worse = verdict in {"better", "equivalent"} or one.below() <= _ERROR
+    interval = interval_of(one.values, -1.0, 1.0)
+    won, lost = sum(value > 0 for value in pairs.differences), sum(value < 0 for value in pairs.differences)
+
+    def seeds(needed: int | None) -> int | None:
+        return None if needed is None else max(math.ceil((needed - one.number) / pairs.tasks), 1)
+
+    return Comparison(
+        name=pairs.name,
+        reference=pairs.reference,
+        pairs=one.number,
+        tasks=pairs.tasks,
+        seeds=pairs.seeds,
+        difference=one.mean * full,
+        interval=Interval(interval.low * full, interval.high * full),
+        lowest=one.lowest() * full,
+        verdict=verdict,
+        p_value=one.p_value,
+        p_holm=p_holm,
+        mcnemar=mcnemar(won, lost) if pairs.pass_or_fail else None,
+        kept=one.mean >= -one.allowance - _ROUNDING and one.number >= FEWEST_SEEDS and verdict != "worse",
+        not_worse=not_worse,
+        more_seeds=seeds(one.needed(factor)) if verdict == "undecided" else None,
+        more_to_keep=None if not_worse else seeds(one.needed_to_keep()),
+    )
+
+
+class _Differences:
+    """The tests of one comparison, and how many pairs each would need if they go on as those that are there."""
+
+    def __init__(self, values: Weighed, number: int, allowance: float) -> None:
+        self.values = values
+        self.number = number
+        self.allowance = allowance
+        self.mean = sum(value * weight for value, weight in values) / number if number else 0.0
+        self.p_value = self.p_of_none() if number else 1.0
+
+    def p_of_none(self, times: float = 1.0) -> float:
+        """Two-sided p-value of a mean of 0, for so many times as many pairs."""
+        share = share_below(with_ends(scaled(self.values, times), -1.0, 1.0, at_low=HALF, at_high=HALF), 0.0)
+        return min(2 * min(share, 1 - share), 1.0)
+
+    def below(self, times: float = 1.0) -> float:
+        """One-sided p-value of a mean that is lower by the allowance, or more."""
+        return share_below(with_ends(scaled(self.values, times), -1.0, 1.0, at_low=WHOLE, at_high=0), -self.allowance)
+
+    def above(self, times: float = 1.0) -> float:
+        """One-sided p-value of a mean that is higher by the allowance, or more."""
+        ends = with_ends(scaled(self.values, times), -1.0, 1.0, at_low=0, at_high=WHOLE)
+        return 1 - share_below(ends, self.allowance)
+
+    def lowest(self) -> float:
+        """What the mean is above with 95%, one-sided."""
+        return mean_quantile(with_ends(self.values, -1.0, 1.0, at_low=WHOLE, at_high=0), _ERROR)
+
+    def verdict(self, p_holm: float) -> Verdict:
+        """What the tests say together."""
+        if abs(self.mean) <= self.allowance and max(self.below(), self.above()) <= _ERROR:
+            return "equivalent"
+        if p_holm > _ERROR:
+            return "undecided"
+        return "better" if self.mean > 0 else "worse"
+
+    def needed(self, factor: float) -> int | None:
+        """The pairs for a verdict, where Holm's correction makes `factor` of a p-value; None: beyond all measure."""
+        ways = [self._pairs(lambda times: self.p_of_none(times) * factor)]
+        if abs(self.mean) < self.allowance:
+            ways.append(self._pairs(lambda times: max(self.below(times), self.above(times))))
+        return min((way for way in ways if way is not None), default=None)
+
+    def needed_to_keep(self) -> int | None:
+        """The pairs that show that the mean is at most the allowance below 0; None: beyond all measure."""
+        return self._pairs(self.below) if self.mean > -self.allowance else None
+
+    def _pairs(self, p_value: Callable[[float], float]) -> int | None:
+        """How many pairs take a p-value to 5%: its normal deviate grows about as the root of their number."""
+
+        def short(root: float) -> float:
+            p = p_value(root * root / self.number)
+            return _WANTED + _NORMAL.inv_cdf(min(max(p, 1e-300), 1 - 1e-9))
+
+        low = math.sqrt(self.number)
+        off_low = short(low)
+        if off_low <= 0:
+            return self.number
+        high = 2 * low
+        while (off_high := short(high)) > 0:
+            if high * high > MOST_SEEDS:
+                return None
+            low, off_low, high = high, off_high, 2 * high
+        for _ in range(_SEARCH_STEPS):
+            root = low + (high - low) * off_low / (off_low - off_high)
+            off = short(root)
+            if off > 0:
+                low, off_low, off_high = root, off, off_high / 2
+            else:
+                high, off_high, off_low = root, off, off_low / 2
+            if high * high - low * low < _NEAR:
+                break
+        return math.ceil(high * high - _NEAR)

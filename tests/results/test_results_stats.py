@@ -1,23 +1,22 @@
 from __future__ import annotations
 
 import math
-from statistics import fmean, stdev
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from results.stats import (
-    MOST_SEEDS,
+    beta_quantile,
+    holm,
     incomplete_beta,
-    mean_interval,
+    mcnemar,
+    pass_at,
     rate_interval,
     standard_deviation,
     student_cdf,
     student_quantile,
-    trials_to_bound,
-    trials_to_tell,
-    unseen_rate,
 )
 
 
@@ -74,32 +73,6 @@ def test_the_incomplete_beta_function_is_a_probability_with_its_reflection(x: fl
     assert value + incomplete_beta(1 - x, b, a) == pytest.approx(1, abs=1e-9)
 
 
-def test_three_seeds_say_little() -> None:
-    interval = mean_interval([0, 6, 6])
-    assert interval is not None
-    assert (interval.low + interval.high) / 2 == pytest.approx(4.0)
-    assert (interval.high - interval.low) / 2 == pytest.approx(8.6, abs=0.01)
-    wilson = rate_interval(2, 3)
-    assert wilson is not None
-    assert (wilson.low, wilson.high) == pytest.approx((0.21, 0.94), abs=0.005)
-
-
-@pytest.mark.parametrize("values", [[], [14.0], [14.0, 13.0], [14.0, 14.0, 14.0]])
-def test_there_is_no_interval_where_none_would_be_honest(values: list[float]) -> None:
-    assert mean_interval(values) is None
-
-
-@settings(deadline=None)
-@given(st.lists(st.floats(0, 100), min_size=3, max_size=30))
-def test_an_interval_is_about_the_mean_and_wider_when_surer(values: list[float]) -> None:
-    narrow, wide = mean_interval(values, confidence=0.9), mean_interval(values, confidence=0.99)
-    if narrow is None or wide is None:
-        assert stdev(values) < 1e-100  # the squares of such differences are 0
-        return
-    assert (narrow.low + narrow.high) / 2 == pytest.approx(fmean(values), abs=1e-6)
-    assert wide.low <= narrow.low <= narrow.high <= wide.high
-
-
 @given(st.integers(0, 200), st.integers(1, 200))
 def test_wilsons_interval_holds_the_rate_within_0_and_1(successes: int, trials: int) -> None:
     successes = min(successes, trials)
@@ -115,33 +88,44 @@ def test_wilsons_interval_of_no_failures_is_the_published_one() -> None:
     assert rate_interval(0, 0) is None
 
 
-def test_what_a_few_trials_leave_open() -> None:
-    assert unseen_rate(5) == pytest.approx(0.4507, abs=1e-4)  # 0.5493^5 = 5%
-    assert unseen_rate(0) == 1.0
-    assert trials_to_bound(0.05) == 59
-    assert unseen_rate(59) <= 0.05 < unseen_rate(58)
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.floats(0.01, 1), st.floats(0.01, 1))
-def test_the_advised_number_of_trials_is_the_least_that_tells(sd: float, distance: float) -> None:
-    trials = trials_to_tell(sd, distance)
-
-    def half_width(n: int) -> float:
-        return student_quantile(0.95, n - 1) * sd / math.sqrt(n)
-
-    if trials is None:
-        assert half_width(MOST_SEEDS) > distance
-    else:
-        assert half_width(trials) <= distance
-        assert trials == 2 or half_width(trials - 1) > distance
-
-
-def test_no_number_of_trials_tells_what_lies_on_the_border() -> None:
-    assert trials_to_tell(0.4, 0.0) is None
-    assert trials_to_tell(1.0, 1e-6) is None
-
-
 def test_a_deviation_needs_two() -> None:
     assert standard_deviation([1.0]) is None
     assert standard_deviation([1.0, 3.0]) == pytest.approx(math.sqrt(2))
+
+
+def test_two_of_three_say_little() -> None:
+    wilson = rate_interval(2, 3)
+    assert wilson is not None
+    assert (wilson.low, wilson.high) == pytest.approx((0.21, 0.94), abs=0.005)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.floats(0.001, 0.999), st.floats(0.5, 80), st.floats(0.5, 80))
+def test_a_quantile_of_the_beta_distribution_is_where_its_share_lies(p: float, a: float, b: float) -> None:
+    assert incomplete_beta(beta_quantile(p, a, b), a, b) == pytest.approx(p, abs=1e-5)
+
+
+@pytest.mark.parametrize(("passed", "draws", "k"), [(0, 5, 1), (2, 5, 1), (2, 5, 3), (3, 5, 3), (5, 5, 5), (1, 6, 2)])
+def test_pass_at_k_is_the_share_of_all_choices_with_a_pass(passed: int, draws: int, k: int) -> None:
+    choices = [choice for choice in product(range(draws), repeat=k) if len(set(choice)) == k]
+    found = sum(any(one < passed for one in choice) for choice in choices) / len(choices)
+    assert pass_at(k, passed, draws) == pytest.approx(found)
+
+
+def test_fewer_draws_than_k_say_nothing_of_it() -> None:
+    assert pass_at(3, 2, 2) is None
+
+
+def test_mcnemars_test_is_the_coin_of_the_pairs_that_differ() -> None:
+    assert mcnemar(0, 0) == 1.0
+    assert mcnemar(5, 0) == 0.0625
+    assert mcnemar(0, 6) == 0.03125
+    assert mcnemar(3, 3) == 1.0
+    assert mcnemar(8, 2) == pytest.approx(2 * (1 + 10 + 45) / 1024)
+
+
+def test_holms_correction_is_the_published_one() -> None:
+    # Step by step: 0.01 x 4, 0.015 x 3, 0.03 x 2, 0.04; none below the one before.
+    assert holm([0.04, 0.01, 0.03, 0.015]) == pytest.approx([0.06, 0.04, 0.06, 0.045])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
