@@ -8,6 +8,7 @@ from results.answer import place_name
 from results.figures import count, plain, points, size
 from results.layout import Column, Layout
 from results.pairings import ALL_QUANTS
+from results.verdict import FEWEST_SEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,6 +35,8 @@ def verdict_text(comparison: Comparison) -> str:
 def titled_tables(pairings: Sequence[Pairing], name: int = 60) -> Iterator[tuple[str, Layout, str]]:
     """For each pairing its title, its table, and what was left out of it; names are cut to `name` characters."""
     for pairing in pairings:
+        if max(comparison.pairs for comparison in pairing.comparisons) < FEWEST_SEEDS:
+            continue  # nothing to compare by: the page would be no wiser
         lines = _shown(pairing)
         left = len(pairing.comparisons) - len(lines)
         what = f"{place_name(pairing.model, pairing.reference)}" if pairing.model is not None else pairing.reference

@@ -99,9 +99,10 @@ class Report:
             parts += [Text(meanings, style="dim"), ""]
         for answer in self.answers:
             parts += [Text(answer.sentence, style="bold"), ""]
-        for title, layout, left in titled_tables(self.pairings, _NAME_CHARS):
+        compared = list(titled_tables(self.pairings, _NAME_CHARS))
+        for title, layout, left in compared:
             parts += [Text(title, style="bold"), layout, *([Text(left)] if left else []), ""]
-        if self.pairings:
+        if compared:
             parts += [Text(MEANING, style="dim"), ""]
         if self.files is not None:
             parts += [Text(str(self.files)), ""]
