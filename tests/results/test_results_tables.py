@@ -364,7 +364,8 @@ class TestText:
         text = show(run_of(QUANTS), width=120, colour=False)
         meant = (
             "95%: interval of the mean; range: of scores; full: full marks; built: programs that build and get a "
-            "point; jobs: with a score; verdict: against the best larger quant; +12: seeds that would decide; min-max: tok/s"
+            "point; jobs: with a score; verdict: against the best larger quant; +12: seeds that would decide; "
+            "min-max: tok/s"
         )
         assert " ".join(text.split()).count(meant) == 1
         assert f"\x1b[2m{meant}\x1b[0m" in show(run_of({}), width=300, colour=True)
