@@ -104,6 +104,19 @@ def standard_deviation(values: Sequence[float]) -> float | None:
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
+def mean_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Interval | None:
+    """Student's interval for the mean of `values`; None for fewer than three, and where all are equal.
+
+    For scores of exams it holds too seldom (`python -m tests.bench.bench_intervals`): `results.bounded` has ours.
+    """
+    sd = standard_deviation(values)
+    if len(values) < 3 or not sd:
+        return None
+    half = student_quantile((1 + confidence) / 2, len(values) - 1) * sd / math.sqrt(len(values))
+    mean = fmean(values)
+    return Interval(mean - half, mean + half, confidence)
+
+
 def rate_interval(successes: int, trials: int, *, confidence: float = CONFIDENCE) -> Interval | None:
     """Wilson's score interval for a rate (Wilson 1927); None without trials."""
     if trials == 0:
@@ -116,6 +129,11 @@ def rate_interval(successes: int, trials: int, *, confidence: float = CONFIDENCE
     low = 0.0 if successes == 0 else centre - half
     high = 1.0 if successes == trials else centre + half
     return Interval(low, high, confidence)
+
+
+def trials_to_bound(rate: float, *, confidence: float = CONFIDENCE) -> int:
+    """How many trials without an event show that its rate is at most `rate`, 0 < rate < 1."""
+    return math.ceil(math.log(1 - confidence) / math.log1p(-rate))
 
 
 def pass_at(k: int, passed: int, draws: int) -> float | None:

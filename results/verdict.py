@@ -142,17 +142,18 @@ def paired(
     )
 
 
-def compared(family: Sequence[Pairs], allowance: float = ALLOWANCE) -> tuple[Comparison, ...]:
-    """A comparison for each of `family`, which are looked at together."""
+def compared(family: Sequence[Pairs], allowance: float = ALLOWANCE, *, advice: bool = True) -> tuple[Comparison, ...]:
+    """A comparison for each of `family`, which are looked at together; `advice` is how many more seeds would tell."""
     found = [_Differences(weighed(pairs.differences), len(pairs.differences), allowance) for pairs in family]
     there = [one for one in found if one.number]
     adjusted = iter(holm([one.p_value for one in there]))
     return tuple(
-        _comparison(pairs, one, next(adjusted) if one.number else 1.0) for pairs, one in zip(family, found, strict=True)
+        _comparison(pairs, one, next(adjusted) if one.number else 1.0, advice=advice)
+        for pairs, one in zip(family, found, strict=True)
     )
 
 
-def _comparison(pairs: Pairs, one: _Differences, p_holm: float) -> Comparison:
+def _comparison(pairs: Pairs, one: _Differences, p_holm: float, *, advice: bool) -> Comparison:
     if not one.number:
         return Comparison(
             *(pairs.name, pairs.reference, 0, 0, 0, None, None, None, "undecided", None, None, None),
@@ -186,8 +187,8 @@ def _comparison(pairs: Pairs, one: _Differences, p_holm: float) -> Comparison:
         mcnemar=mcnemar(won, lost) if pairs.pass_or_fail else None,
         kept=one.mean >= -one.allowance - _ROUNDING and one.number >= FEWEST_SEEDS and verdict != "worse",
         not_worse=not_worse,
-        more_seeds=seeds(one.needed(factor)) if verdict == "undecided" else None,
-        more_to_keep=None if not_worse else seeds(one.needed_to_keep()),
+        more_seeds=seeds(one.needed(factor)) if advice and verdict == "undecided" else None,
+        more_to_keep=seeds(one.needed_to_keep()) if advice and not not_worse else None,
     )
 
 

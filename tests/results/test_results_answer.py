@@ -233,7 +233,7 @@ def test_several_that_are_compared_at_once_need_more() -> None:
 
 
 def test_pass_and_fail_brings_mcnemars_test_along() -> None:
-    found = compare(quant("Q4", 1_000, [0, 0, 0, 100, 100, 0]), quant("Q8_0", 2_000, [100] * 5 + [0]))
+    found = compare(quant("Q4", 1_000, [0, 0, 0, 100, 100, 0]), quant("Q8_0", 2_000, [100, 100, 100, 100, 100, 0]))
     assert found.mcnemar == 0.25  # three that differ, all one way
     assert compare(quant("Q4", 1_000, [60, 0]), quant("Q8_0", 2_000, [100, 100])).mcnemar is None
 

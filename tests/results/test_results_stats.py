@@ -12,11 +12,13 @@ from results.stats import (
     holm,
     incomplete_beta,
     mcnemar,
+    mean_interval,
     pass_at,
     rate_interval,
     standard_deviation,
     student_cdf,
     student_quantile,
+    trials_to_bound,
 )
 
 
@@ -129,3 +131,16 @@ def test_holms_correction_is_the_published_one() -> None:
     assert holm([0.04, 0.01, 0.03, 0.015]) == pytest.approx([0.06, 0.04, 0.06, 0.045])
     assert holm([0.6, 0.7]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_students_interval_of_three_is_the_published_one() -> None:
+    interval = mean_interval([0, 6, 6])
+    assert interval is not None
+    assert (interval.low + interval.high) / 2 == pytest.approx(4.0)
+    assert (interval.high - interval.low) / 2 == pytest.approx(8.6, abs=0.01)
+    assert mean_interval([14.0, 14.0, 14.0]) is None
+
+
+def test_59_trials_without_a_failure_show_a_rate_of_5_percent() -> None:
+    assert trials_to_bound(0.05) == 59
+    assert 0.95**59 <= 0.05 < 0.95**58
