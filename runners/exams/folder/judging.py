@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runners.exams.folder.building import Program
-    from runners.exams.folder.settings import Command, Test
+    from runners.exams.folder.settings import Command, OwnTest
     from runners.sandbox.base import Completed, Limits
 
 _TIMEOUTS_ALLOWED: Final = 3
@@ -49,7 +49,7 @@ class Judged:
     runs: tuple[Ran, ...]
 
 
-def try_tests(program: Program, tests: Iterable[Test], folder: Path, limits: Limits) -> Judged:
+def try_tests(program: Program, tests: Iterable[OwnTest], folder: Path, limits: Limits) -> Judged:
     """Runs the program once for each test, in a box of its own that holds nothing of the others."""
     items: list[Item] = []
     runs: list[Ran] = []
@@ -68,7 +68,7 @@ def try_tests(program: Program, tests: Iterable[Test], folder: Path, limits: Lim
     return Judged(tuple(items), tuple(runs))
 
 
-def _why_not(test: Test, done: Completed) -> str:
+def _why_not(test: OwnTest, done: Completed) -> str:
     """Why a test has not passed; empty if it has."""
     if done.exit_code != test.exit_code:
         return _ending(done) + (f" instead of {test.exit_code}" if test.exit_code else "")

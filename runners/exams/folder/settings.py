@@ -62,7 +62,7 @@ _BUILD_S: Final = 60.0
 
 
 @dataclass(frozen=True)
-class Test:
+class OwnTest:
     """One run of the program and what it has to print; `stdout` None: that is not looked at.
 
     `task` names the task that it belongs to; empty for every task.
@@ -102,7 +102,7 @@ class ExamSettings:
     scorings: tuple[str, ...]
     limits: Limits
     build_s: float
-    tests: tuple[Test, ...] = ()
+    tests: tuple[OwnTest, ...] = ()
     command: Command | None = None
     python: str | None = None
     tasks: tuple[str, ...] = ("main",)
@@ -303,10 +303,10 @@ def _tasks(root: _Table) -> tuple[str, ...]:
     return tuple(names) or ("main",)
 
 
-def _tests(root: _Table, tasks: Collection[str]) -> tuple[Test, ...]:
-    found: list[Test] = []
+def _tests(root: _Table, tasks: Collection[str]) -> tuple[OwnTest, ...]:
+    found: list[OwnTest] = []
     for table in root.tables("test", MOST_ITEMS):
-        test = Test(
+        test = OwnTest(
             name=_item_name(table),
             points=table.number("points", 1.0, most=_MOST_POINTS),
             args=table.texts("args"),
@@ -324,7 +324,7 @@ def _tests(root: _Table, tasks: Collection[str]) -> tuple[Test, ...]:
     return tuple(found)
 
 
-def _meet(one: Test, other: Test) -> bool:
+def _meet(one: OwnTest, other: OwnTest) -> bool:
     """Whether both are of one task."""
     return not one.task or not other.task or one.task == other.task
 
@@ -373,7 +373,7 @@ def _points(table: _Table) -> dict[str, float]:
     return points
 
 
-def _one_form(root: _Table, *, tests: tuple[Test, ...], command: Command | None, python: str | None) -> None:
+def _one_form(root: _Table, *, tests: tuple[OwnTest, ...], command: Command | None, python: str | None) -> None:
     if not tests and command is None and python is None and not root.has("test"):
         root.problem("", "nothing grades an answer: give [[test]] tables, or [grader] with a command or python")
     if tests and (command is not None or python is not None):
