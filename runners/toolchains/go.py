@@ -144,7 +144,12 @@ class Go:
             own: Mapping[str, str] = {**child_environment(), **self._environment(found, place)}
             environment = {**own, "HOME": str(folder.path), "GOPATH": str(folder.path / "go")}
             out = str(folder.path / "made")
-            for words in (["build", *self.flags(), "-o", out, "."], ["test", "-c", *self.flags(), "-o", out, "."]):
+            # The index of the library is kept as well: what has none there is not in it, as far as `go` can tell.
+            for words in (
+                ["list", *self.flags(), "-deps", "std"],
+                ["build", *self.flags(), "-o", out, "."],
+                ["test", "-c", *self.flags(), "-o", out, "."],
+            ):
                 ask([str(found.program), *words], folder=folder.path, environment=environment)
 
     def _prove(self, toolchain: Toolchain, sandbox: Sandbox) -> None:

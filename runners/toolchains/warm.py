@@ -26,7 +26,8 @@ _SAID_CHARS = 2000
 def warm_folder() -> Path:
     """Where they are: `$QUANTSWEEP_TOOLCHAINS`, else `toolchains` in quantsweep's cache."""
     named = os.environ.get(VARIABLE)
-    return Path(named).absolute() if named else cache_folder() / "toolchains"
+    # Through no link: a sandbox shows it where it really is.
+    return Path(os.path.realpath(named or cache_folder() / "toolchains"))
 
 
 def warm_cache(key: str, make: Callable[[Path], None]) -> Path:

@@ -65,6 +65,13 @@ def test_a_cache_that_was_left_half_made_is_made_anew(caches: Path) -> None:
     assert list(warm_cache("key", lambda place: (place / "whole").touch()).iterdir()) == [caches / "key" / "whole"]
 
 
+def test_a_folder_behind_a_link_is_named_as_a_sandbox_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.setenv(warm.VARIABLE, str(tmp_path / "link" / "caches"))
+    assert warm_cache("key", lambda _: None) == tmp_path / "real" / "caches" / "key"
+
+
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv(warm.VARIABLE, str(tmp_path / "file" / "caches"))
