@@ -24,6 +24,7 @@ from orchestrator.misfits import Misfits
 from orchestrator.needs import lacking, names_of, needs_of, not_given
 from orchestrator.nodes import named_binaries, offer_of, remarks, to_cell_order
 from orchestrator.terminal import block
+from results.seed_notes import news
 from results.store import StoreError
 from runners.orders import CellEnded, CellEvent, ModelLoaded, PhaseChanged, RowReady
 
@@ -104,6 +105,9 @@ class Driver:
         self._sizes_judged = False
         self._is_new = not cluster.local and state.jobs_done == 0
         self._signals = 0
+        self._told: dict[tuple[str, str, str], str] = {}
+        if state.seeding is not None:  # what an earlier start has said is not said again
+            news(state.seeding.notes(changed=True), state.seeding.rule, self._told)
         self.report = DriverReport()
 
     # --- the loop ---------------------------------------------------------------------------------------------
@@ -333,6 +337,10 @@ class Driver:
                 self._do(instruction)
             except (StoreError, SweepError) as trouble:
                 self._fail(trouble)
+        if (seeding := self._state.seeding) is not None:
+            self._progress.asked_for(self._state.jobs_total)
+            for line in news(seeding.notes(changed=True), seeding.rule, self._told):
+                self._progress.say(line)
 
     def _do(self, instruction: ev.Instruction) -> None:
         match instruction:

@@ -152,12 +152,15 @@ def _jobs_of(cell: Cell, new: Plan, spec: SweepSpec) -> Iterator[Job]:
 def _said(old: Plan, new: Plan, done: Collection[str]) -> Iterator[str]:
     before, after = {job.job_id for job in old.jobs}, {job.job_id for job in new.jobs}
     if before == after:
-        yield "the spec was changed; its jobs are the same"
+        how = "" if old.seeding == new.seeding else ", and how many of them are run is decided otherwise"
+        yield f"the spec was changed; its jobs are the same{how}"
         return
     come, gone, back = after - before, before - after, len((after - before).intersection(done))
     new_ones = (
         count(len(come), "new job") if not back else f"{count(len(come), 'job')} new or back ({back:,} done before)"
     )
+    if new.seeding is not None and come:
+        new_ones = f"at most {new_ones}"
     yield f"the spec was changed: {new_ones}, {len(before & after):,} kept, {len(gone):,} taken out"
     if come:
         yield f"{'new or back' if back else 'new'}: {_parts(new, old)}"

@@ -27,19 +27,22 @@ DISK_MARGIN_BYTES = 1 << 30
 """Room that nobody should use up: rows, logs and everybody else's files."""
 
 
-def outlook(cells: Sequence[Cell], jobs: int, places: Iterable[ServingPlace | None]) -> dict[str, Any]:
+def outlook(
+    cells: Sequence[Cell], jobs: int, places: Iterable[ServingPlace | None], *, least: int | None = None
+) -> dict[str, Any]:
     """Figures of a sweep on this machine.
 
     Args:
         cells: what is to be run.
         jobs: of each cell.
         places: where each cell would be served, None where it cannot be.
+        least: how many jobs of each cell there are at least, where that depends on the scores.
 
     Returns:
         `download_bytes` (what the Hub's cache does not have), `download_folder`, `free_bytes` there, and
         `seconds`: loading at 1 GB/s, and answers of 1,000 tokens each of which reads the weights once, or 50 tokens/s
-        at an endpoint; devices and endpoints work beside each other. None where no cell can be served. It is a guess,
-        good for telling minutes from days.
+        at an endpoint; devices and endpoints work beside each other. `seconds_least` is the same for the `least` jobs.
+        None where no cell can be served. It is a guess, good for telling minutes from days.
     """
     from quants.hub.client import HubSettings
 
@@ -48,17 +51,20 @@ def outlook(cells: Sequence[Cell], jobs: int, places: Iterable[ServingPlace | No
     for cell in cells:
         wanted |= _to_fetch(cell, folder)
     busy_s: dict[str, float] = {}
+    least_s: dict[str, float] = {}
     for cell, place in zip(cells, places, strict=True):
         if place is None:
             continue
-        took_s = _cell_s(cell, jobs, place)
+        took_s, takes_s = _cell_s(cell, jobs, place), _cell_s(cell, jobs if least is None else least, place)
         for who in [device.id for device in place.devices] or [f"endpoint {place.provider}"]:
             busy_s[who] = busy_s.get(who, 0.0) + took_s
+            least_s[who] = least_s.get(who, 0.0) + takes_s
     return {
         "download_bytes": sum(wanted.values()),
         "download_folder": str(folder),
         "free_bytes": _free_bytes(folder),
         "seconds": max(busy_s.values()) if busy_s else None,
+        "seconds_least": max(least_s.values()) if least_s else None,
     }
 
 
@@ -66,9 +72,9 @@ def outlook_lines(found: dict[str, Any]) -> list[str]:
     """The figures as a person reads them."""
     lines = []
     if found["seconds"] is not None:
-        lines.append(
-            f"about {duration(found['seconds'])} on this machine, if an answer has {ASSUMED_TOKENS:,} tokens (a guess)"
-        )
+        least = "" if found["seconds_least"] == found["seconds"] else f"{duration(found['seconds_least'])} to "
+        takes = f"about {least}{duration(found['seconds'])}"
+        lines.append(f"{takes} on this machine, if an answer has {ASSUMED_TOKENS:,} tokens (a guess)")
     if found["download_bytes"]:
         room = "" if found["free_bytes"] is None else f" ({size(found['free_bytes'])} free)"
         lines.append(f"to be downloaded: {size(found['download_bytes'])} into {found['download_folder']}{room}")

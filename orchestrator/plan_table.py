@@ -86,7 +86,9 @@ def _place(report: dict[str, Any]) -> str:
 
 def _figures(report: dict[str, Any]) -> tuple[str, ...]:
     device, verdict = _best(report)
-    return (str(report["quant"]), size(report["file_bytes"]), str(report["jobs"]), device, verdict)
+    jobs, least = report["jobs"], report.get("jobs_least", report["jobs"])
+    asked = str(jobs) if least == jobs else f"{least}-{jobs}"
+    return (str(report["quant"]), size(report["file_bytes"]), asked, device, verdict)
 
 
 def _best(report: dict[str, Any]) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from orchestrator.sweep import machines_at, open_spec
 from orchestrator.unreached import said_of
 from quants.models import FileModel
 from results.figures import count
+from results.seed_notes import rule_text
 from runners.engines.settings import LlamaCppSettings
 
 if TYPE_CHECKING:
@@ -77,13 +78,21 @@ def render_plan(
     from rich.text import Text
 
     cells, seeds = len(found.cells) + len(_unknown(found, 0)), source.spec.seeds
-    jobs = sum(len(exam.tasks()) for exam in found.exams.values()) * len(seeds)
+    tasks = sum(len(exam.tasks()) for exam in found.exams.values())
+    jobs, rule = tasks * len(seeds), source.spec.seeding
+    if rule is None:
+        each, in_all = count(jobs, "job"), count(cells * jobs, "job")
+        seeds_text = f"{', '.join(map(str, seeds[:12]))}{' ...' if len(seeds) > 12 else ''}"
+    else:
+        least = tasks * rule.least
+        each, in_all = f"{least:,} to {count(jobs, 'job')}", f"{cells * least:,} to {count(cells * jobs, 'job')}"
+        seeds_text = f"by score, {rule_text(rule)}"
     not_counted = sorted({argument for report in reports for argument in report["not_counted"]})
     scorings = {name: source.spec.scoring or exam.scorings[0] for name, exam in found.exams.items()}
     exams = ", ".join(f"{exam} ({scoring})" for exam, scoring in scorings.items())
     lines = [
-        f"{source.spec.name}: {count(cells, 'cell')} x {count(jobs, 'job')} = {count(cells * jobs, 'job')}",
-        f"exams: {exams}; seeds: {', '.join(map(str, seeds[:12]))}{' ...' if len(seeds) > 12 else ''}",
+        f"{source.spec.name}: {count(cells, 'cell')} x {each} = {in_all}",
+        f"exams: {exams}; seeds: {seeds_text}",
     ]
     if found.left_out:
         lines.append(f"left out, as they fit nothing here: {', '.join(cell.label for cell, _ in found.left_out)}")
@@ -146,20 +155,25 @@ def preview(text: str, *, as_json: bool, address: str | None = None) -> list[Par
     for profile in profiles:
         lines = [*remarks(profile, cells), *not_given(lacking(profile, needs), needs)]
         said += lines if local else [f"{profile.hostname}: {line}" for line in lines]
-    jobs = sum(len(exam.tasks()) for exam in found.exams.values()) * len(source.spec.seeds)
+    tasks, rule = sum(len(exam.tasks()) for exam in found.exams.values()), source.spec.seeding
+    jobs = tasks * len(source.spec.seeds)
+    least = jobs if rule is None else tasks * rule.least
     reports = [cell_report(cell, profiles, jobs) for cell in cells]
     taken = None
     if local:  # of this machine: it fetches nothing else
         pairs = zip(cells, reports, strict=True)
         best = [serving_places(cell, profiles[0]).get(best_place(report)) for cell, report in pairs]
-        taken = outlook(cells, jobs, best)
+        taken = outlook(cells, jobs, best, least=least)
     unknown = _unknown(found, jobs)
     reports += [*unknown, *(cell_report(cell, profiles, 0) for cell, _ in found.left_out)]
+    for report in reports:
+        report["jobs_least"] = least if report["jobs"] else 0
     warnings = [*found.warnings, *before.newcomers, *said, *said_of(found.unreached)]
     have = [(profile, need) for profile in profiles for need in profile.needs]
     if as_json:
-        planned = (len(cells) + len(unknown)) * jobs
-        value = {"name": source.spec.name, "jobs": planned, "cells": reports, "warnings": warnings}
+        planned = len(cells) + len(unknown)
+        number = {"jobs": planned * jobs, "jobs_least": planned * least}
+        value = {"name": source.spec.name, **number, "cells": reports, "warnings": warnings}
         return [terminal.Json({**value, "outlook": taken, "needs": [need.to_dict() for _, need in have]})]
     there = [
         f"needs {need.what}: {need.found}{'' if local else f' ({profile.hostname})'}"

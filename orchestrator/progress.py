@@ -47,6 +47,9 @@ class Progress(Protocol):
     def committed(self, row: dict[str, Any]) -> None:
         """A row is in the store."""
 
+    def asked_for(self, total: int) -> None:
+        """So many jobs there are by now, as the scores have it."""
+
     def ended(self, lease_id: str) -> None:
         """The device is free again."""
 
@@ -71,8 +74,12 @@ class _Lane:
 class Tally:
     """Counts jobs and estimates the time left; the part that both views share."""
 
-    def __init__(self, total: int, done: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, total: int, done: int, clock: Callable[[], float] = time.monotonic, *, most: int | None = None
+    ) -> None:
+        """`total` jobs there are, and no more than `most` will be, where that depends on the scores."""
         self.total, self.done, self.failed, self.retried = total, done, 0, 0
+        self.most = most
         self._clock = clock
         self._began_s: float | None = None
         self._done_at_start = done
@@ -99,15 +106,18 @@ class Tally:
         return (self._clock() - self._began_s) / here * (self.total - self.done)
 
     def line(self) -> str:
-        """`12 of 30 jobs done, 1 failed, 2 retried, about 1m 20s left`."""
+        """`12 of 30 jobs done, 1 failed, 2 retried, about 1m 20s left`; `20 of 30 jobs done (240 at most)`."""
         parts = [f"{self.done} of {self.total} {plural(self.total, 'job')} done"]
+        may_grow = self.most is not None and self.done < self.total < self.most
+        if may_grow:
+            parts = [f"{parts[0]} ({self.most} at most)"]
         if self.failed:
             parts.append(f"{self.failed} failed")
         if self.retried:
             parts.append(f"{self.retried} retried")
         left = self.left_s()
         if left is not None and self.done < self.total:
-            parts.append(f"about {duration(left)} left")
+            parts.append(f"{'at least' if may_grow else 'about'} {duration(left)} left")
         return ", ".join(parts)
 
 
@@ -165,6 +175,10 @@ class _View:
     def committed(self, row: dict[str, Any]) -> None:
         """Counts the row."""
         self._tally.count(row)
+
+    def asked_for(self, total: int) -> None:
+        """Counts on so many."""
+        self._tally.total = total
 
     def ended(self, lease_id: str) -> None:
         """Closes a lane."""
@@ -250,9 +264,9 @@ class LiveProgress(_View):
 
 
 @contextmanager
-def watch(total: int, done: int, out: Printer) -> Iterator[Progress]:
-    """The right view for `out`; the live one is taken off the screen at the end."""
-    tally = Tally(total, done)
+def watch(total: int, done: int, out: Printer, *, most: int | None = None) -> Iterator[Progress]:
+    """The right view for `out`; the live one is taken off the screen at the end. `most`: see `Tally`."""
+    tally = Tally(total, done, most=most)
     if not out.is_terminal:
         yield PlainProgress(tally, out)
         return

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from results.contest import Contest
+from results.seed_notes import SeedNote
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from orchestrator.plan import Plan
-    from results.contest import Look, Rule
+    from results.contest import Rule
     from runners.work import Job
 
 Group = tuple[str, str]
@@ -34,7 +35,24 @@ def seeding_of(plan: Plan) -> Seeding | None:
     """That of a plan; None where all of its jobs are asked for."""
     if plan.seeding is None:
         return None
-    return Seeding({cell.cell_id: cell.model.name for cell in plan.cells}, plan.jobs, plan.seeding)
+    cells = {
+        cell.cell_id: (cell.model.name, " ".join(filter(None, (cell.variant, cell.model.quant)))) for cell in plan.cells
+    }
+    return Seeding(
+        {cell_id: (model, name or model) for cell_id, (model, name) in cells.items()}, plan.jobs, plan.seeding
+    )
+
+
+def seeding_of_rows(plan: Plan, rows: Iterable[Mapping[str, Any]]) -> tuple[Seeding, int] | None:
+    """The same with the final rows of a run, and how many jobs are asked for or done; None where all are asked for."""
+    if (seeding := seeding_of(plan)) is None:
+        return None
+    known = {job.job_id for job in plan.jobs}
+    done = {row["job_id"]: share_of(row["score"], row["score_max"]) for row in rows if row["final"]}
+    for job_id in known.intersection(done):
+        seeding.put(job_id, done[job_id])
+    seeding.settle()
+    return seeding, sum(job_id in done or seeding.is_asked_for(job_id) for job_id in known)
 
 
 @dataclass(slots=True)
@@ -61,14 +79,15 @@ class Change:
 class Seeding:
     """Tells from the scores which jobs are asked for. `put` takes in final rows, `settle` says what follows."""
 
-    def __init__(self, models: Mapping[str, str], jobs: Iterable[Job], rule: Rule) -> None:
-        """`models` has the name of each cell's model; the `jobs` of a cell's tasks come in the order of their seeds."""
+    def __init__(self, cells: Mapping[str, tuple[str, str]], jobs: Iterable[Job], rule: Rule) -> None:
+        """`cells` have the name of each one's model, and its own; the `jobs` of a task come in the order of seeds."""
         self.rule = rule
+        self._names = {cell_id: name for cell_id, (_, name) in cells.items()}
         self._places: dict[str, _Place] = {}
         self._jobs: dict[tuple[Group, str], dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
         seeds: dict[tuple[Group, str, str], int] = defaultdict(int)
         for job in jobs:
-            group = models[job.cell_id], job.exam
+            group = cells[job.cell_id][0], job.exam
             number = seeds[group, job.cell_id, job.task]
             seeds[group, job.cell_id, job.task] += 1
             self._places[job.job_id] = _Place(group, job.cell_id, number, job.task)
@@ -80,6 +99,7 @@ class Seeding:
         self._shares: dict[str, float | None] = {}
         self._targets: dict[tuple[Group, str], int] = dict.fromkeys(self._jobs, 0)
         self._dirty: dict[Group, None] = dict.fromkeys(self._contests)
+        self._unsaid: dict[Group, None] = {}
         self._absent: frozenset[str] = frozenset()
 
     def is_asked_for(self, job_id: str) -> bool:
@@ -98,7 +118,7 @@ class Seeding:
             # Without one of its tasks a seed has no score that could be compared.
             mean = sum(scored) / len(shares) if len(scored) == len(shares) else None
             self._contests[place.group].put(place.cell_id, place.seed, mean)
-            self._dirty[place.group] = None
+            self._dirty[place.group] = self._unsaid[place.group] = None
 
     def pass_over(self, waiting: Collection[str], *, stuck: bool) -> bool:
         """Takes in which cells nobody can run now, so that the others do not wait for them; whether that is news.
@@ -136,8 +156,27 @@ class Seeding:
                     return True
         return False
 
-    def looks(self) -> Iterable[tuple[Group, Look, Mapping[str, int]]]:
-        """What the scores say of each model on each exam, with how many seeds of each cell have ended."""
-        for group, contest in self._contests.items():
+    def notes(self, *, changed: bool = False) -> list[SeedNote]:
+        """Where every cell stands; with `changed`, of models and exams that a seed has ended of since the last call."""
+        groups = list(self._unsaid if changed else self._contests)
+        if changed:
+            self._unsaid.clear()
+        found = []
+        for group in groups:
+            contest = self._contests[group]
             look = contest.look()
-            yield group, look, {cell_id: contest.seeds(cell_id) for cell_id in look.standings}
+            asks = {cell_id: self._targets[group, cell_id] > contest.seeds(cell_id) for cell_id in look.standings}
+            found += [
+                SeedNote(
+                    model=group[0],
+                    exam=group[1],
+                    cell=self._names[cell_id],
+                    seeds=contest.seeds(cell_id),
+                    standing=standing,
+                    best=None if look.best is None else self._names[look.best],
+                    open=asks[cell_id],
+                    finished=not any(asks.values()),
+                )
+                for cell_id, standing in look.standings.items()
+            ]
+        return found

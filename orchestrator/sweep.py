@@ -31,6 +31,7 @@ from orchestrator.state import SweepState
 from orchestrator.terminal import Printer, stderr
 from profiles.homes import expanded
 from results.figures import count
+from results.seed_notes import rule_text
 from results.store import RunStore, StoreError
 
 if TYPE_CHECKING:
@@ -281,7 +282,11 @@ def run_sweep(
             take_over(reuse, plan, store, folder, out, exams=exams)
         state = restore_state(plan, store, folder, retry_failed=retry_failed, out=out, exams=exams)
         done_before = state.jobs_done
-        what = f"{plan.name}: {count(len(plan.cells), 'cell')}, {count(len(plan.jobs), 'job')}"
+        jobs = count(len(plan.jobs), "job")
+        if plan.seeding is not None:
+            first = len(plan.jobs) // plan.seeding.most * plan.seeding.least
+            jobs = f"{first:,} to {jobs}, as the scores have it ({rule_text(plan.seeding)})"
+        what = f"{plan.name}: {count(len(plan.cells), 'cell')}, {jobs}"
         resumed = f", {done_before} of them done before" if done_before else ""
         out.say(f"{what}{resumed}; results in {folder.root}")
         result = SweepResult(folder.root, jobs=state.jobs_total, done=done_before, failed=0)
@@ -331,7 +336,7 @@ def _drive(
     with (
         Journal(folder.journal) as journal,
         connect(address) as cluster,
-        watch(state.jobs_total, state.jobs_done, out) as progress,
+        watch(state.jobs_total, state.jobs_done, out, most=len(plan.jobs)) as progress,
     ):
         journal.append("driver_started", quantsweep_version=version("quantsweep"))
         report = Driver(
@@ -351,5 +356,8 @@ def _drive(
     result.trouble = report.trouble
     result.unplaced = {labels[cell_id]: reasons for cell_id, reasons in report.unplaced.items()}
     result.left_out = {labels[cell_id]: reasons for cell_id, reasons in report.left_out.items()}
-    done = store.finals()
-    result.jobs -= sum(job.cell_id in report.left_out and job.job_id not in done for job in plan.jobs)
+    done, asks = store.finals(), state.seeding
+    result.jobs = state.jobs_total - sum(
+        job.cell_id in report.left_out and job.job_id not in done and (asks is None or asks.is_asked_for(job.job_id))
+        for job in plan.jobs
+    )

@@ -18,6 +18,7 @@ from results.notes import notes
 from results.pairing_table import MEANING, titled_tables, verdict_text
 from results.pairings import pairings
 from results.reading import read_run
+from results.seed_notes import seed_lines
 from results.summary import SUMMARISED, QuantSummary, summarise
 
 if TYPE_CHECKING:
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from results.contest import Rule
     from results.files import FilesSummary
     from results.pairings import Pairing
     from results.reading import Torn
+    from results.seed_notes import SeedNote
 
 _NAME_CHARS: Final = 60
 """Of a name that stands in a table; the middle of a longer one is left out."""
@@ -48,6 +51,7 @@ class Report:
         where: the run folder, for a report that is empty.
         files: what gradings left to be looked at; None where they left nothing.
         planned: how many jobs the run has in all; None where that is not known.
+        seeds: how many seeds each cell got and why, where that depends on the scores, by `rule`.
     """
 
     attempts: int
@@ -59,6 +63,8 @@ class Report:
     files: FilesSummary | None = None
     planned: int | None = None
     pairings: Sequence[Pairing] = ()
+    seeds: Sequence[SeedNote] = ()
+    rule: Rule | None = None
 
     @property
     def done(self) -> int:
@@ -77,6 +83,7 @@ class Report:
             "pairings": [asdict(pairing) for pairing in self.pairings],
             "notes": list(self.remarks),
             "files": None if self.files is None else asdict(self.files),
+            "seeds": [asdict(note) for note in self.seeds],
         }
 
     def parts(self) -> list[RenderableType]:
@@ -104,6 +111,8 @@ class Report:
             parts += [Text(title, style="bold"), layout, *([Text(left)] if left else []), ""]
         if compared:
             parts += [Text(MEANING, style="dim"), ""]
+        if self.rule is not None and (lines := seed_lines(self.seeds, self.rule)):
+            parts += [*map(Text, lines), ""]
         if self.files is not None:
             parts += [Text(str(self.files)), ""]
         return [*parts, *notes] if notes else parts[:-1]

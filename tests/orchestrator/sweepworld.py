@@ -145,7 +145,7 @@ class World:
         if self.rule is None:
             return None
         jobs = [Job(job, job.partition("j")[0], "exam", "1", int(job.partition("j")[2])) for job in self.job_ids()]
-        return Seeding(dict.fromkeys(self.cells, "model"), jobs, self.rule)
+        return Seeding({cell: ("model", cell) for cell in self.cells}, jobs, self.rule)
 
     def share_of(self, job: str, outcome_class: str) -> float | None:
         cell, _, seed = job.partition("j")
