@@ -197,7 +197,7 @@ def test_undecided_cells_end_at_the_cap_or_where_the_rest_would_hardly_tell_and_
     assert "Q2_K: worse than Q8_0 after" in line
     lone = run_lines([1.0] * 12, [1.0] * 12)
     assert lone == ["m on e: a: best after 6 seeds; b: undecided after 6 seeds: the rest up to 12 would hardly tell"]
-    capped = run_lines([1.0] * 12, [1.0, 0.0, 0.0] * 4)
+    capped = run_lines([1.0] * 12, [1.0, 0.0] * 5 + [1.0] * 2)
     assert capped == ["m on e: a: best after 12 seeds; b: undecided: cap reached, 12 seeds"]
 
 
