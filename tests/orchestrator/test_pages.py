@@ -19,6 +19,7 @@ from results.describe import READERS
 
 ROOT = Path(__file__).parents[2]
 FITS = (ROOT / "docs" / "fits.md").read_text(encoding="utf-8")
+EXAMS = (ROOT / "docs" / "exams.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SPEC = (ROOT / "docs" / "spec.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -28,7 +29,9 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("text", [README, SPEC, FITS], ids=["README.md", "docs/spec.md", "docs/fits.md"])
+@pytest.mark.parametrize(
+    "text", [README, SPEC, FITS, EXAMS], ids=["README.md", "docs/spec.md", "docs/fits.md", "docs/exams.md"]
+)
 def test_lines_are_short_enough_to_read(text: str) -> None:
     code = {line for line in text.splitlines() if line.startswith("import ")}  # one line each, on purpose
     assert [line for line in text.splitlines() if len(line) > 120 and line not in code] == []
