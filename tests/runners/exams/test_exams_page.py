@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runners.sandbox import Sandbox
 
 PAGE = Path(__file__).parents[3] / "docs" / "exams.md"
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+BLOCKS: list[tuple[str, str]] = re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 SETTINGS = {
     found[1]: text for kind, text in BLOCKS if kind == "toml" and (found := re.match(r'name = "([^"]+)"', text))
 }
