@@ -4,11 +4,13 @@ A mean of n scores is weighed anew: each score gets a random share of the whole,
 bootstrap (1981), and so do the two ends of the scale, which stand for what these draws did not show. How far the mean
 then goes is its uncertainty. No draws are made: the shares of such a mean are known (`share_below`).
 
-The ends weigh half a score each (`HALF`). For pass and fail that is Jeffreys' interval, which covers as often as it
-says on average (Brown, Cai and DasGupta 2001), and for pairs a test close to McNemar's with mid-P (Fagerland and others
-2013). With a whole score at the end that speaks against a claim (`WHOLE`) it is Gaffke's bound (2004), which for pass
-and fail is that of Clopper and Pearson, for pairs McNemar's exact test, and has not been seen to fail for anything
-between (Learned-Miller and Thomas 2019). `python -m tests.bench.bench_intervals` holds both against draws.
+For the interval of a mean the ends weigh half a score each (`HALF`): for pass and fail that is Jeffreys' interval,
+which covers as often as it says on average (Brown, Cai and DasGupta 2001). For differences they weigh a whole pair each
+(`WHOLE`), or the test would be wrong too often where a rare failure makes up for a small gain; for pass and fail that
+is near McNemar's test with mid-P (Fagerland and others 2013). With a whole score at the one end that speaks against a
+claim it is Gaffke's bound (2004), which for pass and fail is that of Clopper and Pearson, for pairs McNemar's exact
+test, and has not been seen to fail for anything between (Learned-Miller and Thomas 2019).
+`python -m tests.bench.bench_intervals` holds all of them against draws.
 """
 
 from __future__ import annotations
@@ -183,13 +185,15 @@ def mean_interval(
 
 
 @lru_cache(maxsize=4096)
-def interval_of(values: Weighed, low: float, high: float, confidence: float = CONFIDENCE) -> Interval:
-    """`mean_interval` of values that are weighed already."""
+def interval_of(
+    values: Weighed, low: float, high: float, confidence: float = CONFIDENCE, *, end: float = HALF
+) -> Interval:
+    """`mean_interval` of values that are weighed already, where each end of the scale weighs `end`."""
     if low >= high:
         return Interval(low, high, confidence)
     kept = tuple((min(max(value, low), high), weight) for value, weight in values)
     mean = sum(value * weight for value, weight in kept) / sum(weight for _, weight in kept)
-    both = with_ends(kept, low, high)
+    both = with_ends(kept, low, high, at_low=end, at_high=end)
     tail = (1 - confidence) / 2
     # At an end the limit is the end itself: nothing seen speaks against it (as with Jeffreys' interval).
     return Interval(

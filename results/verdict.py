@@ -5,7 +5,7 @@ share task and seed, not their random draws: pairing takes the exam's chance out
 shares of full marks, from -1 to 1, and their mean d is judged by `results.bounded`, which asks no more of scores than
 that they lie on their scale:
 
-- `better`, `worse`: d = 0 is refused at 5% on both sides together, with half a pair at each end of the scale. Where
+- `better`, `worse`: d = 0 is refused at 5% on both sides together, with a whole pair at each end of the scale. Where
   several cells of a model, or models of an exam, are compared, Holm's correction keeps that of all of them together.
 - `equivalent`: two one-sided tests at 5% each (TOST; Schuirmann 1987) place d within ALLOWANCE, with a whole pair at
   the end that speaks against it: equal scores on a few seeds say little about a failure in twenty replies, which 59
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-from results.bounded import HALF, WHOLE, Weighed, interval_of, mean_quantile, scaled, share_below, weighed, with_ends
+from results.bounded import WHOLE, Weighed, interval_of, mean_quantile, scaled, share_below, weighed, with_ends
 from results.stats import CONFIDENCE, MOST_SEEDS, Interval, holm, mcnemar
 
 if TYPE_CHECKING:
@@ -142,18 +142,23 @@ def paired(
     )
 
 
-def compared(family: Sequence[Pairs], allowance: float = ALLOWANCE, *, advice: bool = True) -> tuple[Comparison, ...]:
-    """A comparison for each of `family`, which are looked at together; `advice` is how many more seeds would tell."""
+def verdict_on(differences: Sequence[float], allowance: float = ALLOWANCE) -> Verdict:
+    """The verdict on pairs by themselves, of which there is at least one; differences are in shares of full marks."""
+    one = _Differences(weighed(differences), len(differences), allowance)
+    return one.verdict(one.p_value)
+
+
+def compared(family: Sequence[Pairs], allowance: float = ALLOWANCE) -> tuple[Comparison, ...]:
+    """A comparison for each of `family`, which are looked at together."""
     found = [_Differences(weighed(pairs.differences), len(pairs.differences), allowance) for pairs in family]
     there = [one for one in found if one.number]
     adjusted = iter(holm([one.p_value for one in there]))
     return tuple(
-        _comparison(pairs, one, next(adjusted) if one.number else 1.0, advice=advice)
-        for pairs, one in zip(family, found, strict=True)
+        _comparison(pairs, one, next(adjusted) if one.number else 1.0) for pairs, one in zip(family, found, strict=True)
     )
 
 
-def _comparison(pairs: Pairs, one: _Differences, p_holm: float, *, advice: bool) -> Comparison:
+def _comparison(pairs: Pairs, one: _Differences, p_holm: float) -> Comparison:
     if not one.number:
         return Comparison(
             *(pairs.name, pairs.reference, 0, 0, 0, None, None, None, "undecided", None, None, None),
@@ -166,7 +171,7 @@ def _comparison(pairs: Pairs, one: _Differences, p_holm: float, *, advice: bool)
     factor = max(p_holm / one.p_value, 1.0) if one.p_value else 1.0
     verdict = one.verdict(p_holm)
     not_worse = verdict in {"better", "equivalent"} or one.below() <= _ERROR
-    interval = interval_of(one.values, -1.0, 1.0)
+    interval = interval_of(one.values, -1.0, 1.0, end=WHOLE)
     won, lost = sum(value > 0 for value in pairs.differences), sum(value < 0 for value in pairs.differences)
 
     def seeds(needed: int | None) -> int | None:
@@ -187,8 +192,8 @@ def _comparison(pairs: Pairs, one: _Differences, p_holm: float, *, advice: bool)
         mcnemar=mcnemar(won, lost) if pairs.pass_or_fail else None,
         kept=one.mean >= -one.allowance - _ROUNDING and one.number >= FEWEST_SEEDS and verdict != "worse",
         not_worse=not_worse,
-        more_seeds=seeds(one.needed(factor)) if advice and verdict == "undecided" else None,
-        more_to_keep=seeds(one.needed_to_keep()) if advice and not not_worse else None,
+        more_seeds=seeds(one.needed(factor)) if verdict == "undecided" else None,
+        more_to_keep=seeds(one.needed_to_keep()) if not not_worse else None,
     )
 
 
@@ -204,7 +209,7 @@ class _Differences:
 
     def p_of_none(self, times: float = 1.0) -> float:
         """Two-sided p-value of a mean of 0, for so many times as many pairs."""
-        share = share_below(with_ends(scaled(self.values, times), -1.0, 1.0, at_low=HALF, at_high=HALF), 0.0)
+        share = share_below(with_ends(scaled(self.values, times), -1.0, 1.0, at_low=WHOLE, at_high=WHOLE), 0.0)
         return min(2 * min(share, 1 - share), 1.0)
 
     def below(self, times: float = 1.0) -> float:

@@ -272,7 +272,7 @@ class TestText:
             "Q8_0 1.9 MB 100.0 62.1-100.0 100-100 5/5 5/5 5 91 MB 0.40 s 13 ms 2,000 2,000-2,000"
         )
         assert " ".join(lines[4].split()) == (
-            "Q4_K_M 980 kB 90.0 48.9-98.5 60-100 3/4 4/4 4 of 5 undecided +24 91 MB 0.40 s 13 ms 2,000 2,000-2,000"
+            "Q4_K_M 980 kB 90.0 48.9-98.5 60-100 3/4 4/4 4 of 5 undecided +32 91 MB 0.40 s 13 ms 2,000 2,000-2,000"
         )
 
     @pytest.mark.parametrize("width", [50, 60, 80, 100, 120, 200])
