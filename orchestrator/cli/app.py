@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from orchestrator import terminal
+from orchestrator.cli.compare import compare
 from orchestrator.cli.fits import fits
 from orchestrator.cli.regrade import regrade
 from orchestrator.cli.typed import command
@@ -214,6 +215,7 @@ def exams_new(
 
 
 app.command(short_help="Show which quants fit which cards; only headers are read.")(fits)
+app.command(short_help="Hold two runs, or a run and a published report, against each other.")(compare)
 app.command(short_help="Grade the saved answers of a run again; no GPU, no model.")(regrade)
 
 

@@ -29,6 +29,7 @@ _FEW_LINES: Final = 40
 """Of reasoning, and of a turn before the last."""
 _TEXT_CHARS: Final = 1 << 20
 _NAME_CHARS: Final = 40
+_NOTE_CHARS: Final = 500
 
 _TIMES: Final = ("load_s", "ttft_any_s", "ttft_answer_s", "e2e_s", "grade_s")
 _RATES: Final = ("prefill_tps", "decode_tps", "decode_tps_client")
@@ -98,20 +99,18 @@ def _plain(number: float | None) -> str:
 
 
 def _grade(row: Row) -> Iterator[Part]:
-    from rich.table import Table
+    """A line an item: whether it was lost, its points, its name, and what the grader said of it."""
+    from rich.text import Text
 
     items = items_of(row["grade_items"])
     if not items:
         return
-    scorings = {item.scoring for item in items} - {""}
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for heading in ("item", "points", *(["scoring"] if len(scorings) > 1 else []), "note"):
-        table.add_column(heading, justify="right" if heading == "points" else "left", overflow="fold")
-    for item in items:
-        points = f"{plain(item.points)} of {plain(item.points_max)}"
-        name = item.name if not item.is_lost else f"{item.name} (lost)"
-        table.add_row(name, points, *([item.scoring] if len(scorings) > 1 else []), item.note)
-    yield table
+    amounts = [f"{plain(item.points)} of {plain(item.points_max)}" for item in items]
+    width = max(map(len, amounts))
+    yield Text("Items", style="bold")
+    for item, amount in zip(items, amounts, strict=True):
+        note = f": {terminal.line(item.note, _NOTE_CHARS)}" if item.note else ""
+        yield f"  {'lost' if item.is_lost else 'ok':<4}  {amount:>{width}}  {item.name}{note}"
     yield ""
 
 

@@ -15,7 +15,7 @@ from results.published.source import TEXT, Source, read_source
 from results.schema import parse_columns, to_arrow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from results.published.source import Line
 
@@ -109,17 +109,20 @@ def rows_of(report: str) -> tuple[Row, ...]:
 
 def judged(source: Source) -> tuple[Row, ...]:
     """The rows of a source, each with its flags."""
-    twice = list(disagreements(source.lines))
-    rows = []
-    for line in source.lines:
-        ruled = (flag for rule in OF_LINES if (flag := rule(line)) is not None)
-        found = chain(ruled, (flag for other, flag in twice if other is line), of_person(source, line))
-        rows.append(_row(line, found))
+    rows = [_row(line, flags) for line, flags in flagged(source)]
     for claim in source.claims:
         if (flag := judge_claim(source, claim)) is not None:
             said = {"report": source.name, "table": TEXT, "lines": json.dumps([claim["line"]]), "origin": "measured"}
             rows.append(_complete(said | {"model": claim.get("label"), "flags": _flags([flag])}))
     return tuple(rows)
+
+
+def flagged(source: Source) -> Iterator[tuple[Line, list[Flag]]]:
+    """Each line with what is wrong with it, by rule and by a person."""
+    twice = list(disagreements(source.lines))
+    for line in source.lines:
+        ruled = [flag for rule in OF_LINES if (flag := rule(line)) is not None]
+        yield line, [*ruled, *(flag for other, flag in twice if other is line), *of_person(source, line)]
 
 
 def _row(line: Line, flags: Iterable[Flag]) -> Row:

@@ -165,8 +165,27 @@ def a_strangers_run(folder: Path) -> str | None:
         store.commit(make_row(job_id=f"a{seed}", seed=seed, quant=f"[/]Q4{HOSTILE}", **words))
         store.commit(make_row(job_id=f"b{seed}", seed=seed, quant=f"Q8{HOSTILE}" + "z" * 5000, **words))
     store.commit(make_row(job_id="c", quant="Q2", outcome="max_tokens", outcome_class="budget", model=HOSTILE))
+    lost = [{"name": HOSTILE, "points": 0, "points_max": 1, "passed": False, "note": HOSTILE, "scoring": HOSTILE}]
+    said = [{"role": HOSTILE, "content": HOSTILE, "tool_calls": [{"name": HOSTILE}]}]
+    told = dict.fromkeys(("reply", "reasoning", "grader_log", "error"), f"{HOSTILE}\n" * 5)
+    jsons = {
+        "grade_items": json.dumps(lost),
+        "transcript": json.dumps(said),
+        "sampling": json.dumps({HOSTILE: HOSTILE}),
+    }
+    store.commit(make_row(job_id="d", quant="Q3", outcome="wrong", score=0.0, scoring=HOSTILE, **told, **jsons))
     (store.attempts_folder / f"{FILE_NAME}-1.parquet").write_bytes(b"PAR1")
-    return shown(["show", folder / "run"], folder, code=0) or shown(["show", folder / "run", "--json"], folder, code=0)
+    for options in ([], ["--failures"], ["--job", "d"], ["--job", "a1"]):
+        for form in ([], ["--json"]):
+            if (found := shown(["show", folder / "run", *options, *form], folder, code=0)) is not None:
+                return found
+    return (
+        shown(["show", folder / "run", "--job", HOSTILE], folder, code=2)
+        or shown(["compare", folder / "run", folder / "run"], folder, code=0)
+        or shown(["compare", folder / "run", "published:go-exams", "--json"], folder, code=0)
+        or shown(["compare", folder / "run", f"published:{HOSTILE}"], folder, code=2)
+        or shown(["compare", folder / "run", folder / "run", "--map", f"{HOSTILE}={HOSTILE}x"], folder, code=2)
+    )
 
 
 def last_words_of_an_engine(folder: Path) -> str | None:

@@ -67,7 +67,7 @@ def test_a_job_shows_reply_grade_and_earlier_attempts(run: Path) -> None:
         "standin Q4_K_M on todo, seed 1",
         "job v2-aaaaaa11, attempt 2\n",
         "wrong (model): 50 of 100, published scoring",
-        "delete (lost)   0 of 10  exit code 1",
+        "Items\n  ok    10 of 10  add\n  lost   0 of 10  delete: exit code 1\n",
         "decode_tps         2,000 tok/s",
         "hardware_class  cpu-x",
         "attempt 1  server_crash (infrastructure), no score, grader 1, on n1: it crashed",
