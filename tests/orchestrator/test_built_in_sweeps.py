@@ -15,9 +15,10 @@ from orchestrator.preview import preview
 from orchestrator.survey import survey
 from orchestrator.sweep import SWEEPS, built_in_sweeps, open_spec
 from orchestrator.terminal import Json, Printer
+from profiles.probe.needs import find_needs
 from quants.catalogue import find_model
 from results.published.source import read_source
-from runners.exams import exam_names
+from runners.exams import get_exam
 from tests.hubserver.server import LocalHub
 
 if TYPE_CHECKING:
@@ -60,14 +61,17 @@ def plan(name: str) -> dict[str, Any]:
     return value
 
 
-def exams_are_here(name: str) -> bool:
-    return set(open_spec(name).spec.exams) <= set(exam_names())
+@pytest.fixture
+def needs(name: str) -> None:
+    """What the exams of a sweep need of this machine, whose lack refuses a plan."""
+    wanted = {need for exam in open_spec(name).spec.exams for need in get_exam(exam).needs}
+    if missing := [need.what for need in find_needs(tuple(wanted)) if need.found is None]:
+        pytest.skip(f"this machine lacks {', '.join(missing)}")
 
 
+@pytest.mark.usefixtures("needs")
 @pytest.mark.parametrize("name", THERE)
 def test_without_network_the_plan_says_what_it_does_not_know(name: str, no_hub: None) -> None:
-    if not exams_are_here(name):
-        pytest.skip("its exams are not here")
     found, spec = plan(name), open_spec(name).spec
     wanted = [(model.name, quant) for model in spec.models for quant in model.quants]
     assert [(cell["model"], cell["quant"]) for cell in found["cells"]] == wanted
@@ -94,10 +98,9 @@ def test_a_plan_without_the_hub_reads_well(hub: LocalHub, monkeypatch: pytest.Mo
     assert "not known of Codestral-22B: whether the quants are there, their size, and what fits (http://127" in page
 
 
+@pytest.mark.usefixtures("needs")
 @pytest.mark.parametrize("name", THERE)
 def test_with_the_hub_every_cell_has_its_file_and_a_verdict(name: str, hub: LocalHub) -> None:
-    if not exams_are_here(name):
-        pytest.skip("its exams are not here")
     spec = open_spec(name).spec
     files = sorted(STAND_IN.glob("*.gguf"))
     for number, model in enumerate(spec.models):
