@@ -71,7 +71,10 @@ def seed_lines(notes: Sequence[SeedNote], rule: Rule) -> list[str]:
     for (model, exam), group in groupby(notes, key=lambda note: (note.model, note.exam)):
         parts = [f"{note.cell}: {standing_text(note, rule)}" for note in group]
         lines.append(f"{model} on {exam}: {'; '.join(parts)}")
-    return [f"Seeds by score ({rule_text(rule)}):", *lines] if lines else []
+    if not lines:
+        return []
+    what = "These verdicts bear being asked for after every seed; those of the tables suppose a number fixed beforehand"
+    return [f"Seeds by score ({rule_text(rule)}). {what}:", *lines]
 
 
 def news(notes: Iterable[SeedNote], rule: Rule, told: dict[tuple[str, str, str], str]) -> list[str]:

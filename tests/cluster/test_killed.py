@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from orchestrator.plan import Plan
+from orchestrator.seeding import seeding_of_rows
 from results.store import read_run
 
 if TYPE_CHECKING:
@@ -85,3 +86,33 @@ def test_a_sweep_killed_at_random_moments_loses_nothing_and_runs_nothing_twice(t
         assert time.monotonic() < deadline, [process.cmdline() for process in left]
         time.sleep(0.2)
     assert not list((tmp_path / "run").glob("**/*.tmp*"))
+
+
+@pytest.mark.cluster
+@pytest.mark.fault
+@pytest.mark.long
+def test_a_sweep_of_seeds_by_score_that_is_killed_asks_for_what_the_scores_want_and_no_more(tmp_path: Path) -> None:
+    spec, out = tmp_path / "killed.toml", tmp_path / "run"
+    spec.write_text(SPEC.replace('"1-{seeds}"', '"auto:3-12"\nmargin = 30'))
+    moments = random.Random(20261121)
+    for _ in range(3):
+        process = run(spec, out)
+        time.sleep(moments.uniform(4, 9))
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    process = run(spec, out)
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    rows = read_run(out).table.to_pylist()
+    plan = Plan.from_json((out / "plan.json").read_text())
+    finals = Counter(row["job_id"] for row in rows if row["final"])
+    assert set(finals.values()) == {1}
+    found = seeding_of_rows(plan, rows)
+    assert found is not None
+    seeding, planned = found
+    assert planned == len(finals) < len(plan.jobs), "what is asked for has run, and it is not all"
+    assert {note.standing for note in seeding.notes()} == {"best", "worse"}
+    again = run(spec, out)
+    text, _ = again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert len(read_run(out, ["job_id"]).table) == len(rows), "a finished run asks for nothing"

@@ -133,7 +133,7 @@ def test_each_cell_gets_seeds_until_its_verdict_stands_and_the_run_is_complete_w
     found = sweeps.report()
     assert (found.planned, found.done) == (result.jobs, result.jobs)
     (title, line) = seed_lines(found.seeds, found.rule or Rule(2, 2, 0.1))
-    assert title == "Seeds by score (3 to 12 seeds each, margin 30 points of 100):"
+    assert title.startswith("Seeds by score (3 to 12 seeds each, margin 30 points of 100).")
     assert line.startswith("small on todo: Q8_0: best after ")
     assert "Q2_K: worse than Q8_0 after " in line
     assert [note["standing"] for note in found.to_json()["seeds"]] == ["best", "equivalent", "worse"]
