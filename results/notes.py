@@ -69,8 +69,16 @@ def _budget(summaries: Sequence[QuantSummary]) -> str:
     number = sum(summary.budget for summary in summaries)
     if not number:
         return ""
+    cap = sum(summary.outcomes.get("max_tokens", 0) for summary in summaries)
+    which = (
+        "a limit"
+        if not cap
+        else f"{'its' if number == 1 else 'their'} token limit"
+        if cap == number
+        else f"a limit, {cap:,} of them that of tokens"
+    )
     return (
-        f"{count(number, 'answer')} cut off by a limit ({_by_name(summaries, lambda summary: summary.budget)}): scored "
+        f"{count(number, 'answer')} cut off by {which} ({_by_name(summaries, lambda summary: summary.budget)}): scored "
         "as far as that goes, and in the means; more tokens or time may score higher."
     )
 

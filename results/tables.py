@@ -13,6 +13,7 @@ from results.answer import Answer, answers, cell_name, place_name
 from results.cells import COLUMNS, legend
 from results.figures import count, plain
 from results.files import summary_of
+from results.items import alarms_of
 from results.layout import Column, Layout
 from results.notes import notes
 from results.pairing_table import MEANING, titled_tables, verdict_text
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from results.contest import Rule
     from results.files import FilesSummary
+    from results.items import Alarm
     from results.pairings import Pairing
     from results.reading import Torn
     from results.seed_notes import SeedNote
@@ -47,6 +49,7 @@ class Report:
         summaries: a line of a table each, the largest quant first.
         answers: which quant kept the score.
         pairings: variants and models, each against one of them.
+        alarms: items of exams that every model failed, or every one passed.
         remarks: what a reader has to know of the figures.
         where: the run folder, for a report that is empty.
         files: what gradings left to be looked at; None where they left nothing.
@@ -65,6 +68,7 @@ class Report:
     pairings: Sequence[Pairing] = ()
     seeds: Sequence[SeedNote] = ()
     rule: Rule | None = None
+    alarms: Sequence[Alarm] = ()
 
     @property
     def done(self) -> int:
@@ -81,6 +85,7 @@ class Report:
             "summaries": [asdict(summary) for summary in self.summaries],
             "answers": [asdict(answer) for answer in self.answers],
             "pairings": [asdict(pairing) for pairing in self.pairings],
+            "alarms": [asdict(alarm) for alarm in self.alarms],
             "notes": list(self.remarks),
             "files": None if self.files is None else asdict(self.files),
             "seeds": [asdict(note) for note in self.seeds],
@@ -90,7 +95,8 @@ class Report:
         """The report for a person: lines and tables, one below the other; readable without colour."""
         from rich.text import Text
 
-        notes = [Text(f"Note: {remark}") for remark in self.remarks]
+        notes = [Text(f"{'Note' if alarm.passed else 'Alarm'}: {alarm}") for alarm in self.alarms]
+        notes += [Text(f"Note: {remark}") for remark in self.remarks]
         # With the tables, so that what is written to a file does not look complete.
         begun = [] if self.planned is None or self.done >= self.planned else [self._how_far(self.planned), ""]
         if not self.summaries:
@@ -134,7 +140,8 @@ def report(run_folder: Path, *, planned: int | None = None, order: Sequence[tupl
     reading = read_run(run_folder, (*SUMMARISED, "files"))
     found = report_of(reading.table, torn=reading.torn, where=str(run_folder), planned=planned, order=order)
     finals = reading.table.filter(reading.table["final"])
-    return replace(found, files=summary_of(finals["files"].to_pylist(), run_folder))
+    files = summary_of(finals["files"].to_pylist(), run_folder)
+    return replace(found, files=files, alarms=alarms_of(run_folder))
 
 
 def report_of(

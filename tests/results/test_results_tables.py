@@ -418,7 +418,7 @@ class TestText:
                 "1 of 17 jobs ended without a score because the infrastructure failed; the means leave them out "
                 "(standin Q4_K_M 6 of 7 scored, mean with the rest as 0: 69.7). `quantsweep run ... --retry-failed`"
             ),
-            "1 answer cut off by a limit (standin Q4_K_M: 1): scored as far as that goes, and in the means;",
+            "1 answer cut off by its token limit (standin Q4_K_M: 1): scored as far as that goes, and in the means;",
             "1 earlier attempt on record, not in the figures.",
             "More than one version of prompt or grader, or more than one scoring, in standin Q4_K_M: means of several",
             "Timings come from different hardware (cpu-x, gpu-y)",
