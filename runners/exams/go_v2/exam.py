@@ -1,0 +1,139 @@
+"""The exam go-v2: a metrics scraper in Go is to be made resilient; ten tests run what came of it, a point each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from runners import textwork
+from runners.chat import Message
+from runners.exams.base import Grade, Item, Reply, Specimen, Task, Transcript, ask_once
+from runners.exams.go.reading import REPLY_CHARS
+from runners.exams.go.report import outcome_of
+from runners.exams.go_v2.judging import TESTS, crash_of, judge
+from runners.exams.go_v2.reading import as_reply, read_reply
+from runners.exams.go_v2.report import write_log
+from runners.exams.go_v2.trying import WITH_RACE, try_program
+from runners.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from runners.exams.base import Chat
+    from runners.exams.box import Box
+    from runners.exams.go_v2.reading import ReplyRead
+    from runners.exams.go_v2.trying import Tried
+
+LIMITS = {"time_limit", "memory_limit", "output_limit", "process_limit"}
+# No program that scrapes every 10 ms passes the report's BufferBounded, which counts what is not buffered.
+_QUICK_ONES, _QUICK = {"one-by-one"}, {"corrected": 10.0, "published": 9.0}
+_FENCED = "the markers stand inside a fence, which broke the report's build"
+
+
+@dataclass(frozen=True)
+class GoV2Exam:
+    """/10: a point for each of ten tests, by two scorings (`judging`)."""
+
+    name: str = "go-v2"
+    prompt_version: str = "1"
+    grader_version: str = "1"
+    score_max: float = float(len(TESTS))
+    scorings: tuple[str, ...] = ("corrected", "published")
+    language: str = "go"
+    needs: frozenset[str] = WITH_RACE.needs
+
+    def tasks(self) -> tuple[Task, ...]:
+        """See `Exam.tasks`."""
+        folder = files("runners.exams.go_v2")
+        asked = folder.joinpath("prompt.md").read_text(encoding="utf-8").strip()
+        base = folder.joinpath("files", "main.go.txt").read_text(encoding="utf-8")
+        return (Task("main", (Message(role="user", content=f"{asked}\n\n```go\n{base}```"),)),)
+
+    def solve(self, task: Task, chat: Chat, _box: Box) -> Transcript:
+        """See `Exam.solve`."""
+        return ask_once(task, chat)
+
+    def specimens(self) -> list[Specimen]:
+        """See `Exam.specimens`."""
+        from runners.exams.folder.specimens import read_specimens
+
+        found = read_specimens(files("runners.exams.go_v2"), as_reply, scorings=self.scorings)
+        return [replace(each, kind="published", bounds=_QUICK) if each.name in _QUICK_ONES else each for each in found]
+
+    def grade(self, _task: Task, transcript: Transcript, box: Box) -> Grade:
+        """See `Exam.grade`."""
+        reply, sandbox = transcript.reply, box.sandbox
+        notes = []
+        if len(reply.text) > REPLY_CHARS:
+            notes.append(f"only the first {REPLY_CHARS:,} of {len(reply.text):,} characters were looked at")
+        try:
+            found = textwork.run(read_reply, reply.text[:REPLY_CHARS])
+        except textwork.TextLimitError as error:
+            return self._without_program(reply, "unreadable", str(error))
+        if found["code"] is None:
+            return self._without_program(reply, found["method"], *notes, truncated=found["truncated"] and not notes)
+        program = found["code"].encode("utf-8", "surrogatepass")
+        tried = try_program(program, found["dodge"], sandbox, box.folder)
+        if found["fenced_markers"]:
+            notes.append(_FENCED)
+        items = tuple(item for scoring in self.scorings for item in self._items(scoring, found, tried))
+        scores = {scoring: sum(item.points for item in items if item.scoring == scoring) for scoring in self.scorings}
+        outcomes = {scoring: self._outcome(scores[scoring], reply, found, tried) for scoring in self.scorings}
+        return Grade(
+            scores=scores,
+            score_max=self.score_max,
+            outcome=outcomes[self.scorings[0]],
+            items=items,
+            log=write_log(
+                scores=scores,
+                outcomes=outcomes,
+                items=items,
+                method=found["method"],
+                notes=notes,
+                tried=tried,
+                isolation=sandbox.isolation,
+            ),
+            extraction_method=found["method"],
+            isolation=sandbox.isolation,
+            outcomes=outcomes,
+        )
+
+    def _items(self, scoring: str, found: ReplyRead, tried: Tried) -> list[Item]:
+        """All ten, whatever happened: a test that could not be made is one that failed."""
+        if tried.runs is None:
+            reasons = dict.fromkeys(TESTS, "it does not build")
+        elif scoring == "published" and found["fenced_markers"]:
+            reasons = dict.fromkeys(TESTS, _FENCED)
+        else:
+            reasons = judge(tried.runs, scoring)
+        named = "" if scoring == self.scorings[0] else f"{scoring}: "
+        return [
+            Item(f"{named}{test}", 0.0 if reasons[test] else 1.0, 1.0, not reasons[test], reasons[test], scoring)
+            for test in TESTS
+        ]
+
+    def _without_program(self, reply: Reply, method: str, note: str = "", *, truncated: bool = False) -> Grade:
+        cut = reply.finish_reason == "length" or truncated
+        outcome = Outcome.MAX_TOKENS if cut else Outcome.NO_CODE
+        why = f"{method}: {note}" if note else method
+        return Grade(
+            scores=dict.fromkeys(self.scorings, 0.0),
+            score_max=self.score_max,
+            outcome=outcome,
+            items=(),
+            log=f"no program in the reply ({why}): {outcome.sentence}\n",
+            extraction_method=method,
+            isolation="",
+            outcomes=dict.fromkeys(self.scorings, outcome),
+        )
+
+    def _outcome(self, score: float, reply: Reply, found: ReplyRead, tried: Tried) -> Outcome:
+        """What to call a score. How we end a program that is done says nothing; a crash or a limit does."""
+        seen = tried.runs.seen.values() if tried.runs is not None else ()
+        ends = [each.completed for each in seen if each.completed is not None]
+        bad = [crash_of(each) != "" or each.completed.status in LIMITS for each in seen if each.completed is not None]
+        return outcome_of(
+            full_marks=score >= self.score_max,
+            cut_off=reply.finish_reason == "length" or (found["truncated"] and reply.finish_reason is None),
+            all_built=tried.runs is not None,
+            runs=[end for end, is_bad in zip(ends, bad, strict=True) if is_bad],
+        )
