@@ -188,5 +188,7 @@ def _conditions(rows: Sequence[Row]) -> dict[str, tuple[str, ...]]:
 
 
 def shown(value: Any) -> str:
-    """A setting as it is written: numbers without a needless `.0`."""
-    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    """A setting as it is written in a spec: numbers without a needless `.0`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:.10g}" if isinstance(value, int | float) else str(value)

@@ -54,11 +54,11 @@ def side_of_report(name: str) -> Side:
 def _cell(model: str, quant: str | None, variant: str, exam: str, found: Sequence[tuple[Line, list[Flag]]]) -> SideCell:
     lines = [line for line, _ in found]
     behind = _behind(lines)
-    wrong: dict[str, dict[str, None]] = defaultdict(dict)
+    wrong: dict[str, dict[str, str]] = defaultdict(dict)
     for _, flags in found:
         for flag in flags:
             for column in flag.columns:
-                wrong[column][flag.reason] = None
+                wrong[column].setdefault(flag.name, flag.reason)  # once, as several tables have the same figure
     names = {name_key(model)} | {name_key(name) for line in lines if (name := line.text("name")) is not None}
     score_max = _first(lines, "score_max")
     return SideCell(
@@ -74,7 +74,7 @@ def _cell(model: str, quant: str | None, variant: str, exam: str, found: Sequenc
         decode_tps=_value(lines, "decode_tps"),
         ttft_s=_value(lines, "ttft_s"),
         conditions=_conditions(lines),
-        wrong={column: tuple(reasons) for column, reasons in wrong.items()},
+        wrong={column: tuple(reasons.values()) for column, reasons in wrong.items()},
     )
 
 
