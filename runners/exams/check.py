@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,8 +91,17 @@ def check_exam(name: str, sandbox: Sandbox, *, on_finding: Callable[[Finding], N
         )
     empty = Specimen("empty answer", "published", "", bounds=dict.fromkeys(exam.scorings, 0.0))
     findings = []
+    items: dict[str, frozenset[str]] = {}  # what there is to lose, by the references, which come before the mutants
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for finding in pool.map(lambda specimen: _examine(exam, specimen, sandbox), (empty, *exam.specimens())):
+        specimens = (empty, *exam.specimens())
+        examined = pool.map(lambda specimen: _examine(exam, specimen, sandbox), specimens)
+        for specimen, (found, names) in zip(specimens, examined, strict=True):
+            finding = found
+            if specimen.kind == "reference":
+                items[specimen.task] = items.get(specimen.task, frozenset()) | names
+            elif (known := items.get(specimen.task)) and (unknown := sorted(set(specimen.loses) - known)):
+                said = f"is to lose what no reference has: {', '.join(map(repr, unknown))}"
+                finding = replace(found, problem="; ".join(filter(None, (said, found.problem))))
             findings.append(finding)
             if on_finding is not None:
                 on_finding(finding)
@@ -112,7 +121,8 @@ def find_exam(name: str) -> Exam:
     return open_exam(expanded(name))
 
 
-def _examine(exam: Exam, specimen: Specimen, sandbox: Sandbox) -> Finding:
+def _examine(exam: Exam, specimen: Specimen, sandbox: Sandbox) -> tuple[Finding, frozenset[str]]:
+    """What became of a specimen, and the names of the items that it was graded by."""
     folder = Path(tempfile.mkdtemp(prefix="quantsweep-check-"))
     try:
         task = specimen.task_of(exam)
@@ -122,11 +132,12 @@ def _examine(exam: Exam, specimen: Specimen, sandbox: Sandbox) -> Finding:
         raise
     except Exception as error:  # a grader that fails over an answer is wrong about it
         problem = f"the grader failed: {type(error).__name__}: {error}"
-        return Finding(specimen.name, specimen.kind, {}, Outcome.GRADER_CRASH.value, problem)
+        return Finding(specimen.name, specimen.kind, {}, Outcome.GRADER_CRASH.value, problem), frozenset()
     finally:
         remove_tree(folder)
     problem = "; ".join(_problems(exam, specimen, grade))
-    return Finding(specimen.name, specimen.kind, grade.scores, grade.outcome.value, problem)
+    found = Finding(specimen.name, specimen.kind, grade.scores, grade.outcome.value, problem)
+    return found, frozenset(item.name for item in grade.items)
 
 
 def _problems(exam: Exam, specimen: Specimen, grade: Grade) -> list[str]:

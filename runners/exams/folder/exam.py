@@ -146,7 +146,7 @@ def open_exam(folder: Path) -> FolderExam:
     return exam_of(read_content(folder), folder)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def unpack_exam(packed: bytes) -> FolderExam:
     """The exam that another process packed (`Content.pack`).
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from runners import textwork
-from runners.exams.base import Grade
+from runners.exams.base import Grade, Item
 from runners.exams.folder.building import NotBuilt, build
 from runners.exams.folder.judging import Judged, shown, shown_stream, try_command, try_tests
 from runners.exams.folder.languages import LANGUAGES
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from runners.exams.base import Reply, Task
     from runners.exams.box import Box
     from runners.exams.folder.reading import ReplyRead
-    from runners.exams.folder.settings import ExamSettings
+    from runners.exams.folder.settings import ExamSettings, OwnTest
 
 REPLY_CHARS: Final = 1_000_000
-_NOTHING: Final = Judged((), ())
 _BY_STATUS: Final = {
     "time_limit": Outcome.TIME_LIMIT,
     "memory_limit": Outcome.MEMORY_LIMIT,
@@ -45,10 +44,10 @@ def grade_reply(settings: ExamSettings, task: Task, reply: Reply, files: Mapping
     try:
         found = textwork.run(read_reply, text, settings.language, settings.filename)
     except textwork.TextLimitError as error:
-        return _without_program(settings, reply, "unreadable", str(error))
+        return _without_program(settings, task, reply, "unreadable", str(error))
     if found["code"] is None:
         truncated = found["truncated"] and not cut
-        return _without_program(settings, reply, found["method"], note, truncated=truncated)
+        return _without_program(settings, task, reply, found["method"], note, truncated=truncated)
     return _Answer(settings, task, reply, found, found["code"], note).graded(files, box)
 
 
@@ -79,15 +78,15 @@ class _Answer:
         if isinstance(program, NotBuilt):
             said = [f"it does not build with {program.toolchain}:"]
             said += [shown_stream(stream) for stream in (program.done.stdout, program.done.stderr) if stream.strip()]
-            return self._grade(_NOTHING, Outcome.COMPILE_ERROR, said, box)
+            items = untried(settings, self.task, "not run: it does not build")
+            return self._grade(Judged(items, ()), Outcome.COMPILE_ERROR, said, box)
         work = box.folder / "runs"
         work.mkdir()
         if settings.command is not None:
             words = {"{program}": program.argv, "{python}": (runtime.executable,), "{task}": (self.task.name,)}
             judged = try_command(program, settings.command, work, settings.limits, words)
         else:
-            tests = [test for test in settings.tests if test.task in {"", self.task.name}]
-            judged = try_tests(program, tests, work, settings.limits)
+            judged = try_tests(program, _tests_of(settings, self.task), work, settings.limits)
         said = [f"run with {program.toolchain}, isolated by {box.isolation}"]
         for ran in judged.runs:
             said += ["", *shown(ran)]
@@ -120,19 +119,33 @@ class _Answer:
         )
 
 
-def _without_program(settings: ExamSettings, reply: Reply, method: str, note: str, *, truncated: bool = False) -> Grade:
+def _without_program(
+    settings: ExamSettings, task: Task, reply: Reply, method: str, note: str, *, truncated: bool = False
+) -> Grade:
     outcome = Outcome.MAX_TOKENS if reply.finish_reason == "length" or truncated else Outcome.NO_CODE
     why = f"{method}: {note}" if note else method
     return Grade(
         scores=dict.fromkeys(settings.scorings, 0.0),
         score_max=settings.score_max,
         outcome=outcome,
-        items=(),
+        items=untried(settings, task, "not run: there is no program"),
         log=f"no program in the reply ({why}): {outcome.sentence}\n",
         extraction_method=method,
         isolation="",
         outcomes=dict.fromkeys(settings.scorings, outcome),
     )
+
+
+def _tests_of(settings: ExamSettings, task: Task) -> list[OwnTest]:
+    return [test for test in settings.tests if test.task in {"", task.name}]
+
+
+def untried(settings: ExamSettings, task: Task, why: str) -> tuple[Item, ...]:
+    """The items of an exam where nothing was run: the same ones for every answer, none of them passed."""
+    points = [(test.name, test.points) for test in _tests_of(settings, task)]
+    if settings.command is not None:
+        points = [*settings.command.points.items()]
+    return tuple(Item(name, 0.0, most, passed=False, note=why) for name, most in points)
 
 
 def _outcome(judged: Judged) -> Outcome:

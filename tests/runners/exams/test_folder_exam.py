@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from profiles.probe.needs import find_needs
-from runners.exams.base import Reply
+from runners.exams.base import NeedMissing, Reply
 from runners.exams.check import check_exam
 from runners.exams.folder.content import ExamFolderError
 from runners.exams.folder.exam import open_exam, unpack_exam
@@ -331,3 +331,29 @@ def test_results_are_read_out_of_anything() -> None:
     assert read_results('{"test": "a", "passed": true, "word": "x"}', "jsonl", "w") == []
     assert ends_with_word("said\nw\n\n", "w")
     assert not ends_with_word("w\nsaid", "w")
+
+
+def test_every_item_is_there_whatever_the_answer(tmp_path: Path, sandbox: Sandbox) -> None:
+    new_exam(tmp_path / "own")
+    for number, program in enumerate(("", "def main(:\n", ADDS)):
+        grade = graded(tmp_path / "own", program, sandbox, tmp_path / str(number))
+        assert [item.name for item in grade.items] == [
+            *("two numbers", "negative numbers", "no numbers", "large numbers", "no number")
+        ]
+
+
+def test_a_mutant_that_loses_what_is_no_item_is_named(tmp_path: Path, sandbox: Sandbox) -> None:
+    new_exam(tmp_path / "own")
+    table = tmp_path / "own" / "mutants.toml"
+    table.write_text(table.read_text().replace('["no number"]', '["no nubmer"]'))
+    report = check_exam(str(tmp_path / "own"), sandbox)
+    (wrong,) = [finding for finding in report.findings if not finding.ok]
+    assert wrong.problem == "is to lose what no reference has: 'no nubmer'"
+
+
+def test_a_need_that_nobody_knows_is_told(tmp_path: Path, sandbox: Sandbox) -> None:
+    new_exam(tmp_path / "own")
+    settings = tmp_path / "own" / "exam.toml"
+    settings.write_text(settings.read_text().replace('"python"\n', '"python"\nneeds = ["abacus"]\n', 1))
+    with pytest.raises(NeedMissing, match="knows no need called 'abacus'"):
+        check_exam(str(tmp_path / "own"), sandbox)
