@@ -169,7 +169,8 @@ class _View:
         if lane := self._lanes.get(event.lease_id):
             waits = event.phase == "waiting for device" and event.holder
             lane.phase, lane.fraction = f"waits for {event.holder}" if waits else event.phase, event.fraction
-            lane.job = f"job {event.number} of {event.total}" if event.number else lane.job
+            of = "of" if self._tally.most in (None, self._tally.total) else "of at most"
+            lane.job = f"job {event.number} {of} {event.total}" if event.number else lane.job
             lane.rate = event.tokens_per_s if event.tokens_per_s is not None else lane.rate
 
     def committed(self, row: dict[str, Any]) -> None:

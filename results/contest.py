@@ -94,7 +94,8 @@ class Look:
     Attributes:
         best: the cell with the highest mean, of those that have had their first seeds; the first of several.
         standings: where each cell stands.
-        in_the_way: for each other cell, those that may be better by more than the margin, as far as was shown.
+        in_the_way: for each other cell, those that may be better by more than the margin, as far as was shown: the
+            best alone, or others where it is not that.
     """
 
     best: str | None
@@ -163,15 +164,20 @@ class Contest:
             return Look(best, {name: self._standing(name, told.get(name)) for name in self._cells}, {})
         lower = {name for name in known if name != best and self._pair(name, best).lower.peak >= self._told_lower}
         rivals = [name for name in known if name not in lower]
-        in_the_way = {
-            name: [r for r in rivals if r != name and self._pair(name, r).keeps.peak < self._told_keeps]
-            for name in known
-            if name != best
-        }
+        in_the_way = {name: self._in_the_way(name, best, rivals) for name in known if name != best}
         told = dict.fromkeys(lower, "worse")
         told |= {name: "equivalent" for name, rivals in in_the_way.items() if not rivals}
         told[best] = "best"
         return Look(best, {name: self._standing(name, told.get(name)) for name in self._cells}, in_the_way)
+
+    def _in_the_way(self, name: str, best: str, rivals: Sequence[str]) -> list[str]:
+        """The best, as long as that is not passed, and then the others: it is the hardest as a rule, and one is soon
+        asked, where a model may have hundreds of cells.
+        """
+        if self._pair(name, best).keeps.peak < self._told_keeps:
+            return [best]
+        others = (rival for rival in rivals if rival not in (name, best))
+        return [rival for rival in others if self._pair(name, rival).keeps.peak < self._told_keeps]
 
     def targets(self) -> dict[str, int]:
         """How many seeds each cell is to have now; no fewer than have ended."""

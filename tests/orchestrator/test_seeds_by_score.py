@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from contextlib import nullcontext
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator import events as ev
 from orchestrator.commands.show import report_of_run
 from orchestrator.errors import SpecError
+from orchestrator.placement import Slot
 from orchestrator.plan import Plan, spec_digest
 from orchestrator.preview import preview
 from orchestrator.progress import Tally
 from orchestrator.rundir import RunDir
 from orchestrator.seeding import Seeding, seeding_of_rows
 from orchestrator.spec import parse_spec
+from orchestrator.state import SweepState
 from orchestrator.sweep import SpecSource, SweepResult, run_sweep
 from orchestrator.terminal import Json, Printer
+from quants.fit.verdict import Verdict, VerdictKind
 from results.contest import Rule
 from results.seed_notes import SeedNote, news, seed_lines
 from results.store import read_run
@@ -290,3 +295,39 @@ def test_the_plan_keeps_the_rule_and_refuses_one_that_is_none(sweeps: Sweeps) ->
     for damage in ('"least": 30', '"least": "3"', '"least": 2.5'):
         with pytest.raises((ValueError, TypeError)):
             Plan.from_json(text.replace('"least": 3', damage))
+
+
+def test_what_no_node_can_serve_holds_up_no_other_cell() -> None:
+    cells = ["c0", "c1", "huge"]
+    jobs = [Job(f"{cell}j{seed}", cell, "e", "1", seed) for cell in cells for seed in range(12)]
+    seeding = Seeding({cell: ("m", cell) for cell in cells}, jobs, Rule(3, 12, 0.3))
+    pairs = [(job.job_id, job.cell_id) for job in jobs]
+    state = SweepState([(cell, 10**9) for cell in cells], pairs, retries=1, seeding=seeding)
+    assert state.jobs_total == 9
+    verdicts = {
+        cell: {"cpu": Verdict(VerdictKind.TOO_BIG if cell == "huge" else VerdictKind.FITS, "")} for cell in cells
+    }
+    waiting = deque(state.apply(ev.NodeJoined("n", (Slot(("n", "cpu"), "n", "hw"),), verdicts)))
+    ran: list[str] = []
+    while waiting:
+        match waiting.popleft():
+            case ev.StartLease(lease_id=lease_id):
+                waiting.extend(state.apply(ev.LeaseReady(lease_id, 1.0)))
+            case ev.AssignJob(lease_id=lease_id, job_id=job_id, attempt=attempt):
+                ran.append(job_id)
+                share = 0.0 if job_id.startswith("c1") else 1.0
+                row = ev.AttemptOffered(job_id, attempt, "passed", "model", 1.0, "hw", lease_id, "n", "cpu", "", share)
+                waiting.extend(state.apply(row))
+            case ev.CloseLease(lease_id=lease_id):
+                waiting.append(ev.CancelLease(lease_id))  # ends when what stands before it has been done
+            case ev.CancelLease(lease_id=lease_id):
+                waiting.extend(state.apply(ev.LeaseEnded(lease_id, "done")))
+    assert {note.cell: note.standing for note in seeding.notes()} == {
+        "c0": "best",
+        "c1": "worse",
+        "huge": "undecided",
+    }
+    assert state.idle
+    assert len(ran) > 6, "both went on without it"
+    assert (state.jobs_total, state.jobs_done) == (len(ran) + 3, len(ran))
+    assert set(state.unplaced()) == {"huge"}
