@@ -88,7 +88,8 @@ def _check(given: Mapping[str, str], ours: Side, theirs: Side) -> None:
 
 def _called(cell: SideCell) -> frozenset[str]:
     """What a name of `--map` may be to mean this cell."""
-    return cell.names | {name_key(cell.label), name_key(cell.model), name_key(place_name(cell.model, cell.variant))}
+    place = place_name(cell.model, cell.variant)
+    return cell.names | cell.printed | {name_key(cell.label), name_key(cell.model), name_key(place)}
 
 
 def _answers(cell: SideCell, other: SideCell, given: Mapping[str, str]) -> bool:

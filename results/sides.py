@@ -50,6 +50,7 @@ class SideCell:
         quant: None where a report does not say it.
         variant: `default` where there is no other.
         names: what the model may be called by, as `name_key` has it.
+        printed: what a report calls the cell itself, likewise.
         scores: points by task and seed, by scoring; empty where a report gives none of single seeds.
         loose: points of seeds whose number is not known, by scoring.
         loose_sure: whether those are the only ones that have what is printed.
@@ -70,6 +71,7 @@ class SideCell:
     ttft_s: float | None = None
     conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     wrong: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    printed: frozenset[str] = frozenset()
 
     @property
     def label(self) -> str:

@@ -74,6 +74,7 @@ def _cell(model: str, quant: str | None, variant: str, exam: str, found: Sequenc
         decode_tps=_value(lines, "decode_tps"),
         ttft_s=_value(lines, "ttft_s"),
         conditions=_conditions(lines),
+        printed=frozenset(name_key(line.label) for line in lines) - names,
         wrong={column: tuple(reasons.values()) for column, reasons in wrong.items()},
     )
 

@@ -173,6 +173,10 @@ class TestNames:
         assert mapped["gpt-oss-20b MXFP4"] == "gpt-oss-20b"
         assert mapped["Gemma 4 26B Q8_0"] == "Gemma 4 26B UD-Q4_K_M"
         assert "stranger Q8_0" not in mapped, "its quant is not there"
+        as_printed = {"stranger Q8_0": "Gemma 4 26B MXFP4", "gemma-4-26b mxfp4_moe": "Qwen3.5-9B"}
+        assert ("stranger Q8_0", "Gemma 4 26B MXFP4_MOE") in [
+            (mine.label, other.label) for mine, other in match(ours, theirs, as_printed).both
+        ]
         by_variant = {"qwen3-coder-30b Q8_0": "Qwen3-Coder-30B (draft)"}
         assert ("qwen3-coder-30b Q8_0", "Qwen3-Coder-30B (draft)") in [
             (mine.label, other.label) for mine, other in match(ours, theirs, by_variant).both
