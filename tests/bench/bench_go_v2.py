@@ -3,15 +3,17 @@
     python -m tests.bench.bench_go_v2                              every program of tests/runners/exams/go_v2_programs
     python -m tests.bench.bench_go_v2 --only ring batch            those whose name begins so
     python -m tests.bench.bench_go_v2 --only ring --times 20 --load 4    one outcome each time, beside 4 busy processes
+    python -m tests.bench.bench_go_v2 --eviction 100000            how often random eviction is refused, by simulation
 
 Ends with 1 where a correct program is refused, a broken one gets full marks or keeps a test that it has to lose, or the
-same program gets two outcomes.
+same program gets two outcomes; where more than one random eviction in 10,000 is refused.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import random
 import subprocess
 import sys
 import time
@@ -24,6 +26,7 @@ from runners.exams import get_exam
 from runners.exams.base import Reply, Transcript
 from runners.exams.box import Box
 from runners.exams.folder.specimens import read_specimens
+from runners.exams.go_v2 import eviction, plans
 from runners.exams.go_v2.reading import as_reply
 from runners.sandbox import open_sandbox
 
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 PROGRAMS = Path(__file__).parents[1] / "runners" / "exams" / "go_v2_programs"
 _EXAM = get_exam("go-v2")
+_MOST_REFUSED = 1e-4
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,37 @@ def busy(count: int) -> Iterator[None]:
             each.wait()
 
 
+def overwritten(size: int, count: int, chance: random.Random) -> set[int]:
+    """What is left of an outage where each reading that finds no room overwrites a random one."""
+    kept = list(range(1, size + 1))
+    for number in range(size + 1, count + 1):
+        kept[chance.randrange(size)] = number
+    return set(kept)
+
+
+def reservoir(size: int, count: int, chance: random.Random) -> set[int]:
+    """What is left where each reading has the same chance."""
+    return set(chance.sample(range(1, count + 1), size))
+
+
+def draw(draws: int) -> int:
+    """How often truly random eviction is refused."""
+    chance = random.Random(9)
+    most = 0.0
+    for quick, size, count, runs in (
+        (True, plans.QUICK_SIZE, plans.QUICK_OUTAGE, 2),
+        (False, plans.SLOW_SIZE, plans.SLOW_OUTAGE, 1 + len(plans.AGAIN)),
+    ):
+        for rule in (overwritten, reservoir):
+            refused = sum(
+                eviction.judge([(rule(size, count, chance), count) for _ in range(runs)], size, quick=quick) != ""
+                for _ in range(draws)
+            )
+            most = max(most, refused / draws)
+            print(f"{rule.__name__}, {runs} outages of {count}, room for {size}: {refused} of {draws:,} refused")
+    return int(most > _MOST_REFUSED)
+
+
 def main() -> int:
     """Prints a line for each grading, then the sums."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -100,7 +135,10 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--load", type=int, default=0)
     parser.add_argument("--side-by-side", type=int, default=1)
+    parser.add_argument("--eviction", type=int, default=0, metavar="DRAWS")
     given = parser.parse_args()
+    if given.eviction:
+        return draw(given.eviction)
     sandbox = open_sandbox()
     chosen = programs(given.only) * given.times
     outcomes: dict[str, set[tuple[str, ...]]] = {}

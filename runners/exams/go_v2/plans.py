@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 QUICK_SIZE, QUICK_OUTAGE = 50, 100
 SLOW_SIZE, SLOW_OUTAGE = 10, 15
+AGAIN: Final = ("again 1", "again 2", "again 3", "again 4", "again 5")
+"""Further runs of a program that scrapes once a second: little can be said of one outage with room for 10."""
 RACE: Final = "race"
 """The run of the program that was built with the race detector."""
 
@@ -19,8 +21,8 @@ def plans(*, quick: bool) -> dict[str, Plan]:
     """The runs by name, the longest first.
 
     Args:
-        quick: The program scrapes every 10 ms; else once a second, where two runs side by side take the place of two
-            outages one after the other.
+        quick: The program scrapes every 10 ms; else once a second, where `AGAIN` runs beside the first take the place
+            of a second outage.
     """
     size, count = (QUICK_SIZE, QUICK_OUTAGE) if quick else (SLOW_SIZE, SLOW_OUTAGE)
     away: tuple[int, Sink] = (count, "refusing")
@@ -28,7 +30,7 @@ def plans(*, quick: bool) -> dict[str, Plan]:
     short, room = (80, 100) if quick else (2, size)
     found = [Plan("main", size, (away,) * (2 if quick else 1), size - 2, settles=True)]
     if not quick:
-        found.append(Plan("again", size, (away,), size - 2, settles=True))
+        found += [Plan(name, size, (away,), size - 2, settles=True) for name in AGAIN]
     found += [
         Plan("cycles", room, ((short, "refusing"), (short, "dropping"), (short, "refusing")), max(1, short - 2)),
         Plan(RACE, 5, ((25 if quick else 7, "refusing"),) * (3 if quick else 1), 3, flush="20ms", leave="online"),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from runners.sandbox.base import Sandbox
 
 # Programs that scrape every 10 ms keep two processors busy; those that do once a second only wait.
-SIDE_BY_SIDE, SIDE_BY_SIDE_SLOW = 4, 8
+SIDE_BY_SIDE, SIDE_BY_SIDE_SLOW = 4, 13
 _ASK_LIMITS: Final = Limits(wall_s=20.0, cpu_s=10.0, memory_bytes=512 * MIB, output_bytes=256 * 1024, processes=128)
 _THREADS: Final = 16
 PLAIN: Final = Go(packages=PACKAGES + NETWORK)

@@ -221,10 +221,27 @@ def test_a_pattern_is_not_taken_for_random(kept: set[int]) -> None:
     assert eviction.judge([(kept, QUICK_OUTAGE), (later, QUICK_OUTAGE)], QUICK_SIZE, quick=True)
 
 
-def test_once_a_second_only_neighbours_are_refused() -> None:
-    last, mixed = set(range(6, 16)), {1, 2, 4, 5, 7, 8, 11, 13, 14, 15}
-    assert eviction.judge([(last, SLOW_OUTAGE)] * 2, SLOW_SIZE, quick=False)
-    assert not eviction.judge([(last, SLOW_OUTAGE), (mixed, SLOW_OUTAGE)], SLOW_SIZE, quick=False)
+SLOW_PATTERNS = {
+    "oldest": [*range(6, 16)],
+    "oldest, but for the last": [5, *range(7, 16)],
+    "newest": [*range(1, 10), 15],
+    "middle": [*range(1, 6), *range(11, 16)],
+}
+
+
+@pytest.mark.parametrize("kept", SLOW_PATTERNS.values(), ids=SLOW_PATTERNS)
+def test_a_pattern_is_not_taken_for_random_once_a_second(kept: list[int]) -> None:
+    assert eviction.judge([(set(kept), SLOW_OUTAGE)] * 6, SLOW_SIZE, quick=False)
+
+
+@pytest.mark.parametrize("rule", [overwritten, reservoir])
+def test_random_eviction_is_taken_for_random_once_a_second(
+    rule: Callable[[int, int, random.Random], set[int]],
+) -> None:
+    chance = random.Random(3)
+    for _ in range(500):
+        outages = [(rule(SLOW_SIZE, SLOW_OUTAGE, chance), SLOW_OUTAGE) for _ in range(6)]
+        assert eviction.judge(outages, SLOW_SIZE, quick=False) == ""
 
 
 def test_the_report_s_spread_takes_the_oldest_for_random() -> None:
