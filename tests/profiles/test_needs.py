@@ -47,6 +47,9 @@ def test_each_package_manager_has_its_own_names(machine: System) -> None:
     assert cures == {
         "c-compiler": "sudo pacman -S --noconfirm gcc",
         "chromium": "sudo pacman -S --noconfirm chromium",
+        "cxx-compiler": "sudo pacman -S --noconfirm gcc",
+        "node": "sudo pacman -S --noconfirm nodejs",
+        "rust": "sudo pacman -S --noconfirm rust",
         "go": "sudo pacman -S --noconfirm go",
         "go-race": "sudo pacman -S --noconfirm go && sudo pacman -S --noconfirm gcc",
         "tk": "sudo pacman -S --noconfirm tk xorg-server-xvfb",
