@@ -214,7 +214,8 @@ def request(max_tokens: int = 900) -> ChatRequest:
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("when", ["before the first token", "in the middle"])
 def test_an_engine_that_is_stopped_is_found_killed_and_reported(serve: Serve, tiny_model: Path, when: str) -> None:
-    served = serve(tiny_model)
+    # So long a reply that it is not all sent before this process, on a busy machine, has seen five events of it.
+    served = serve(tiny_model, context=8192)
     assert served.pid is not None
     pid = served.pid
     if when == "before the first token":
@@ -227,7 +228,7 @@ def test_an_engine_that_is_stopped_is_found_killed_and_reported(serve: Serve, ti
             os.kill(pid, signal.SIGSTOP)
 
     with pytest.raises(ServerStalledError, match="is stopped") as caught:
-        served.chat(request(), on_event=on_event)
+        served.chat(request(8000), on_event=on_event)
     assert caught.value.outcome is Outcome.STALLED
     assert caught.value.log_tail
     assert (caught.value.partial is not None and caught.value.partial.text != "") == (when == "in the middle")
