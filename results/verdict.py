@@ -56,8 +56,10 @@ _ROUNDING: Final = 1e-9
 _NORMAL: Final = NormalDist()
 _WANTED: Final = _NORMAL.inv_cdf(CONFIDENCE)
 _SEARCH_STEPS: Final = 12
+_WIDEST_STEP: Final = 6
 _NEAR: Final = 0.05
-"""Of a pair: so near the number of pairs that would decide is looked for."""
+_NEAR_SHARE: Final = 0.01
+"""So near the number of pairs that would decide is looked for: in pairs, or as a share of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class Comparison:
         not_worse: Whether it is at most the allowance below, beyond these seeds, at 95%.
         more_seeds: About how many more seeds, of all those tasks, would give a verdict; None where none are needed, or
             more than stats.MOST_SEEDS.
-        more_to_keep: The same for `not_worse`.
+        more_to_keep: The same for `not_worse`, where it is `kept`.
     """
 
     name: str
@@ -171,6 +173,7 @@ def _comparison(pairs: Pairs, one: _Differences, p_holm: float) -> Comparison:
     factor = max(p_holm / one.p_value, 1.0) if one.p_value else 1.0
     verdict = one.verdict(p_holm)
     not_worse = verdict in {"better", "equivalent"} or one.below() <= _ERROR
+    kept = one.mean >= -one.allowance - _ROUNDING and one.number >= FEWEST_SEEDS and verdict != "worse"
     interval = interval_of(one.values, -1.0, 1.0, end=WHOLE)
     won, lost = sum(value > 0 for value in pairs.differences), sum(value < 0 for value in pairs.differences)
 
@@ -190,10 +193,10 @@ def _comparison(pairs: Pairs, one: _Differences, p_holm: float) -> Comparison:
         p_value=one.p_value,
         p_holm=p_holm,
         mcnemar=mcnemar(won, lost) if pairs.pass_or_fail else None,
-        kept=one.mean >= -one.allowance - _ROUNDING and one.number >= FEWEST_SEEDS and verdict != "worse",
+        kept=kept,
         not_worse=not_worse,
         more_seeds=seeds(one.needed(factor)) if verdict == "undecided" else None,
-        more_to_keep=seeds(one.needed_to_keep()) if not not_worse else None,
+        more_to_keep=seeds(one.needed_to_keep()) if kept and not not_worse else None,
     )
 
 
@@ -255,11 +258,14 @@ class _Differences:
         off_low = short(low)
         if off_low <= 0:
             return self.number
-        high = 2 * low
-        while (off_high := short(high)) > 0:
+        high, off_high = low, off_low
+        while off_high > 0:
             if high * high > MOST_SEEDS:
                 return None
-            low, off_low, high = high, off_high, 2 * high
+            low, off_low = high, off_high
+            deviate = max(_WANTED - off_low, _WANTED / _WIDEST_STEP)
+            high = low * max(1.1 * _WANTED / deviate, 1.2)
+            off_high = short(high)
         for _ in range(_SEARCH_STEPS):
             root = low + (high - low) * off_low / (off_low - off_high)
             off = short(root)
@@ -267,6 +273,6 @@ class _Differences:
                 low, off_low, off_high = root, off, off_high / 2
             else:
                 high, off_high, off_low = root, off, off_low / 2
-            if high * high - low * low < _NEAR:
+            if high * high - low * low < max(_NEAR, _NEAR_SHARE * high * high):
                 break
         return math.ceil(high * high - _NEAR)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from results.bounded import (
-    HALF,
+    SOME,
     WHOLE,
     interval_of,
     mean_interval,
@@ -52,11 +52,11 @@ def test_shares_are_near_those_of_a_spline_in_the_tails(knots: tuple[float, ...]
 
 
 @pytest.mark.parametrize(("passed", "draws"), [(0, 5), (3, 5), (5, 5), (14, 20), (59, 60)])
-def test_for_pass_and_fail_it_is_jeffreys_interval(passed: int, draws: int) -> None:
+def test_for_pass_and_fail_it_is_a_beta_distributions_interval(passed: int, draws: int) -> None:
     found = mean_interval([1.0] * passed + [0.0] * (draws - passed), 0.0, 1.0)
     assert found is not None
-    low = 0.0 if passed == 0 else beta_quantile(0.025, passed + 0.5, draws - passed + 0.5)
-    high = 1.0 if passed == draws else beta_quantile(0.975, passed + 0.5, draws - passed + 0.5)
+    low = 0.0 if passed == 0 else beta_quantile(0.025, passed + SOME, draws - passed + SOME)
+    high = 1.0 if passed == draws else beta_quantile(0.975, passed + SOME, draws - passed + SOME)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-6)
 
 
@@ -94,7 +94,7 @@ def test_an_interval_holds_the_mean_and_is_wider_when_surer(scores: list[float])
 @settings(deadline=None, max_examples=60)
 @given(SCORES, st.floats(0.02, 0.98))
 def test_a_quantile_is_where_its_share_lies(scores: list[float], p: float) -> None:
-    values = with_ends(weighed(scores), 0.0, 1.0, at_low=HALF, at_high=HALF)
+    values = with_ends(weighed(scores), 0.0, 1.0, at_low=SOME, at_high=SOME)
     assert share_below(values, mean_quantile(values, p)) == pytest.approx(p, abs=0.01)
 
 
