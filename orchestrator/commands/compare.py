@@ -151,8 +151,9 @@ def _notes(found: Compared, given: Sequence[str]) -> list[Part]:
     lines: list[str] = []
     if any(cell.verdict for cell in found.cells):
         lines.append(
-            "better, worse: A is, at 95%; equivalent: apart by less than a twentieth of full marks; undecided: neither "
-            "is shown. Pairs share task and seed; n | m answers cannot be paired, and their means are compared."
+            "better, worse: A is, at 95% for all lines together; equivalent: apart by less than a twentieth of full "
+            "marks; undecided: neither is shown. Pairs share task and seed; n | m answers cannot be paired, and their "
+            "means are compared."
         )
     more = [f"{cell.cell} about {cell.more_seeds:,}" for cell in found.cells if cell.more_seeds is not None]
     if more:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import comb
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -74,6 +75,21 @@ def test_answers_of_other_seeds_are_compared_by_their_means(side: Any) -> None:
     assert (cell.how, cell.verdict) == ("means", "better")
     assert cell.difference == pytest.approx(70.0)
     assert (cell.ours, cell.theirs) == (30, 30)
+
+
+@pytest.mark.parametrize(("how", "seeds", "apart"), [("paired", 8, 0), ("means", 5, 100)])
+def test_verdicts_of_many_cells_are_looked_at_together(side: Any, how: str, seeds: int, apart: int) -> None:
+    """A difference that shows by itself does not show where it is the largest of thirty."""
+    best, same = dict.fromkeys(range(1, seeds + 1), 100.0), dict.fromkeys(range(1, seeds + 1), 0.0)
+    theirs = dict.fromkeys(range(1 + apart, seeds + apart + 1), 0.0)
+    (alone,) = compare_sides(side("a", {("m", "Q0"): best}), side("b", {("m", "Q0"): theirs}), {}).cells
+    assert (alone.how, alone.verdict) == (how, "better")
+    many = {("m", f"Q{number}"): same if number else best for number in range(30)}
+    others = {("m", f"Q{number}"): theirs for number in range(30)}
+    together = compare_sides(side("c", many), side("d", others), {}).cells
+    (first,) = [cell for cell in together if cell.cell == "m Q0"]
+    assert first.verdict == "undecided"
+    assert first.interval == alone.interval, "what is shown is of 95% in any case"
 
 
 def test_only_shared_seeds_count_where_there_are_any(side: Any) -> None:
@@ -248,17 +264,22 @@ def test_scores_behind_a_printed_mean(cells: dict[str, Any], points: tuple[int, 
         assert found.sure == sure
 
 
-def test_the_interval_of_two_means_is_that_of_each_where_the_other_is_known() -> None:
-    from results.bounded import mean_interval
+def test_the_interval_of_two_means_is_that_of_one_where_the_other_is_known() -> None:
+    found = of_means((10.0,) * 3, (0.0,) * 100_000, 10.0, 0.95)
+    assert found.low == pytest.approx(10 * 0.025 ** (1 / 3), abs=0.01)  # Clopper and Pearson, 3 of 3
+    assert found.high == 10.0
+    back = of_means((0.0,) * 100_000, (10.0,) * 3, 10.0, 0.95)
+    assert (back.low, back.high) == (-found.high, -found.low)
 
-    ours = (0.0, 10.0, 5.0, 5.0, 5.0)
-    alone = mean_interval(ours, 0.0, 10.0)
-    found = of_means(ours, (0.0,) * 100_000, 10.0, 0.95)
-    assert alone is not None
-    assert found is not None
-    assert found.low == pytest.approx(alone.low, abs=0.01)
-    assert found.high == pytest.approx(alone.high, abs=0.01)
-    back = of_means((0.0,) * 100_000, ours, 10.0, 0.95)
-    assert back is not None
-    assert back.low == pytest.approx(-found.high)
-    assert back.high == pytest.approx(-found.low)
+
+@pytest.mark.parametrize("rate", [0.1, 0.3, 0.5, 0.8])
+def test_equal_cells_are_told_apart_in_five_of_a_hundred_draws_at_most(rate: float) -> None:
+    """Every outcome of five answers against five, passed or failed, with its probability."""
+    wrong = 0.0
+    for ours in range(6):
+        for theirs in range(6):
+            found = of_means([1.0] * ours + [0.0] * (5 - ours), [1.0] * theirs + [0.0] * (5 - theirs), 1.0, 0.95)
+            if found.low > 0 or found.high < 0:
+                passed = ours + theirs
+                wrong += comb(5, ours) * comb(5, theirs) * rate**passed * (1 - rate) ** (10 - passed)
+    assert 0 < wrong < 0.05
