@@ -3,6 +3,9 @@
 set -eu
 
 packages="bubblewrap util-linux iproute2 gcc g++ libc6-dev libgomp1 cmake"
+# Compilers of the exams' languages that are as good from elsewhere.
+command -v node >/dev/null 2>&1 || packages="$packages nodejs"
+command -v rustc >/dev/null 2>&1 || [ -x "$HOME/.cargo/bin/rustc" ] || packages="$packages rustc"
 
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "This script knows Debian and Ubuntu. Install the equivalents of: $packages" >&2
