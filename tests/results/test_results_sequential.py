@@ -220,3 +220,14 @@ def test_of_equally_good_cells_hardly_any_is_ever_called_worse(shape: str) -> No
         contest = run({str(n): drawn(shape, rng, 40) for n in range(3)}, Rule(5, 40, 0.05))
         wrong += "worse" in contest.look().standings.values()
     assert wrong / rounds <= 0.1, "at most 5% of models; three more of 60 by chance"
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6])
+def test_a_cell_that_is_worse_by_the_margin_is_seldom_called_equivalent(share: float) -> None:
+    """Scores of 0 or `share`, true means 0.2 apart, a margin of 0.2: nothing is harder to tell."""
+    rng, wrong, rounds = random.Random(f"margin {share}"), 0, 120
+    for _ in range(rounds):
+        good = [share * (rng.random() < 0.95) for _ in range(80)]
+        worse = [share * (rng.random() < 0.95 - 0.2 / share) for _ in range(80)]
+        wrong += run({"good": good, "worse": worse}, Rule(5, 80, 0.2)).look().standings["worse"] == "equivalent"
+    assert wrong / rounds <= 0.1, "at most 5%; six more of 120 by chance"
