@@ -115,10 +115,11 @@ class Contest:
         self._told_lower = max(ordered, 1) / ERROR
         self._told_keeps = 1 / ERROR
         self._absent: frozenset[str] = frozenset()
-        # A bet that is too small to be won within the cap is not made. Kelly: f drift / 2 a seed is won at best, where
-        # f is the drift over the variance, which is 1 at most; against the margin, f times the margin at best.
-        self._lower_bets = fractions(math.sqrt(2 * math.log(self._told_lower) / rule.most))
-        self._keeps_bets = fractions(math.log(self._told_keeps) / rule.most * (1 - rule.margin) / rule.margin)
+        # Bets that are too small to be won within the cap are not made, as each takes its part of the stake. At best a
+        # bet f wins f drift / 2 a seed (Kelly), where f is the drift over the variance. The variance of a difference is
+        # hardly above 1/2, as of two cells that pass half of their seeds; against the margin, the margin is the drift.
+        self._lower_bets = fractions(math.sqrt(4 * math.log(self._told_lower) / rule.most))
+        self._keeps_bets = fractions(2 * math.log(self._told_keeps) / rule.most * (1 - rule.margin) / rule.margin)
 
     def put(self, name: str, place: int, share: float | None) -> None:
         """Takes in that a cell's seed number `place`, from 0, has ended with a share of full marks, or without one."""
