@@ -191,7 +191,7 @@ def test_the_command_line_makes_and_proves_one(
 @pytest.mark.long
 def test_exams_of_both_forms_are_swept_for_real(tmp_path: Path) -> None:
     """The stand-in writes a todo program; one exam runs it by tests, one by a command, one by a grader of Python."""
-    prompt = files("runners.exams.todo").joinpath("prompt.txt").read_text(encoding="utf-8")
+    prompt = files("runners.exams.todo").joinpath("prompt.md").read_text(encoding="utf-8")
     head = 'name = "{}"\nlanguage = "python"\nfilename = "todo.py"\n'
     forms = {
         "by-tests": '[[test]]\nname = "lists"\nargs = ["list"]\n',

@@ -18,7 +18,7 @@ import corpus
 from programs import failure_of
 
 HERE = Path(__file__).resolve().parent
-PROMPT = HERE.parents[1] / "runners" / "exams" / "todo" / "prompt.txt"
+PROMPT = HERE.parents[1] / "runners" / "exams" / "todo" / "prompt.md"
 PROGRAMS = 1000
 MAX_TOTAL_BYTES = 12_000_000
 

@@ -60,7 +60,7 @@ class TodoExam:
 
     def tasks(self) -> tuple[Task, ...]:
         """See `Exam.tasks`."""
-        prompt = files("runners.exams.todo").joinpath("prompt.txt").read_text(encoding="utf-8").strip()
+        prompt = files("runners.exams.todo").joinpath("prompt.md").read_text(encoding="utf-8").strip()
         return (Task("main", (Message(role="user", content=prompt),)),)
 
     def solve(self, task: Task, chat: Chat, _box: Box) -> Transcript:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 
 PROMPTS = {("go-v2", "1"): "1d5d6c3b0965770e", ("go-v1", "1"): "c877ff8b962c6977", ("todo", "1"): "56c132ce2e46b433"}
 """Exam and prompt version to the fingerprint of the messages. A version that was released never gets another one."""
-GRADERS = {("go-v2", "1"): "a38c923415ed146d", ("go-v1", "1"): "2ad9698269ed50a0", ("todo", "2"): "f02c1e98f7e1217e"}
+GRADERS = {("go-v2", "1"): "a38c923415ed146d", ("go-v1", "1"): "2ad9698269ed50a0", ("todo", "2"): "4f2bb37d19ee4349"}
 """Exam and grader version to the fingerprint of the grader: its package, and what that imports."""
 
 NOT_SCORING = (
@@ -31,7 +31,7 @@ NOT_SCORING = (
 NOT_READ = tuple(
     f"{exam}/{name}"
     for exam in ("todo", "go_v1", "go_v2", "go_v3")
-    for name in ("prompt.txt", "prompt.md", "reference/", "mutants", "cheats/", "published/")
+    for name in ("prompt.md", "reference/", "mutants", "cheats/", "published/")
 )
 """Files of exams that no grader reads: prompts have a version of their own, and specimens prove the grader."""
 
