@@ -38,6 +38,7 @@ PROGRAMS = {
     "orchestrator/cluster/question.py": "a pipe that we read",
     "results/describe.py": "docs/columns.md, which is made of our own words",
     "runners/engines/embedded_child.py": "the engine's log, and a pipe that we read",
+    "runners/exams/go_v3/inside.py": "a pipe that we read",
     "runners/sandbox/launcher.py": "pipes that we read",
     "runners/supervisor.py": "the engine's log",
 }

@@ -10,7 +10,12 @@ if TYPE_CHECKING:
     from runners.exams.base import Exam
 
 # Name -> module with a `load()`; imported only when asked for.
-_EXAMS = {"go-v1": "runners.exams.go_v1", "go-v2": "runners.exams.go_v2", "todo": "runners.exams.todo"}
+_EXAMS = {
+    "go-v1": "runners.exams.go_v1",
+    "go-v2": "runners.exams.go_v2",
+    "go-v3": "runners.exams.go_v3",
+    "todo": "runners.exams.todo",
+}
 
 
 def exam_names() -> list[str]:

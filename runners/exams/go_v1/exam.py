@@ -107,7 +107,7 @@ class GoV1Exam:
             scores=dict.fromkeys(self.scorings, 0.0),
             score_max=self.score_max,
             outcome=outcome,
-            items=(),
+            items=tuple(item for s in self.scorings for name in PROGRAMS for item in _items(Tried(name), s, found)),
             log=f"no program in the reply ({why}): {outcome.sentence}\n",
             extraction_method=method,
             isolation="",
