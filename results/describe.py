@@ -56,6 +56,8 @@ _RULES: Final = """\
 - `WHERE final` gives each job once. Without it you also count attempts that were retried, earlier grades of answers
   that were graded again (`regrade_of` says of which attempt), and jobs that were taken out of the sweep (`taken_out`).
 - Means leave infrastructure failures out, because their score is null; `count(score) / count(*)` is the coverage.
+- Intervals, verdicts, `built`, pass@k and the alarms are worked out from these rows when they are shown:
+  `quantsweep show --json` has them, and docs/verdicts.md says what each means.
 - What could not be measured is null, never 0; `null_reasons` may say why.
 - Compare timings within one `hardware_class`, over the rows that the tables of `quantsweep show` take: not `cold`, no
   `cached_tokens`, nothing in `shared_with` (JSON text), a `foreign_cpu_share` of at most 0.15 or null (a request

@@ -21,8 +21,8 @@ MOST_LINES: Final = 20
 """Of one table of comparisons; a sweep of a thousand cells may have a thousand. `show --json` has all."""
 
 MEANING: Final = (
-    "difference: of the means, over answers to the same task and seed; verdict: at 95%, within 5% of full marks is "
-    "equivalent; +12: seeds that would decide"
+    "difference: of the means, over answers to the same task and seed, which are not the same draws; verdict: at 95%, "
+    "within 5% of full marks is equivalent; +12: seeds that would decide"
 )
 
 
