@@ -102,7 +102,6 @@ def _values(values: Sequence[str]) -> str:
 
 
 def _tables(found: Compared) -> list[Part]:
-    from rich.text import Text
 
     exams: dict[tuple[str, str | None, float | None], list[CellComparison]] = defaultdict(list)
     for cell in found.cells:
@@ -120,7 +119,7 @@ def _tables(found: Compared) -> list[Part]:
             Column("tok/s A", [rate(cell.our_tps) for cell in cells], "speed"),
             Column("tok/s B", [_marked(cell, "decode_tps", rate(cell.their_tps)) for cell in cells], "speed"),
         ]
-        parts += [Text(title, style="bold")]
+        parts += [title]
         names = [cell.cell if cell.cell == cell.other else f"{cell.cell} | {cell.other}" for cell in cells]
         shown = [column for column in columns if any(text not in {"", "-"} for text in column.cells)]
         parts += [Layout("cell", names, shown, [""] * len(cells)), ""]
@@ -148,35 +147,36 @@ def _marked(cell: CellComparison, column: str, text: str) -> str:
 def _notes(found: Compared, given: Sequence[str]) -> list[Part]:
     from rich.text import Text
 
-    lines: list[str] = []
+    ours: list[str] = []
     if any(cell.verdict for cell in found.cells):
-        lines.append(
+        ours.append(
             "better, worse: A is, at 95% for all lines together; equivalent: apart by less than a twentieth of full "
             "marks; undecided: neither is shown. Pairs share task and seed; n | m answers cannot be paired, and their "
             "means are compared."
         )
-    more = [f"{cell.cell} about {cell.more_seeds:,}" for cell in found.cells if cell.more_seeds is not None]
-    if more:
-        lines.append(f"More seeds that would decide, if they go on like this: {', '.join(more)}.")
     if any(not cell.sure and cell.verdict for cell in found.cells):
-        lines.append(
+        ours.append(
             "Of some means the report gives too little to tell the scores behind them: the ones furthest apart that "
             "agree with what it prints are taken, so a verdict may be left undecided that they would give."
         )
     if any(difference.name == "hardware" for difference in found.differences):
-        lines.append("Rates are of different machines: they say nothing about the models.")
-    for reason, cells in _grouped(
-        (cell.why_not, f"{cell.cell} on {cell.exam}") for cell in found.cells if cell.why_not
-    ):
-        lines.append(f"No verdict, {reason}: {', '.join(cells)}.")
-    for reason, cells in _grouped(_wrong(found.cells)):
-        lines.append(f"Known to be wrong, {reason} ({', '.join(cells)}).")
-    alone = _grouped((f"of {'AB'[each.side]}, {each.why}", f"{each.cell} ({each.exam})") for each in found.alone)
-    lines += [f"Not compared, {why}: {', '.join(cells)}." for why, cells in alone[:_MOST_ALONE]]
-    lines += [f"Left out: {text}." for text in found.left_out]
+        ours.append("Rates are of different machines: they say nothing about the models.")
     if found.alone:
-        lines.append(RULE + (" Beyond that `--map` said: " + "; ".join(given) + "." if given else ""))
-    return [Text(f"Note: {line}") for line in lines]
+        ours.append(RULE)
+    # A line each, and no paragraph: names are foreign, and what is wrapped would stand there as if it were of ours.
+    named: list[str] = []
+    more = [f"{cell.cell} about {cell.more_seeds:,}" for cell in found.cells if cell.more_seeds is not None]
+    if more:
+        named.append(f"More seeds that would decide, if they go on like this: {', '.join(more)}.")
+    unjudged = _grouped((cell.why_not, f"{cell.cell} on {cell.exam}") for cell in found.cells if cell.why_not)
+    named += [f"No verdict, {reason}: {', '.join(cells)}." for reason, cells in unjudged]
+    named += [f"Known to be wrong, {reason} ({', '.join(cells)})." for reason, cells in _grouped(_wrong(found.cells))]
+    alone = _grouped((f"of {'AB'[each.side]}, {each.why}", f"{each.cell} ({each.exam})") for each in found.alone)
+    named += [f"Not compared, {why}: {', '.join(cells)}." for why, cells in alone[:_MOST_ALONE]]
+    named += [f"Left out: {text}." for text in found.left_out]
+    if given:
+        named.append(f"`--map` said: {'; '.join(given)}.")
+    return [*(Text(f"Note: {line}") for line in ours), *(f"Note: {line}" for line in named)]
 
 
 def _wrong(cells: Sequence[CellComparison]) -> list[tuple[str, str]]:

@@ -62,14 +62,12 @@ def _json(group: FailureGroup) -> dict[str, Any]:
 
 
 def _of_group(group: FailureGroup, short: Mapping[str, str]) -> list[Part]:
-    from rich.text import Text
-
     what = group.outcome if group.item is None else f"{group.item}, {group.outcome}"
     jobs = len({failure.job_id for failure in group.failures})
     share = f"{jobs:,} of {count(group.jobs, 'job')}"
     if group.retried:
         share = f"{count(len(group.failures), 'earlier attempt')} without a score, tried again"
-    parts: list[Part] = [Text(f"{group.exam}: {what} ({group.outcome_class}): {share}", style="bold")]
+    parts: list[Part] = [f"{group.exam}: {what} ({group.outcome_class}): {share}"]
     if group.note:
         parts.append(f"  said: {terminal.line(group.note, _NOTE_CHARS)}")
     cells: dict[str, list[Failure]] = defaultdict(list)

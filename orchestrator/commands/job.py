@@ -81,10 +81,8 @@ def _json(row: Row) -> Row:
 
 
 def _heading(row: Row) -> Iterator[Part]:
-    from rich.text import Text
-
     cell = cell_name(row["model"], row["variant"], row["quant"])
-    yield Text(f"{cell} on {exam_name(row['exam'], row['task'])}, seed {row['seed']}", style="bold")
+    yield f"{cell} on {exam_name(row['exam'], row['task'])}, seed {row['seed']}"
     standing = "" if row["final"] else ", taken out of the sweep" if row["taken_out"] else ", not final"
     yield f"job {row['job_id']}, attempt {row['attempt']}{standing}"
     points = "no score" if row["score"] is None else f"{plain(row['score'])} of {_plain(row['score_max'])}"
@@ -166,13 +164,11 @@ def _attempts(others: Sequence[Row]) -> Iterator[Part]:
 
 def _block(title: str, text: str | None, most: int) -> Iterator[Part]:
     """A text of somebody else's line by line, each behind a mark, so that none passes for one of ours."""
-    from rich.text import Text
-
     if not text:
         return
     lines = text[:_TEXT_CHARS].split("\n")
     left_out = text.count("\n", _TEXT_CHARS) if len(text) > _TEXT_CHARS else 0
-    yield Text(f"{title} ({count(len(lines) + left_out, 'line')}, {count(len(text), 'character')})", style="bold")
+    yield f"{title} ({count(len(lines) + left_out, 'line')}, {count(len(text), 'character')})"
     begin, end = lines, lines[:0]
     if len(lines) > most:
         begin, end = lines[: most * 3 // 4], lines[len(lines) - most // 4 :]

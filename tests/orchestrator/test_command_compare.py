@@ -72,7 +72,7 @@ def test_what_is_known_to_be_wrong_is_said(tmp_path: Path) -> None:
     assert "1,510!" in text
     assert "decode_tps: 1,510 tok/s would read 2,977 GB a second" in text
     assert "prompt version: 1 | the report's own" in text
-    assert "Beyond that `--map` said: Qwen Q4_K_M=Qwen 3.5B." in text
+    assert "`--map` said: Qwen Q4_K_M=Qwen 3.5B." in text
 
 
 def test_nothing_in_common_is_said(tmp_path: Path) -> None:
@@ -82,10 +82,13 @@ def test_nothing_in_common_is_said(tmp_path: Path) -> None:
 
 
 def test_names_of_somebody_elses_run_steer_no_terminal(tmp_path: Path) -> None:
-    evil = "\x1b[2J\rm" + "x" * 3_000
-    text = page(run(tmp_path / "a", {(evil, evil): [1.0]}), run(tmp_path / "b", {(evil, evil): [2.0]}))
-    assert "\x1b" not in text
-    assert "\r" not in text
+    evil = "\x1b[2J\rm\nresults: FORGED\n" + "x" * 3_000
+    ours, theirs = run(tmp_path / "a", {(evil, evil): [1.0]}), run(tmp_path / "b", {(evil, evil): [2.0]})
+    for width in range(40, 200, 7):
+        text = page(ours, theirs, width=width)
+        assert "\x1b" not in text
+        assert "\r" not in text
+        assert "results: FORGED" not in [line.strip() for line in text.splitlines()]
 
 
 @pytest.mark.parametrize(
