@@ -100,13 +100,17 @@ class Scenarios:
         kept = 14
         with self._subject(buffer=30, interval_ms=40.0) as subject:
             subject.wait_arrived(3)
-            subject.online(False)
-            subject.wait_handed(len(subject.handed) + kept)
-            subject.online(True)
-            asked = subject.reads
-            subject.wait_all()
-            # Who writes one reading each interval takes as many of them as there are readings.
-            if subject.reads - asked >= kept - 4:
+            for _ in range(3):
+                subject.online(False)
+                subject.wait_handed(len(subject.handed) + kept)
+                subject.online(True)
+                asked = subject.reads
+                subject.wait_all()
+                # Who writes one reading each interval takes as many of them as there are readings, each time; another
+                # one only where the machine stands still meanwhile.
+                if subject.reads - asked < kept - 4:
+                    break
+            else:
                 raise Failed(f"{kept} readings that were kept take {subject.reads - asked} intervals to be written")
             subject.cancel()
 
