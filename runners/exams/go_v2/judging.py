@@ -93,7 +93,8 @@ def _online_flow(runs: Runs) -> str:
     main = runs.seen["main"]
     if problem := _no_flow(main):
         return problem
-    return f"{main.malformed} bodies were no readings in the form asked for" if main.malformed else ""
+    malformed = sum(seen.malformed for seen in runs.seen.values())
+    return f"{malformed} bodies were no readings in the form asked for" if malformed else ""
 
 
 def _buffers(runs: Runs) -> str:

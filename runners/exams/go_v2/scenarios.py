@@ -33,9 +33,11 @@ STOP_S: Final = 10.0
 # The inverter is silent after an outage until what was kept has come, but not longer than this: a program that flushes
 # when a reading has been written waits for one.
 _SILENCE_S: Final = 5.0
-# Nothing more comes: twice the pause between two tries and more.
-_SETTLED_S: Final = 0.7
-_SETTLING: Final = 20
+# Nothing more comes: longer than the pause between two tries (`Plan.flush`).
+_SETTLED_S: Final = 1.3
+_SETTLING: Final = 10
+# For the last reading of an outage to find the sink away.
+_TRIED_S: Final = 0.7
 FIRST: Final = 3
 LIVE_QUICK, LIVE_SLOW = 12, 3
 
@@ -149,15 +151,15 @@ async def play(plan: Plan, setting: Setting, binary: Path, flags: Flags) -> Seen
         for count, sink in plan.outages if seen.online else ():
             if run.ended or mock.flooded or not await _outage(run, seen, plan, count, sink, quick=flags.is_quick):
                 break
-        _count(seen, mock)  # what comes when the program is told to end is none that it flushed by itself
+        # Now: what comes when the program is told to end is nothing that it flushed by itself, and a write that is cut
+        # off then may well be repeated.
+        _count(seen, mock)
         if plan.leave and seen.online and not run.ended:
             if plan.leave == "offline":
                 await _away(run, plan.size + FIRST, "refusing")
             run.send(signal.SIGINT)
             seen.stopped = await run.until_ended(STOP_S)
         seen.completed = await run.finish()
-        numbers = [arrival.number for arrival in mock.arrivals]
-        seen.repeated = len(numbers) - len(set(numbers))
         seen.turned_away, seen.malformed, seen.flooded = mock.turned_away, mock.malformed, mock.flooded
     return seen
 
@@ -193,7 +195,7 @@ async def _outage(run: Running, seen: Seen, plan: Plan, count: int, sink: Sink, 
     # The last reading is to find the sink away as well: what is on its way when that is back would seem to be kept.
     mock.source = False
     last = mock.scrapes
-    await mock.until(lambda: last in mock.tried or run.ended, _SETTLED_S)
+    await mock.until(lambda: last in mock.tried or run.ended, _TRIED_S)
     outage = Outage(first, since, begun, mock.scrapes, scraped=scraped, alive=not run.ended)
     mock.sink = "online"
     back = time.monotonic()
@@ -229,6 +231,8 @@ async def _settle(run: Running) -> None:
 
 
 def _count(seen: Seen, mock: Mock) -> None:
-    """What came from each outage, whenever that was: a program may take its time."""
+    """What came from each outage, whenever that was, for a program may take its time; and what came twice."""
+    numbers = [arrival.number for arrival in mock.arrivals]
+    seen.repeated = len(numbers) - len(set(numbers))
     for outage in seen.outages:
         outage.kept = [arrival.number for arrival in outage.arrived(mock.arrivals)]

