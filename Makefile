@@ -8,12 +8,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := orchestrator profiles quants results runners tests tools
 RUN ?= runs/quickstart
 
-.PHONY: help quickstart test test-long check format system-deps llama-cpp stand-in fit-truth published bench attacks chaos wheel lock clean
+.PHONY: help quickstart test test-long test-exams check format system-deps llama-cpp stand-in fit-truth published bench attacks chaos wheel lock clean
 
 help:
 	@echo "make quickstart    run a real sweep on this machine: quants x seeds of the stand-in model, graded"
 	@echo "make test          run the tests"
 	@echo "make test-long     the tests that take minutes: sweeps over clusters that lose nodes, disks and agents"
+	@echo "make test-exams    every specimen of the Go exams whose grading takes long, under both sandboxes (many minutes)"
 	@echo "make check         ruff, mypy"
 	@echo "make system-deps   install the system packages that some tests need (Debian, Ubuntu; asks for root)"
 	@echo "make llama-cpp     build a real llama-server outside the tree, once"
@@ -30,7 +31,7 @@ quickstart: $(VENV)/runtime
 	$(BIN)/quantsweep run quickstart --out $(RUN)
 
 # The tests start hundreds of processes: where compiled modules may not be kept, each compiles ours anew.
-test test-long: export PYTHONDONTWRITEBYTECODE :=
+test test-long test-exams: export PYTHONDONTWRITEBYTECODE :=
 
 # Each worker takes whole files; more than a few would get into each other's way where time is measured.
 test: $(VENV)/dev
@@ -38,6 +39,9 @@ test: $(VENV)/dev
 
 test-long: $(VENV)/dev
 	$(BIN)/python -m pytest -m long
+
+test-exams: $(VENV)/dev
+	$(BIN)/python -m pytest -m proof
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check $(SOURCES)

@@ -33,10 +33,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that take long are left out, not skipped, unless QUANTSWEEP_SLOW is set, or `-m long` asks for some."""
+    """Tests that take long are left out, not skipped, unless QUANTSWEEP_SLOW is set, or `-m` asks for that kind."""
     if os.environ.get("QUANTSWEEP_SLOW"):
         return
-    left_out = ("slow",) if config.option.markexpr == "long" else ("slow", "long")
+    left_out = {"slow", "long", "proof"} - {config.option.markexpr}
     found = [item for item in items if any(map(item.get_closest_marker, left_out))]
     config.hook.pytest_deselected(items=found)
     items[:] = [item for item in items if item not in found]

@@ -93,18 +93,21 @@ def check_exam(name: str, sandbox: Sandbox, *, on_finding: Callable[[Finding], N
     findings = []
     items: dict[str, frozenset[str]] = {}  # what there is to lose, by the references, which come before the mutants
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        specimens = (empty, *exam.specimens())
-        examined = pool.map(lambda specimen: _examine(exam, specimen, sandbox), specimens)
-        for specimen, (found, names) in zip(specimens, examined, strict=True):
-            finding = found
-            if specimen.kind == "reference":
-                items[specimen.task] = items.get(specimen.task, frozenset()) | names
-            elif (known := items.get(specimen.task)) and (unknown := sorted(set(specimen.loses) - known)):
-                said = f"is to lose what no reference has: {', '.join(map(repr, unknown))}"
-                finding = replace(found, problem="; ".join(filter(None, (said, found.problem))))
-            findings.append(finding)
-            if on_finding is not None:
-                on_finding(finding)
+        try:
+            specimens = (empty, *exam.specimens())
+            examined = pool.map(lambda specimen: _examine(exam, specimen, sandbox), specimens)
+            for specimen, (found, names) in zip(specimens, examined, strict=True):
+                finding = found
+                if specimen.kind == "reference":
+                    items[specimen.task] = items.get(specimen.task, frozenset()) | names
+                elif (known := items.get(specimen.task)) and (unknown := sorted(set(specimen.loses) - known)):
+                    said = f"is to lose what no reference has: {', '.join(map(repr, unknown))}"
+                    finding = replace(found, problem="; ".join(filter(None, (said, found.problem))))
+                findings.append(finding)
+                if on_finding is not None:
+                    on_finding(finding)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # who is asked to stop begins with no more of them
     return CheckReport(exam.name, exam.grader_version, exam.score_max, sandbox.isolation, tuple(findings))
 
 

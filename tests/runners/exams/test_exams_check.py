@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from runners.chat import Message
-from runners.exams import exam_names, get_exam
+from runners.exams import check, exam_names, get_exam
 from runners.exams.base import Grade, Specimen, Task, UnknownExam, ask_once
 from runners.exams.check import CheckReport, Finding, check_exam
 from runners.outcomes import Outcome
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from runners.exams.base import Chat, Exam, Transcript
     from runners.exams.box import Box
     from runners.sandbox import Sandbox
+
+PATIENCE_S = 60.0
 
 
 def test_every_exam_keeps_its_promises() -> None:
@@ -120,3 +124,27 @@ def test_a_stingy_grader_is_found_out(monkeypatch: pytest.MonkeyPatch, sandbox: 
     problems = {finding.name: finding.problem for finding in report.findings if not finding.ok}
     assert problems["reference"] == "only gives 0 instead of full marks"
     assert problems["known"] == "only gives 0 instead of 6"
+
+
+def test_who_stops_a_check_does_not_wait_for_what_has_not_begun(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox
+) -> None:
+    """A check of minutes, asked to stop, graded every specimen that was left before it did."""
+    begun: list[str] = []
+
+    def examine(_exam: Exam, specimen: Specimen, _sandbox: Sandbox) -> tuple[Finding, frozenset[str]]:
+        begun.append(specimen.name)
+        if len(begun) > 1:
+            stopped.wait(PATIENCE_S)
+        return Finding(specimen.name, specimen.kind, {}, "passed", ""), frozenset()
+
+    def stop(_finding: Finding) -> None:
+        threading.Timer(0.2, stopped.set).start()
+        raise KeyboardInterrupt
+
+    stopped = threading.Event()
+    monkeypatch.setattr(check, "_examine", examine)
+    with pytest.raises(KeyboardInterrupt):
+        check.check_exam("todo", sandbox, on_finding=stop)
+    assert len(begun) <= 1 + 2 * (os.cpu_count() or 1)
+    assert len(get_exam("todo").specimens()) > 2 * len(begun)

@@ -15,7 +15,7 @@ from tests.bench.bench_go_v2 import grade, programs
 if TYPE_CHECKING:
     from runners.exams.base import Specimen
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.proof
 
 
 @pytest.fixture(autouse=True)

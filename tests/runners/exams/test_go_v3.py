@@ -77,7 +77,7 @@ def test_the_reference_has_full_marks(tmp_path: Path) -> None:
     assert (grade.scores, grade.outcome) == ({"score": 13.0}, Outcome.PASSED), grade.log
 
 
-@pytest.mark.long
+@pytest.mark.proof
 @pytest.mark.usefixtures("needs_go")
 @pytest.mark.parametrize("kind", ["bubblewrap", "namespaces"])
 def test_the_grader_is_right(kind: str) -> None:
