@@ -115,6 +115,7 @@ class Contest:
         self._told_lower = max(ordered, 1) / ERROR
         self._told_keeps = 1 / ERROR
         self._absent: frozenset[str] = frozenset()
+        self._given: dict[str, int] = {}
         # Bets that are too small to be won within the cap are not made, as each takes its part of the stake. At best a
         # bet f wins f drift / 2 a seed (Kelly), where f is the drift over the variance. The variance of a difference is
         # hardly above 1/2, as of two cells that pass half of their seeds; against the margin, the margin is the drift.
@@ -186,6 +187,7 @@ class Contest:
         new = [name for name, seeds in have.items() if seeds < self._rule.least and not self._is_hopeless(name)]
         targets = have | dict.fromkeys(new, self._rule.least)
         if any(name not in self._absent for name in new):
+            self._given = targets
             return targets
         found = self.look()
         asked: set[str] = set()
@@ -194,10 +196,14 @@ class Contest:
                 rivals = {found.best, *found.in_the_way.get(name, ())}
                 if self._may_be_told(name, found.best, rivals):
                     asked |= {name, *rivals}
-        asked = {name for name in asked if name not in self._absent and not self._is_hopeless(name)}
+        asked = {name for name in asked if not self._is_hopeless(name)}
+        # What nobody can run now stays asked for: else it would not be waiting any more, and count as there again.
+        targets |= {name: max(have[name], self._given.get(name, 0)) for name in asked & self._absent}
+        asked -= self._absent
         if short := [have[name] for name in asked if have[name] < self._rule.most]:
             look = self._rule.next_look(min(short))
             targets.update({name: look for name in asked if have[name] < look})
+        self._given = targets
         return targets
 
     def _may_be_told(self, name: str, best: str, rivals: Collection[str]) -> bool:

@@ -251,7 +251,8 @@ elif where == "commit":
     RunStore.commit_many = dying(RunStore.commit_many)
 else:
     module.Journal.append = dying(module.Journal.append)
-module.get_exam = lambda name: exam
+real = module.get_exam
+module.get_exam = lambda name: exam if name == "todo" else real(name)
 module.regrade(Path(sys.argv[1]), exam=None, out=Printer(None))
 """
 

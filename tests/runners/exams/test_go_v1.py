@@ -134,7 +134,7 @@ def test_a_reply_without_a_program_needs_no_toolchain(tmp_path: Path) -> None:
     assert graded("<think>hm", tmp_path, "length").outcome is Outcome.MAX_TOKENS
 
 
-@pytest.mark.long
+@pytest.mark.proof
 @pytest.mark.usefixtures("needs_go")
 @pytest.mark.parametrize("kind", ["bubblewrap", "namespaces"])
 def test_the_grader_is_right(kind: str) -> None:
