@@ -231,3 +231,14 @@ def test_a_cell_that_is_worse_by_the_margin_is_seldom_called_equivalent(share: f
         worse = [share * (rng.random() < 0.95 - 0.2 / share) for _ in range(80)]
         wrong += run({"good": good, "worse": worse}, Rule(5, 80, 0.2)).look().standings["worse"] == "equivalent"
     assert wrong / rounds <= 0.1, "at most 5%; six more of 120 by chance"
+
+
+def test_a_cell_that_nobody_can_run_stays_asked_for() -> None:
+    """Asked for no more, it waited for no place any more, and so was asked for again: the state machine did not end."""
+    contest = Contest(["alone"], Rule(2, 12, 0.3))
+    for place, share in enumerate((1.0, 0.0)):
+        contest.put("alone", place, share)
+    asked = contest.targets()
+    assert asked["alone"] > 2
+    contest.leave_out({"alone"})
+    assert contest.targets() == asked
