@@ -143,8 +143,10 @@ def test_fork_bomb_is_bounded(run_python: RunPython, box: Path) -> None:
     )
     limits = Limits(wall_s=3.0, cpu_s=20.0, processes=20, memory_bytes=2 << 30)
     done = run_python(program, limits=limits)
-    # An ordinary user's fork is refused by the kernel; root is exempt from that limit, and the watcher steps in.
-    assert done.status == "process_limit" or (done.status == "time_limit" and (box / "refused").exists())
+    # An ordinary user's fork is refused by the kernel; root is exempt from that limit, and the watcher steps in: on a
+    # busy machine so late that the processes, which double, have used up the memory first.
+    bounded = done.status in {"process_limit", "memory_limit"}
+    assert bounded or (done.status == "time_limit" and (box / "refused").exists())
 
 
 def test_process_1_reports_for_the_command_whatever_it_does(run_python: RunPython) -> None:
