@@ -65,7 +65,7 @@ def test_it_holds(attack: Attack, tmp_path: Path) -> None:
     try:
         got = attack.attempt(tmp_path)
     except NotHereError as error:
-        pytest.skip(str(error))
+        pytest.skip(f"this attack cannot be tried here: {error}")
     assert got is None
 
 

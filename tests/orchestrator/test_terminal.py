@@ -208,7 +208,7 @@ def test_what_is_written_past_the_exit_is_inert_too(monkeypatch: pytest.MonkeyPa
     assert sys.stdout.stream is out
     assert not hasattr(sys.stdout, "buffer")
     with pytest.raises(TypeError):
-        sys.stdout.write(b"bytes")  # type: ignore[arg-type]
+        sys.stdout.write(b"bytes")  # type: ignore[arg-type]  # the mistake that is tried
     assert out.buffer.getvalue().count(b"\n") == HOSTILE.count("\n") + 1
     assert b"\x1b" not in out.buffer.getvalue()
 

@@ -154,6 +154,7 @@ class TestFullDisk:
 
         with RunStore(tmp_path) as store:
             store.commit(row(job_id="before"))
+            # One block: the step fails for this commit alone, and works again before anything else is asked of it.
             with monkeypatch.context() as context, pytest.raises(StoreError, match=os.strerror(number)):  # noqa: PT012
                 context.setattr(os, step, fail)
                 store.commit(row(job_id="after"))

@@ -92,6 +92,7 @@ class Content:
                 if len(found) > MOST_FILES or sum(each.file_size for each in found) > MOST_BYTES:
                     raise ExamFolderError("a packed exam is larger than an exam may be")
                 files = {each.filename: archive.read(each) for each in found}
+        # What `zipfile` raises over bytes that are no archive of ours: it has no one class for that.
         except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, RuntimeError) as error:
             raise ExamFolderError(f"a packed exam is damaged: {error}") from None
         for path in files:
