@@ -15,6 +15,7 @@ import resource
 import signal
 import struct
 import sys
+from types import ModuleType
 from typing import Any
 
 MEMORY_EXIT_CODE = 12  # ENOMEM: there was not even room for the answer
@@ -84,8 +85,11 @@ def _write(target: int, data: bytes) -> None:
 
 def _answer(request: Any, cpu_s: float) -> dict[str, Any]:
     """What came of a request: its `value`; or why there is none, under `broken` (ours), `memory` or `raised`."""
-    module, name, arguments = request
+    module, name, arguments, folders = request
     try:
+        if folders and (package := module.partition(".")[0]) not in sys.modules:
+            sys.modules[package] = ModuleType(package)
+            sys.modules[package].__path__ = folders
         work = getattr(importlib.import_module(module), name)
     except Exception as error:  # a broken installation; the owner says so
         return {"broken": f"{type(error).__name__}: {error}"}

@@ -56,15 +56,16 @@ def imported(tree: ast.AST) -> set[str]:
     return names
 
 
-def imported_modules(source: str, known: Collection[str]) -> set[str]:
-    """Those of the modules `known` (dotted names) that are imported anywhere in `source`."""
+def imported_modules(source: str, known: Collection[str], package: str = "") -> set[str]:
+    """Those of the modules `known` (dotted names) that are imported anywhere in `source`, a module of `package`."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            inner = {f"{node.module}.{alias.name}" for alias in node.names} & set(known)
-            found |= inner or {node.module}
+        elif isinstance(node, ast.ImportFrom):
+            module = f"{package}.{node.module or ''}".rstrip(".") if node.level else node.module or ""
+            inner = {f"{module}.{alias.name}" for alias in node.names} & set(known)
+            found |= inner or {module}
     return found & set(known)
 
 
@@ -88,7 +89,10 @@ def test_module_keeps_to_the_structure(module: str) -> None:
 def test_no_import_goes_in_a_circle() -> None:
     """Imports inside functions and those for type checking count as well."""
     paths = {module.removesuffix(".py").removesuffix("/__init__").replace("/", "."): module for module in MODULES}
-    imports = {name: imported_modules((ROOT / path).read_text(), paths) - {name} for name, path in paths.items()}
+    imports = {
+        name: imported_modules((ROOT / path).read_text(), paths, name.rpartition(".")[0]) - {name}
+        for name, path in paths.items()
+    }
     try:
         tuple(TopologicalSorter(imports).static_order())
     except CycleError as error:

@@ -183,8 +183,8 @@ class Specimen:
 
     Attributes:
         name: What it is called in a report.
-        kind: `reference` scores full marks; `mutant` loses `loses` and with them full marks; `cheat` gets at most
-            `bounds`; `published` gets exactly `bounds`.
+        kind: `reference` scores full marks, or what `bounds` says of a scoring; `mutant` loses `loses` and with them
+            full marks; `cheat` gets at most `bounds`; `published` gets exactly `bounds`.
         text: The reply.
         loses: Names of items that it must not pass.
         bounds: Points by scoring.

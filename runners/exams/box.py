@@ -27,10 +27,13 @@ class Box:
     `folder` is for what needs several work folders side by side (a grader may give each program its own); `run`,
     `write` and `read` use one of them. It is given by the caller, or made when it is first used, and removed by
     `close`. What programs left in it is theirs: names, links and permissions mean nothing good.
+
+    `limits` are those of a run that is given no others: where an exam grades, those of its `exam.toml`.
     """
 
     def __init__(self, sandbox: Sandbox, folder: Path | None = None) -> None:
         self.sandbox = sandbox
+        self.limits = DEFAULT_LIMITS
         self._folder = folder
         self._scratch: Scratch | None = None
 
@@ -63,11 +66,11 @@ class Box:
         *,
         stdin: bytes | None = None,
         env: Mapping[str, str] | None = None,
-        limits: Limits = DEFAULT_LIMITS,
+        limits: Limits | None = None,
         view: View = SYSTEM_ONLY,
     ) -> Completed:
         """Runs a program in the box and waits until nothing of it is left; see `Sandbox.run`."""
-        return self.sandbox.run(argv, workdir=self._work, stdin=stdin, env=env, limits=limits, view=view)
+        return self.sandbox.run(argv, workdir=self._work, stdin=stdin, env=env, limits=limits or self.limits, view=view)
 
     def write(self, path: str, data: bytes) -> None:
         """Writes a file of the box, whatever a program put in its place.

@@ -145,10 +145,11 @@ def _examine(exam: Exam, specimen: Specimen, sandbox: Sandbox) -> tuple[Finding,
 
 def _problems(exam: Exam, specimen: Specimen, grade: Grade) -> list[str]:
     if specimen.kind == "reference":
+        less = {scoring: f"{points:g}" for scoring, points in specimen.bounds.items()}
         return [
-            f"{scoring} gives {score:g} instead of full marks"
+            f"{scoring} gives {score:g} instead of {less.get(scoring, 'full marks')}"
             for scoring, score in grade.scores.items()
-            if score < exam.score_max
+            if abs(score - specimen.bounds.get(scoring, exam.score_max)) > _TOLERANCE
         ]
     if specimen.kind == "mutant":
         passed = {item.name for item in grade.items if item.passed}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from runners.exams.box import Box
 from runners.exams.folder.languages import BINARY
+from runners.exams.programs import ENVIRONMENT
 from runners.sandbox.base import BOX, MIB, View
 
 if TYPE_CHECKING:
@@ -17,18 +18,6 @@ if TYPE_CHECKING:
     from runners.sandbox.base import Completed, Limits, Sandbox
 
 _MOST_BINARY: Final = 64 * MIB
-ENVIRONMENT: Final = {
-    "HOME": str(BOX),
-    "PATH": "/usr/local/bin:/usr/bin:/bin",
-    "USER": "sandbox",
-    "LANG": "C.UTF-8",
-    "TZ": "UTC",
-    "TERM": "dumb",
-    "COLUMNS": "120",
-    "PYTHONHASHSEED": "0",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONNOUSERSITE": "1",
-}
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import threading
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from importlib import import_module
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,28 +17,44 @@ from runners.chat import Message
 from runners.exams.base import Grade, Specimen, Task, Transcript, ask_once
 from runners.exams.folder.content import Content, ExamFolderError, digest_of, read_content
 from runners.exams.folder.grading import grade_reply
-from runners.exams.folder.python_grader import grade_with, load_grader
+from runners.exams.folder.python_grader import AS_REPLY, grade_with, load_grader
 from runners.exams.folder.settings import EXAM_TOML, ExamSettings, read_settings
 from runners.exams.folder.specimens import fenced, read_specimens
 from runners.sandbox.scratch import Scratch
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from runners.exams.base import Chat
     from runners.exams.box import Box
 
 _FORM: Final = "1"
 """How the forms without Python grade; part of every grader's version, raised when a score can come out otherwise."""
 _PROMPT_CHARS: Final = 1_000_000
-_PROOF: Final = ("reference/", "mutants/", "mutants.toml", "cheats/", "cheats.toml", "published/", "published.toml")
+_PROOF: Final = (
+    "reference/",
+    "reference.toml",
+    "mutants/",
+    "mutants.toml",
+    "cheats/",
+    "cheats.toml",
+    "published/",
+    "published.toml",
+)
 
 
 @dataclass(frozen=True)
 class FolderExam:
-    """An exam made of the files of a folder; see `Exam`. What happens to the folder later does not change it."""
+    """An exam made of the files of a folder; see `Exam`. What happens to the folder later does not change it.
+
+    `package` is the package that the folder is, where it is one of ours: its grader is imported from there, and its
+    versions are those that `exam.toml` says, which a test holds to what they stand for. It is empty for a user's.
+    """
 
     settings: ExamSettings
     content: Content
     prompts: tuple[str, ...]
+    package: str = ""
 
     @property
     def name(self) -> str:
@@ -65,17 +83,20 @@ class FolderExam:
 
     @cached_property
     def prompt_version(self) -> str:
-        """A digest of what every task asks."""
+        """A digest of what every task asks; a number for ours."""
+        if self.package:
+            return self.settings.prompt_version
         asked = [[task.name, [message.to_json() for message in task.messages]] for task in self.tasks()]
         return f"folder-{_digest(asked)}"
 
     @cached_property
     def grader_version(self) -> str:
-        """A digest of what can change a score: settings, and every file but prompts and specimens."""
-        scoring = asdict(replace(self.settings, description="", needs=frozenset()))
-        scoring["needs"] = []
-        files = {path: data for path, data in self.content.files.items() if self._decides(path)}
-        return f"folder-{_digest([_FORM, scoring, digest_of(files)])}"
+        """A digest of what can change a score: settings, and all files but prompts and proof; a number for ours."""
+        if self.package:
+            return self.settings.grader_version
+        scoring = self.settings.scoring()
+        deciding = {path: data for path, data in self.content.files.items() if self._decides(path)}
+        return f"folder-{_digest([_FORM, scoring, digest_of(deciding)])}"
 
     def _decides(self, path: str) -> bool:
         """Whether a file may decide a score."""
@@ -98,6 +119,8 @@ class FolderExam:
     def specimens(self) -> list[Specimen]:
         """See `Exam.specimens`."""
         wrap = fenced(self.language)
+        if self.settings.python is not None:
+            wrap = getattr(self._grader(), AS_REPLY, wrap)
         with Scratch() as scratch:
             self.content.write_to(scratch.path)
             found = []
@@ -119,10 +142,16 @@ class FolderExam:
     def grade(self, task: Task, transcript: Transcript, box: Box) -> Grade:
         """See `Exam.grade`."""
         if self.settings.python is not None:
-            module = load_grader(_unpacked(self.content), self.settings, self.content.sha256)
-            return grade_with(module, self.settings, task, transcript, box)
-        files = files_of(self.content, task.name)
-        return grade_reply(self.settings, task, transcript.reply, files, box)
+            box.limits = self.settings.limits
+            return grade_with(self._grader(), self.settings, task, transcript, box)
+        beside = files_of(self.content, task.name)
+        return grade_reply(self.settings, task, transcript.reply, beside, box)
+
+    def _grader(self) -> ModuleType:
+        """The module that `[grader]` names."""
+        if self.package:
+            return import_module(f"{self.package}.{(self.settings.python or '').removesuffix('.py')}")
+        return load_grader(_unpacked(self.content), self.settings, self.content.sha256)
 
 
 def files_of(content: Content, task: str) -> dict[str, bytes]:
@@ -144,6 +173,16 @@ def open_exam(folder: Path) -> FolderExam:
         ExamFolderError: it is no exam; the message says what is wrong with which file.
     """
     return exam_of(read_content(folder), folder)
+
+
+@lru_cache
+def packaged_exam(package: str) -> FolderExam:
+    """One of ours, by the package that its folder is; read once a process.
+
+    Raises:
+        ExamFolderError: it is not as it was installed.
+    """
+    return replace(open_exam(Path(str(files(package)))), package=package)
 
 
 @lru_cache(maxsize=8)
@@ -169,22 +208,42 @@ def exam_of(content: Content, folder: Path) -> FolderExam:
         )
     settings = read_settings(text, str(folder / EXAM_TOML))
     prompts = []
-    for task in settings.tasks:
-        several = settings.tasks != ("main",)
-        path = f"tasks/{task}/prompt.md" if several else "prompt.md"
+    for task, path in zip(settings.tasks, _prompt_paths(settings), strict=True):
         prompt = (_text(content, folder, path) or "").strip()
         if not prompt or len(prompt) > _PROMPT_CHARS:
             what = f"longer than {_PROMPT_CHARS:,} characters" if prompt else "missing, or empty"
             raise ExamFolderError(f"{folder / path}: the prompt is {what}", "write there what the model is asked")
-        prompts.append(prompt)
+        prompts.append(_with_inserts(prompt, settings, content, folder))
         if settings.filename in files_of(content, task):
             raise ExamFolderError(
                 f"{folder}/files holds {settings.filename!r}, which is what the answer is called",
                 "rename it, or give another filename in exam.toml",
             )
+    for word, _ in settings.inserts:
+        if not any(word in (_text(content, folder, path) or "") for path in _prompt_paths(settings)):
+            raise ExamFolderError(
+                f"{folder / EXAM_TOML}: no prompt holds {word!r}, which [prompt] insert names",
+                "put it where the text of its file belongs",
+            )
     if settings.python is not None and settings.python not in content.files:
         raise ExamFolderError(f"{folder / settings.python}: there is no such file", "[grader] names it in exam.toml")
     return FolderExam(settings, content, tuple(prompts))
+
+
+def _prompt_paths(settings: ExamSettings) -> list[str]:
+    """Where each task's prompt lies."""
+    several = settings.tasks != ("main",)
+    return [f"tasks/{task}/prompt.md" if several else "prompt.md" for task in settings.tasks]
+
+
+def _with_inserts(prompt: str, settings: ExamSettings, content: Content, folder: Path) -> str:
+    """The prompt with the texts of files where `[prompt] insert` has them; what is inserted is not looked through."""
+    for word, path in settings.inserts:
+        text = _text(content, folder, path)
+        if text is None:
+            raise ExamFolderError(f"{folder / path}: there is no such file", "[prompt] insert names it in exam.toml")
+        prompt = prompt.replace(word, text.strip())
+    return prompt
 
 
 def _text(content: Content, folder: Path, path: str) -> str | None:

@@ -11,6 +11,7 @@ from runners.exams.folder.building import NotBuilt, build
 from runners.exams.folder.judging import Judged, shown, shown_stream, try_command, try_tests
 from runners.exams.folder.languages import LANGUAGES
 from runners.exams.folder.reading import read_reply
+from runners.exams.programs import without_program
 from runners.outcomes import Outcome
 from runners.sandbox.python import python_runtime
 
@@ -122,17 +123,14 @@ class _Answer:
 def _without_program(
     settings: ExamSettings, task: Task, reply: Reply, method: str, note: str, *, truncated: bool = False
 ) -> Grade:
-    outcome = Outcome.MAX_TOKENS if reply.finish_reason == "length" or truncated else Outcome.NO_CODE
-    why = f"{method}: {note}" if note else method
-    return Grade(
-        scores=dict.fromkeys(settings.scorings, 0.0),
+    return without_program(
+        reply,
+        scorings=settings.scorings,
         score_max=settings.score_max,
-        outcome=outcome,
+        method=method,
+        note=note,
+        truncated=truncated,
         items=untried(settings, task, "not run: there is no program"),
-        log=f"no program in the reply ({why}): {outcome.sentence}\n",
-        extraction_method=method,
-        isolation="",
-        outcomes=dict.fromkeys(settings.scorings, outcome),
     )
 
 

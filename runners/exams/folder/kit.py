@@ -23,17 +23,15 @@ from runners.exams.folder.judging import Ran, shown, shown_stream
 from runners.exams.folder.languages import LANGUAGES
 from runners.exams.folder.reading import read_reply
 from runners.outcomes import Outcome
-from runners.sandbox.base import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from runners.exams.base import Item, Reply
     from runners.exams.box import Box
-    from runners.sandbox.base import Completed
+    from runners.sandbox.base import Completed, Limits
 
 _BUILD_S: Final = 60.0
-_LIMITS: Final = Limits()
 
 
 @dataclass
@@ -58,8 +56,10 @@ class Answer:
     log: list[str] = field(default_factory=list)
     _runs: int = 0
 
-    def run(self, *arguments: str, stdin: bytes = b"", limits: Limits = _LIMITS) -> Completed | None:
+    def run(self, *arguments: str, stdin: bytes = b"", limits: Limits | None = None) -> Completed | None:
         """Runs the program in a box of its own that holds nothing of the runs before; None where there is no program.
+
+        `limits` are those of `exam.toml` where none are given.
 
         Raises:
             SandboxFailed: it could not be started.
@@ -68,7 +68,7 @@ class Answer:
             return None
         self._runs += 1
         folder = self.box.folder / f"run-{self._runs}"
-        done = self.program.run([*self.program.argv, *arguments], folder, limits, stdin)
+        done = self.program.run([*self.program.argv, *arguments], folder, limits or self.box.limits, stdin)
         self.log += shown(Ran(" ".join(["$ program", *arguments]), done))
         return done
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from runners.exams.folder.settings import ExamSettings
 
 FUNCTION = "grade"
+AS_REPLY = "as_reply"
+"""A function that a grader.py may have: makes a reply of a specimen's source (`Wrap` in `specimens.py`)."""
+
 _loading = threading.Lock()
 
 

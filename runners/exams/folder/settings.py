@@ -3,12 +3,18 @@
 name = "sums"                   what specs and tables call it
 language = "python"             what the answer is written in (runners.exams.folder.languages)
 filename = "sums.py"            how the program is called in the box; the language has a usual one
+description = "adds numbers"    in a line, for whoever lists exams
 needs = ["tk"]                  besides what the language needs (profiles.probe.needs)
 score_max = 4                   the sum of all points, which is the default; needed where a grader.py gives them
 scorings = ["points"]           with grader.py alone
+prompt_version = "1"            of quantsweep's own exams alone: a user's folder is versioned by what is in it,
+grader_version = "1"            whatever stands here
 
-[limits]                        of each run in the sandbox
-wall_s = 10.0                   cpu_s, memory_mib, output_kib, processes, build_s likewise
+[prompt]
+insert = { "@data@" = "files/data.csv" }    what stands in prompt.md for the text of a file
+
+[limits]                        of each run in the sandbox; a grader.py finds them in `box.limits`
+wall_s = 10.0                   cpu_s, memory_mib, output_kib, file_mib, files, processes, address_space_mib, build_s
 
 [[test]]                        the first form: the program is run by itself, and what it prints is compared
 name = "adds"
@@ -35,14 +41,12 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
-from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from profiles.toml_lines import LineIndex
 from runners.exams.folder.content import ExamFolderError
 from runners.exams.folder.languages import LANGUAGES
+from runners.exams.folder.tables import MOST_SAID, Table, parsed
 from runners.sandbox.base import MIB, Limits
 
 if TYPE_CHECKING:
@@ -53,12 +57,11 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 OUTPUTS: Final = ("exit-code", "tap", "jsonl")
 MOST_ITEMS: Final = 500
 MOST_TASKS: Final = 200
-_MOST_CHARACTERS: Final = 1_000_000
-_MOST_DOTS: Final = 20
-_MOST_SAID: Final = 20
 _MOST_POINTS: Final = 1e6
 _RUN: Final = Limits(wall_s=10.0, cpu_s=10.0, memory_bytes=512 * MIB, processes=64)
 _BUILD_S: Final = 60.0
+_PARTS: Final = {"go-race": ("go",)}
+"""Needs that another one includes."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class ExamSettings:
     """What an `exam.toml` says; one of `tests`, `command` and `python` is there.
 
     `tasks` are the names of the tasks, `main` where there is one. `build_s` bounds the building of a program.
+    `inserts` are words of the prompt, each with the path of the file whose text takes its place.
     """
 
     name: str
@@ -107,105 +111,16 @@ class ExamSettings:
     python: str | None = None
     tasks: tuple[str, ...] = ("main",)
     description: str = ""
+    prompt_version: str = ""
+    grader_version: str = ""
+    inserts: tuple[tuple[str, str], ...] = ()
 
-
-@dataclass
-class _Problems:
-    """What is wrong with a file, a line each."""
-
-    file: str
-    index: LineIndex
-    said: list[str] = field(default_factory=list)
-
-    def add(self, path: tuple[str | int, ...], text: str) -> None:
-        line = self.index.line(path)
-        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
-        self.said.append(
-            ": ".join([self.file if line is None else f"{self.file}:{line}", *([key] if key else []), text])
-        )
-
-
-class _Table:
-    """A table whose keys are taken one by one; `close` names those that nobody took."""
-
-    def __init__(self, data: Mapping[str, Any], path: tuple[str | int, ...], problems: _Problems) -> None:
-        self._data, self._path, self._problems = dict(data), path, problems
-        self._known: list[str] = []
-
-    def problem(self, key: str, text: str) -> None:
-        self._problems.add((*self._path, key) if key else self._path, text)
-
-    def has(self, key: str) -> bool:
-        return key in self._data
-
-    def _take(self, key: str) -> Any:
-        self._known.append(key)
-        return self._data.pop(key, None)
-
-    def text(self, key: str, default: str = "", *, required: bool = False) -> str:
-        value = self._take(key)
-        if value is None:
-            if required:
-                self.problem(key, "is missing")
-            return default
-        if not isinstance(value, str) or "\0" in value:
-            self.problem(key, f'must be text in quotes, such as "name" (here: {value!r:.80})')
-            return default
-        return value
-
-    def number(self, key: str, default: float, *, most: float, least: float = 0.0, above: bool = True) -> float:
-        value = self._take(key)
-        if value is None:
-            return default
-        fine = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= most
-        if not fine or not math.isfinite(value) or value < least or (above and value == least):
-            low = f"above {least:g}" if above else f"from {least:g}"
-            self.problem(key, f"must be a number {low} to {most:g} (here: {str(value)[:40]})")
-            return default
-        return float(value)
-
-    def flag(self, key: str) -> bool:
-        value = self._take(key)
-        if value is not None and not isinstance(value, bool):
-            self.problem(key, f"must be true or false (here: {value!r:.80})")
-        return value is True
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        value = self._take(key)
-        if value is None:
-            return ()
-        if not isinstance(value, list) or not all(isinstance(each, str) and "\0" not in each for each in value):
-            self.problem(key, f'must be a list of texts, such as ["one", "two"] (here: {value!r:.80})')
-            return ()
-        return tuple(value)
-
-    def table(self, key: str) -> _Table:
-        value = self._take(key)
-        if value is not None and not isinstance(value, dict):
-            self.problem(key, f"must be a table (here: {value!r:.80})")
-        return _Table(value if isinstance(value, dict) else {}, (*self._path, key), self._problems)
-
-    def tables(self, key: str, most: int) -> list[_Table]:
-        value = self._take(key)
-        if value is None:
-            return []
-        if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-            self.problem(key, f"must be tables, each under [[{key}]]")
-            return []
-        if len(value) > most:
-            self.problem(key, f"there are {len(value):,}, and there may be {most}")
-        return [_Table(each, (*self._path, key, number), self._problems) for number, each in enumerate(value[:most])]
-
-    def rest(self) -> dict[str, Any]:
-        """Everything that is left, by key: of a table whose keys are names."""
-        left, self._data = self._data, {}
-        return left
-
-    def close(self) -> None:
-        for key in list(self._data)[:_MOST_SAID]:
-            near = get_close_matches(str(key), self._known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(self._known)}"
-            self.problem(key, f"unknown key; {hint}")
+    def scoring(self) -> dict[str, Any]:
+        """What of it can change a score, by name: neither what is asked nor what a machine needs."""
+        found = asdict(self)
+        for name in ("prompt_version", "grader_version", "inserts"):
+            del found[name]
+        return found | {"description": "", "needs": []}
 
 
 def read_settings(text: str, file: str) -> ExamSettings:
@@ -214,7 +129,7 @@ def read_settings(text: str, file: str) -> ExamSettings:
     Raises:
         ExamFolderError: lists every problem.
     """
-    root, problems = _parsed(text, file)
+    root, problems = parsed(text, file)
     name = root.text("name", "exam", required=True)
     if not NAME.fullmatch(name):
         root.problem("name", f"{name[:80]!r} must be 1 to 64 letters, digits, '.', '_' or '-'")
@@ -227,6 +142,7 @@ def read_settings(text: str, file: str) -> ExamSettings:
         root.problem("filename", f"{filename[:80]!r} must be a plain name such as {LANGUAGES[language].filename!r}")
     needs = root.texts("needs")
     limits, build_s = _limits(root.table("limits"))
+    inserts = _inserts(root.table("prompt"))
     tasks = _tasks(root)
     score_max = root.number("score_max", 0.0, most=_MOST_POINTS)
     scorings = root.texts("scorings") if root.has("scorings") else ("points",)
@@ -239,7 +155,7 @@ def read_settings(text: str, file: str) -> ExamSettings:
         name=name,
         language=language,
         filename=filename,
-        needs=frozenset(needs) | LANGUAGES[language].needs,
+        needs=_all_needs(needs, LANGUAGES[language].needs),
         score_max=score_max,
         scorings=scorings,
         limits=limits,
@@ -249,6 +165,9 @@ def read_settings(text: str, file: str) -> ExamSettings:
         python=python,
         tasks=tasks,
         description=root.text("description"),
+        prompt_version=root.text("prompt_version"),
+        grader_version=root.text("grader_version"),
+        inserts=inserts,
     )
     settings = _with_score_max(settings, root)
     root.close()
@@ -256,27 +175,26 @@ def read_settings(text: str, file: str) -> ExamSettings:
     return settings
 
 
-def _parsed(text: str, file: str) -> tuple[_Table, _Problems]:
-    """The file as a table, refused where no person wrote it: tomllib's time grows with the square of a key's dots."""
-    problems = _Problems(file, LineIndex(text))
-    if len(text) > _MOST_CHARACTERS:
-        raise ExamFolderError(f"{file}: it has more than {_MOST_CHARACTERS:,} characters")
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.partition("=")[0].count(".") > _MOST_DOTS:
-            raise ExamFolderError(f"{file}:{number}: a key has at most {_MOST_DOTS} dots")
-    try:
-        data = tomllib.loads(text)
-    except RecursionError:
-        raise ExamFolderError(f"{file}: its tables and lists are nested too deeply") from None
-    except ValueError as error:
-        place = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
-        line = f":{place[1]}" if place else ""
-        message = re.sub(r" \(at [^()]*\)$", "", str(error))
-        raise ExamFolderError(f"{file}{line}: this is not valid TOML: {message}", "see docs/exams.md") from None
-    return _Table(data, (), problems), problems
+def _all_needs(given: Collection[str], of_language: Collection[str]) -> frozenset[str]:
+    """What an exam needs, without what is part of something else that it needs."""
+    needs = {*given, *of_language}
+    return frozenset(needs.difference(*(_PARTS.get(need, ()) for need in needs)))
 
 
-def _limits(table: _Table) -> tuple[Limits, float]:
+def _inserts(table: Table) -> tuple[tuple[str, str], ...]:
+    inner = table.table("insert")
+    found = []
+    for word, path in inner.rest().items():
+        if not word.strip() or not isinstance(path, str) or not path:
+            inner.problem(word, "must be a word of the prompt, and the path of a file in the exam's folder")
+        else:
+            found.append((word, path))
+    table.close()
+    return tuple(found)
+
+
+def _limits(table: Table) -> tuple[Limits, float]:
+    space_mib = table.number("address_space_mib", 0.0, most=1_048_576)
     found = replace(
         _RUN,
         wall_s=table.number("wall_s", _RUN.wall_s, most=600),
@@ -284,13 +202,16 @@ def _limits(table: _Table) -> tuple[Limits, float]:
         memory_bytes=int(table.number("memory_mib", _RUN.memory_bytes / MIB, most=65_536)) * MIB,
         output_bytes=int(table.number("output_kib", _RUN.output_bytes / 1024, most=65_536)) * 1024,
         processes=int(table.number("processes", _RUN.processes, most=4096)),
+        file_bytes=int(table.number("file_mib", _RUN.file_bytes / MIB, most=65_536)) * MIB,
+        files=int(table.number("files", _RUN.files, most=1_000_000)),
+        address_space_bytes=int(space_mib) * MIB or None,
     )
     build_s = table.number("build_s", _BUILD_S, most=600)
     table.close()
     return found, build_s
 
 
-def _tasks(root: _Table) -> tuple[str, ...]:
+def _tasks(root: Table) -> tuple[str, ...]:
     names = []
     for table in root.tables("task", MOST_TASKS):
         name = table.text("name", required=True)
@@ -303,7 +224,7 @@ def _tasks(root: _Table) -> tuple[str, ...]:
     return tuple(names) or ("main",)
 
 
-def _tests(root: _Table, tasks: Collection[str]) -> tuple[OwnTest, ...]:
+def _tests(root: Table, tasks: Collection[str]) -> tuple[OwnTest, ...]:
     found: list[OwnTest] = []
     for table in root.tables("test", MOST_ITEMS):
         test = OwnTest(
@@ -329,14 +250,14 @@ def _meet(one: OwnTest, other: OwnTest) -> bool:
     return not one.task or not other.task or one.task == other.task
 
 
-def _item_name(table: _Table) -> str:
+def _item_name(table: Table) -> str:
     name = table.text("name", required=True)
     if name and (len(name) > 100 or not name.isprintable() or name != name.strip()):
         table.problem("name", "must be at most 100 printable characters without white space around them")
     return name
 
 
-def _grader(root: _Table, score_max: float) -> tuple[Command | None, str | None]:
+def _grader(root: Table, score_max: float) -> tuple[Command | None, str | None]:
     if not root.has("grader"):
         root.table("grader")
         return None, None
@@ -362,7 +283,7 @@ def _grader(root: _Table, score_max: float) -> tuple[Command | None, str | None]
     return Command(argv, output, points, word) if argv else None, python
 
 
-def _points(table: _Table) -> dict[str, float]:
+def _points(table: Table) -> dict[str, float]:
     points: dict[str, float] = {}
     for name, value in table.rest().items():
         fine = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _MOST_POINTS
@@ -373,14 +294,14 @@ def _points(table: _Table) -> dict[str, float]:
     return points
 
 
-def _one_form(root: _Table, *, tests: tuple[OwnTest, ...], command: Command | None, python: str | None) -> None:
+def _one_form(root: Table, *, tests: tuple[OwnTest, ...], command: Command | None, python: str | None) -> None:
     if not tests and command is None and python is None and not root.has("test"):
         root.problem("", "nothing grades an answer: give [[test]] tables, or [grader] with a command or python")
     if tests and (command is not None or python is not None):
         root.problem("test", "stands beside [grader]; an exam has one of the two")
 
 
-def _with_score_max(settings: ExamSettings, root: _Table) -> ExamSettings:
+def _with_score_max(settings: ExamSettings, root: Table) -> ExamSettings:
     """The settings with full marks: the sum of points, which has to be the same for every task."""
     if settings.python is not None:
         if not settings.score_max:
@@ -404,5 +325,5 @@ def _with_score_max(settings: ExamSettings, root: _Table) -> ExamSettings:
 
 def _raise(said: list[str]) -> None:
     if said:
-        more = [f"and {len(said) - _MOST_SAID} more"] if len(said) > _MOST_SAID else []
-        raise ExamFolderError("\n".join([*said[:_MOST_SAID], *more]), "docs/exams.md has every key")
+        more = [f"and {len(said) - MOST_SAID} more"] if len(said) > MOST_SAID else []
+        raise ExamFolderError("\n".join([*said[:MOST_SAID], *more]), "docs/exams.md has every key")

@@ -6,6 +6,7 @@ suffix is the specimen's. A `.txt` behind another suffix (`todo.py.txt`) is not 
 for that language away.
 
     reference/correct.py            full marks; the first by name is the one that mutants.toml changes
+    reference/reference.toml        [name] exactly = { published = 9 }, of a scoring that gives it less
     mutants/forgets-delete.py       a mutant that is a whole answer; what it loses stands in mutants.toml
     mutants.toml                    [name] find, replace (and more = [[find, replace], ...]), of = "correct",
                                     loses = ["item", ...]; may lie in mutants/ as well
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _REPLY: Final = ".md"
 _KEYS: Final = {
+    "reference": {"exactly"},
     "mutants": {"find", "replace", "more", "of", "loses"},
     "cheats": {"most"},
     "published": {"exactly"},
@@ -99,10 +101,24 @@ def read_specimens(
         SpecimenError: an entry or a table cannot be read, or a passage to replace is not there exactly once.
     """
     references = list(_entries(folder, "reference"))
-    found = [Specimen(entry.name, "reference", entry.text(wrap), task=task) for entry in references]
+    found = _references(folder, references, wrap, scorings, task)
     found += _bounded(folder, "published", wrap, scorings, task)
     found += _mutants(folder, references, wrap, task)
     found += _bounded(folder, "cheats", wrap, scorings, task)
+    return found
+
+
+def _references(
+    folder: Traversable, entries: Sequence[_Entry], wrap: Wrap, scorings: Sequence[str], task: str
+) -> list[Specimen]:
+    """Answers with full marks; with less where the table says so of a scoring."""
+    table = _table(folder, "reference")
+    _refuse_unknown(table, {entry.name: entry for entry in entries}, "reference")
+    found = []
+    for entry in entries:
+        what = f"reference.toml: exactly of {entry.name!r}"
+        bounds = _bounds(table.get(entry.name, {}).get("exactly", {}), what, scorings)
+        found.append(Specimen(entry.name, "reference", entry.text(wrap), bounds=bounds, task=task))
     return found
 
 

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 
 from runners import textwork
 from runners.exams.go.building import build
-from runners.exams.go_v1.judging import judge_factorial, judge_files, judge_words
-from runners.exams.go_v1.texts import Tree, tree_for, words_for
 from runners.sandbox.base import BOX, MIB, Limits, View
+
+from .judging import judge_factorial, judge_files, judge_words
+from .texts import Tree, tree_for, words_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from runners.exams.box import Box
     from runners.exams.go.building import Built
-    from runners.exams.go_v1.judging import Judged
     from runners.sandbox.base import Completed
     from runners.toolchains.base import Toolchain
+
+    from .judging import Judged
 
 FACTORIAL, WORDFREQ, FILETREEWALK = "factorial.go", "wordfreq.go", "filetreewalk.go"
 PROGRAMS = (FACTORIAL, WORDFREQ, FILETREEWALK)

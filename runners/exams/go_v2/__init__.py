@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runners.exams.go_v2.exam import GoV2Exam
+    from runners.exams.base import Exam
 
 
-def load() -> GoV2Exam:
+def load() -> Exam:
     """The exam."""
-    from runners.exams.go_v2.exam import GoV2Exam
+    from runners.exams.folder.exam import packaged_exam
 
-    return GoV2Exam()
+    return packaged_exam(__name__)

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from runners.exams.go_v2 import eviction
-from runners.exams.go_v2.plans import AGAIN
+from . import eviction
+from .plans import AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from runners.exams.go_v2.scenarios import Outage, Seen
+    from .scenarios import Outage, Seen
 
 TESTS: Final = (
     *("OnlineFlow", "BuffersDuringOutage", "FlushOnReconnect", "BufferBounded", "EvictionRandom"),

@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from runners.exams.go_v2.readings import MOST_READINGS, Readings
-from runners.exams.go_v2.requests import HEAD_BYTES, BadRequestError, Request, read_request
+from .readings import MOST_READINGS, Readings
+from .requests import HEAD_BYTES, BadRequestError, Request, read_request
 
 if TYPE_CHECKING:
     import socket

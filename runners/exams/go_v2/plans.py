@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from runners.exams.go_v2.scenarios import Plan
+from .scenarios import Plan
 
 if TYPE_CHECKING:
-    from runners.exams.go_v2.mock import Sink
+    from .mock import Sink
 
 QUICK_SIZE, QUICK_OUTAGE = 50, 100
 SLOW_SIZE, SLOW_OUTAGE = 10, 15

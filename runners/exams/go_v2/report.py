@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runners.exams.go.report import head_lines, run_lines
-from runners.exams.go_v2.judging import ending_of
+
+from .judging import ending_of
 
 if TYPE_CHECKING:
     from runners.exams.base import Item
-    from runners.exams.go_v2.scenarios import Seen
-    from runners.exams.go_v2.trying import Tried
     from runners.outcomes import Outcome
+
+    from .scenarios import Seen
+    from .trying import Tried
 
 _TAIL_CHARS = 600
 

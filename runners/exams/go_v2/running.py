@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from runners.exams.go_v2.mock import Mock
 from runners.sandbox.base import BOX, MIB, Limits, SandboxFailed
+
+from .mock import Mock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

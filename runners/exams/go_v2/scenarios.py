@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from runners.exams.go_v2.running import Running
+from .running import Running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from runners.exams.go_v2.flags import Flags
-    from runners.exams.go_v2.mock import Arrival, Mock, Sink
-    from runners.exams.go_v2.running import Setting
     from runners.sandbox.base import Completed
+
+    from .flags import Flags
+    from .mock import Arrival, Mock, Sink
+    from .running import Setting
 
 # How long something may take that a sound program does at once: a guard, not a measure. Time in which we had no turn
 # does not count (`Mock.until`).

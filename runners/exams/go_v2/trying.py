@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Final
 
 from runners import textwork
 from runners.exams.go.building import Built, build
-from runners.exams.go_v2.flags import Flags, read_flags
-from runners.exams.go_v2.judging import Runs
-from runners.exams.go_v2.plans import RACE, plans
-from runners.exams.go_v2.reading import FILE
-from runners.exams.go_v2.running import ENVIRONMENT, PROGRAM, Setting
-from runners.exams.go_v2.scenarios import Plan, Seen, play
 from runners.sandbox.base import MIB, Limits, View
 from runners.sandbox.python import python_runtime
 from runners.toolchains.go import NETWORK, PACKAGES, Go
+
+from .flags import Flags, read_flags
+from .judging import Runs
+from .plans import RACE, plans
+from .reading import FILE
+from .running import ENVIRONMENT, PROGRAM, Setting
+from .scenarios import Plan, Seen, play
 
 if TYPE_CHECKING:
     from pathlib import Path

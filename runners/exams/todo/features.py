@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runners.exams.todo.source import Source
+    from .source import Source
 
 # Every pattern here is applied to whatever a model wrote, and none may take more than time in proportion to it. A run
 # that another attempt would go through again is possessive or atomic, or `finditer` takes it whole to be looked into.

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runners import textwork
-from runners.exams.todo.reading import ids_shown, judge_lists
-from runners.sandbox.base import BOX, MIB, Completed, Limits, Sandbox, View
+from runners.exams.programs import ENVIRONMENT
+from runners.sandbox.base import BOX, Completed, Limits, Sandbox, View
+
+from .reading import ids_shown, judge_lists
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,28 +18,7 @@ if TYPE_CHECKING:
     from runners.sandbox.python import PythonRuntime
 
 PROGRAM = "todo.py"
-STEP_LIMITS = Limits(
-    wall_s=10.0,
-    cpu_s=5.0,
-    memory_bytes=256 * MIB,
-    output_bytes=256 * 1024,
-    file_bytes=16 * MIB,
-    processes=16,
-    files=500,
-    address_space_bytes=1024 * MIB,
-)
-ENVIRONMENT = {
-    "HOME": str(BOX / "home"),
-    "PATH": "/usr/bin:/bin",
-    "USER": "sandbox",
-    "LANG": "C.UTF-8",
-    "TZ": "UTC",
-    "TERM": "dumb",
-    "COLUMNS": "120",
-    "PYTHONHASHSEED": "0",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONNOUSERSITE": "1",
-}
+_ENVIRONMENT = ENVIRONMENT | {"HOME": str(BOX / "home")}
 # A program that hangs in two steps hangs in all; seven time limits would take a minute of the machine.
 _TIMEOUTS_ALLOWED = 2
 
@@ -99,9 +80,7 @@ def titles_for(program: bytes) -> tuple[str, str]:
     return f"{_VERBS[one]} {_THINGS[thing]}", f"{_VERBS[other]} {_THINGS[another]}"
 
 
-def run_steps(
-    program: bytes, sandbox: Sandbox, runtime: PythonRuntime, workdir: Path, limits: Limits = STEP_LIMITS
-) -> list[Step]:
+def run_steps(program: bytes, sandbox: Sandbox, runtime: PythonRuntime, workdir: Path, limits: Limits) -> list[Step]:
     """Call the program seven times, each in a sandbox of its own, with the same folder and home, fresh at first.
 
     The program lies in that folder, because many keep their data beside it, and is put there anew and read-only for
@@ -147,7 +126,7 @@ class _Session:
         done = self.sandbox.run(
             [self.executable, PROGRAM, *arguments],
             workdir=self.box,
-            env=ENVIRONMENT,
+            env=_ENVIRONMENT,
             limits=self.limits,
             view=self.view,
         )

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
-from runners.exams.todo.features import features, has_code
-from runners.exams.todo.listing import Entry, find_entries, is_same, pick_ids, settled
-from runners.exams.todo.source import read_source
 from runners.extract import Extraction, extract_code
+
+from .features import features, has_code
+from .listing import Entry, find_entries, is_same, pick_ids, settled
+from .source import read_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runners.exams.todo.functional import PROGRAM, text_of
+from .functional import PROGRAM, text_of
 
 if TYPE_CHECKING:
     from runners.exams.base import Item
-    from runners.exams.todo.functional import Step
-    from runners.exams.todo.reading import ReplyRead
     from runners.outcomes import Outcome
     from runners.sandbox.base import Completed
+
+    from .functional import Step
+    from .reading import ReplyRead
 
 _SHOWN_CHARS = 2000
 

@@ -11,11 +11,10 @@ from runners.exams.box import Box
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from runners.exams.todo.exam import TodoExam
     from runners.sandbox.base import Sandbox
 
 
-def grade(exam: Exam | TodoExam, reply: Reply, sandbox: Sandbox, folder: Path) -> Grade:
+def grade(exam: Exam, reply: Reply, sandbox: Sandbox, folder: Path) -> Grade:
     """The grade of `reply` to the exam's first task; `folder` is empty, and the caller's."""
     task = exam.tasks()[0]
     return exam.grade(task, Transcript.of(task, reply), Box(sandbox, folder))

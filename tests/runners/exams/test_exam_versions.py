@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from runners.exams import exam_names, get_exam
+from runners.exams.folder.exam import packaged_exam
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,10 +26,10 @@ PROMPTS = {
 }
 """Exam and prompt version to the fingerprint of the messages. A version that was released never gets another one."""
 GRADERS = {
-    ("go-v2", "1"): "78ab95519e3c5552",
-    ("go-v3", "1"): "f2d4f357fce7919b",
-    ("go-v1", "1"): "779c7d0e1c86c99f",
-    ("todo", "2"): "4f2bb37d19ee4349",
+    ("go-v2", "1"): "e67c8495610d9bf1",
+    ("go-v3", "1"): "4616d80e66a9e846",
+    ("go-v1", "1"): "3d058b267d2d502d",
+    ("todo", "3"): "11d4ab326510d27a",
 }
 """Exam and grader version to the fingerprint of the grader: its package, and what that imports."""
 
@@ -41,7 +42,7 @@ NOT_SCORING = (
 NOT_READ = tuple(
     f"{exam}/{name}"
     for exam in ("todo", "go_v1", "go_v2", "go_v3")
-    for name in ("prompt.md", "reference/", "mutants", "cheats/", "published/")
+    for name in ("prompt.md", "exam.toml", "reference/", "mutants", "cheats/", "published/")
 )
 """Files of exams that no grader reads: prompts have a version of their own, and specimens prove the grader."""
 
@@ -56,12 +57,13 @@ def is_scoring(name: str) -> bool:
     return not any(name == left_out or name.startswith(f"{left_out}.") for left_out in NOT_SCORING)
 
 
-def imports_of(tree: ast.AST) -> Iterator[str]:
-    """The modules of `runners` that are imported anywhere in `tree`."""
+def imports_of(tree: ast.AST, package: str) -> Iterator[str]:
+    """The modules of `runners` that are imported anywhere in `tree`, which is of a module of `package`."""
     for node in ast.walk(tree):
         names: list[str] = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        if isinstance(node, ast.ImportFrom):
+            module = f"{package}.{node.module or ''}".rstrip(".") if node.level else node.module or ""
+            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         yield from (name for name in names if name.startswith("runners.") and module_file(name) is not None)
@@ -75,9 +77,8 @@ def package_of(exam: str) -> str:
 def modules_of(exam: str) -> list[str]:
     """The modules that decide a score: those of the exam's package, and what they import, again and again."""
     package = ROOT / "runners" / "exams" / package_of(exam)
-    found: set[str] = set()
-    open_names = [f"runners.exams.{package.name}"]
-    open_names += [
+    found = {f"runners.exams.{package.name}"}  # which opens the exam; its grader is in the modules
+    open_names = [
         f"runners.exams.{package.name}.{path.stem}" for path in package.glob("*.py") if path.stem != "__init__"
     ]
     while open_names:
@@ -86,7 +87,7 @@ def modules_of(exam: str) -> list[str]:
         if name in found or file is None or not is_scoring(name):
             continue
         found.add(name)
-        open_names += imports_of(ast.parse(file.read_text(encoding="utf-8")))
+        open_names += imports_of(ast.parse(file.read_text(encoding="utf-8")), name.rpartition(".")[0])
     return sorted(found)
 
 
@@ -115,11 +116,10 @@ def of_source(text: str) -> str:
 
 def grader_fingerprint(exam: str) -> str:
     files = [(name, module_file(name)) for name in modules_of(exam)]
-    version = f"grader_version: str = {get_exam(exam).grader_version!r}"
-    texts = [(name, file.read_text(encoding="utf-8")) for name, file in files if file is not None]
-    # The version itself is no part of what it stands for.
-    sources = [(name, of_source(text.replace(version, "grader_version: str"))) for name, text in texts]
-    return fingerprint([*sources, *((name, digest) for name, digest in data_of(exam))])
+    sources = [(name, of_source(file.read_text(encoding="utf-8"))) for name, file in files if file is not None]
+    # Of exam.toml what decides a score: the version itself is no part of what it stands for.
+    settings = packaged_exam(f"runners.exams.{package_of(exam)}").settings.scoring()
+    return fingerprint([*sources, *((name, digest) for name, digest in data_of(exam)), settings])
 
 
 def data_of(exam: str) -> list[tuple[str, str]]:
@@ -183,7 +183,7 @@ def test_a_change_of_a_rule_changes_the_fingerprint(monkeypatch: pytest.MonkeyPa
 
     def changed(path: Path, *arguments: str, **options: str) -> str:
         text = read(path, *arguments, **options)
-        return text.replace("FEATURE_POINTS = 4.0", "FEATURE_POINTS = 5.0") if path.name == "exam.py" else text
+        return text.replace("FEATURE_POINTS = 4.0", "FEATURE_POINTS = 5.0") if path.name == "grader.py" else text
 
     monkeypatch.setattr(Path, "read_text", changed)
     assert grader_fingerprint("todo") != before

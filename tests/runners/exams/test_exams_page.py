@@ -47,7 +47,7 @@ def score(folder: Path, sandbox: Sandbox, reply: str) -> float:
 
 def test_every_exam_toml_is_valid() -> None:
     found = {name: read_settings(text, f"{name}.toml") for name, text in SETTINGS.items()}
-    assert set(found) == {"sums", "sums-tried", "sums-graded", "limited", "two-tasks"}
+    assert set(found) == {"sums", "sums-tried", "sums-graded", "limited", "two-tasks", "inserted"}
     assert found["limited"].limits == found["sums"].limits  # what the page calls the defaults
     assert found["limited"].build_s == found["sums"].build_s
 

@@ -10,7 +10,7 @@ from profiles.probe.needs import find_needs
 from runners.exams import get_exam
 from runners.exams.base import Grade, Reply
 from runners.exams.check import check_exam
-from runners.exams.go_v3.exam import ITEMS
+from runners.exams.go_v3.grader import ITEMS
 from runners.exams.go_v3.inside import LONG_OUTAGE, ONE_EACH
 from runners.exams.go_v3.results import read_results
 from runners.outcomes import Outcome

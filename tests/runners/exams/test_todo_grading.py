@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from runners.exams import get_exam
 from runners.exams.base import Grade, Reply
-from runners.exams.todo.exam import TodoExam
-from runners.exams.todo.functional import STEP_LIMITS, titles_for
+from runners.exams.folder.exam import FolderExam, packaged_exam
+from runners.exams.todo.functional import titles_for
 from runners.outcomes import Outcome
 from runners.sandbox import Sandbox, SandboxUnavailable, open_sandbox
 from tests.runners.exams.graded import grade as grade_reply
@@ -188,19 +188,23 @@ MISBEHAVIOUR = {
 }
 
 
+def limited(**limits: Any) -> FolderExam:
+    """The exam, whose calls have less time, or more."""
+    exam = packaged_exam("runners.exams.todo")
+    return replace(exam, settings=replace(exam.settings, limits=replace(exam.settings.limits, **limits)))
+
+
 @pytest.mark.parametrize("name", MISBEHAVIOUR)
 def test_misbehaviour_is_named(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
     program, outcome = MISBEHAVIOUR[name]
-    exam = TodoExam(
-        step_limits=replace(STEP_LIMITS, wall_s=2.0 if name == "time" else 60.0, cpu_s=1.0 if name == "cpu" else 30.0)
-    )
+    exam = limited(wall_s=2.0 if name == "time" else 60.0, cpu_s=1.0 if name == "cpu" else 30.0)
     result = grade_reply(exam, Reply(f"import sqlite3\n{program}\n", finish_reason="stop"), sandbox, tmp_path)
     assert result.outcome is outcome, result.log
     assert result.scores["strict"] == 20.0
 
 
 def test_a_program_that_hangs_is_not_run_seven_times(sandbox: Sandbox, tmp_path: Path) -> None:
-    exam = TodoExam(step_limits=replace(STEP_LIMITS, wall_s=1.0))
+    exam = limited(wall_s=1.0)
     result = grade_reply(exam, Reply("import time\ntime.sleep(600)\n"), sandbox, tmp_path)
     assert result.log.count("(time_limit") == 2
     assert result.log.count("(not run)") == 5

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from runners.exams.base import Grade
-from runners.exams.todo import exam as todo_exam
 from runners.exams.todo import functional
+from runners.exams.todo import grader as todo_grader
 from runners.outcomes import Outcome, OutcomeClass, outcome_class
 from tests.runners import textwork_functions as work
 from tests.runners.exams.graded import reference_of
@@ -26,7 +26,7 @@ one, other = [*open("kept").read().splitlines(), "", ""][:2]
 
 
 def test_a_reply_that_cannot_be_read_holds_no_program(grade: GradeText, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(todo_exam, "read_reply", work.raises)
+    monkeypatch.setattr(todo_grader, "read_reply", work.raises)
     result = grade(REFERENCE)
     assert result.outcome is Outcome.NO_CODE
     assert result.scores == {"published": 0.0, "strict": 0.0}
@@ -45,7 +45,7 @@ def test_lists_that_cannot_be_read_lose_strict_only(grade: GradeText, monkeypatc
 
 
 def test_of_a_reply_without_end_the_beginning_is_read(grade: GradeText, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(todo_exam, "REPLY_CHARS", 20_000)
+    monkeypatch.setattr(todo_grader, "REPLY_CHARS", 20_000)
     result = grade(f"```python\n{REFERENCE}```\n{'and so on ' * 3_000}")
     assert result.outcome is Outcome.PASSED
     assert "only the first 20,000 of " in result.log

@@ -1,32 +1,39 @@
-"""The exam go-v1, /15: three programs, each built, run, and judged by what it prints."""
+"""Grades go-v1, /15: three programs, each built, run, and judged by what it prints."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from runners import textwork
-from runners.chat import Message
-from runners.exams.base import Grade, Item, Specimen, Task, Transcript, ask_once
-from runners.exams.folder.specimens import read_specimens
+from runners.exams.base import Grade, Item
 from runners.exams.go.reading import REPLY_CHARS, marked, read_files
 from runners.exams.go.report import head_lines, outcome_of, run_lines, shown
-from runners.exams.go_v1.running import PROGRAMS, Tried, try_programs
-from runners.outcomes import Outcome
+from runners.exams.programs import without_program
 from runners.toolchains.go import Go
 
+from .running import PROGRAMS, Tried, try_programs
+
 if TYPE_CHECKING:
-    from runners.exams.base import Chat
+    from runners.exams.base import Reply, Task, Transcript
     from runners.exams.box import Box
     from runners.exams.go.reading import FilesRead
 
 _BUILD_POINTS, _RUN_POINTS, _CORRECT_POINTS = 1.0, 1.0, 3.0
 
 
+def grade(_task: Task, transcript: Transcript, box: Box) -> Grade:
+    """The grade of an answer; see `Exam.grade`."""
+    return _Grader().grade(transcript, box)
+
+
+as_reply = marked
+"""Specimens hand their files over as the prompt asks for them."""
+
+
 @dataclass(frozen=True)
-class GoV1Exam:
+class _Grader:
     """/15: for each of three programs 1 for building, 1 for running, 3 for what it prints.
 
     `corrected` judges by the task's own words. `published` does as the report's evaluator did: it mends a missing
@@ -34,30 +41,11 @@ class GoV1Exam:
     numbers alone.
     """
 
-    name: str = "go-v1"
-    prompt_version: str = "1"
-    grader_version: str = "1"
-    score_max: float = 15.0
+    score_max: float = len(PROGRAMS) * (_BUILD_POINTS + _RUN_POINTS + _CORRECT_POINTS)
     scorings: tuple[str, ...] = ("corrected", "published")
-    language: str = "go"
-    needs: frozenset[str] = frozenset({"go"})
     go: Go = field(default_factory=Go)
 
-    def tasks(self) -> tuple[Task, ...]:
-        """See `Exam.tasks`."""
-        prompt = files("runners.exams.go_v1").joinpath("prompt.md").read_text(encoding="utf-8").strip()
-        return (Task("main", (Message(role="user", content=prompt),)),)
-
-    def solve(self, task: Task, chat: Chat, _box: Box) -> Transcript:
-        """See `Exam.solve`."""
-        return ask_once(task, chat)
-
-    def specimens(self) -> list[Specimen]:
-        """See `Exam.specimens`."""
-        return read_specimens(files("runners.exams.go_v1"), marked, scorings=self.scorings)
-
-    def grade(self, _task: Task, transcript: Transcript, box: Box) -> Grade:
-        """See `Exam.grade`."""
+    def grade(self, transcript: Transcript, box: Box) -> Grade:
         reply = transcript.reply
         note = ""
         if len(reply.text) > REPLY_CHARS:
@@ -69,7 +57,7 @@ class GoV1Exam:
             note = str(error)
         cut = reply.finish_reason == "length" or (found["truncated"] and reply.finish_reason is None)
         if not found["files"]:
-            return self._without_programs(found, note, cut=cut or (found["truncated"] and not note))
+            return self._without_programs(reply, found, note, cut=cut or (found["truncated"] and not note))
         toolchain = self.go.open(box.sandbox)
         texts = {name: text.encode("utf-8", "replace") for name, text in found["files"].items()}
         with ThreadPoolExecutor(2, thread_name_prefix="go-v1") as pool:
@@ -99,19 +87,16 @@ class GoV1Exam:
             outcomes=outcomes,
         )
 
-    def _without_programs(self, found: FilesRead, note: str, *, cut: bool) -> Grade:
-        outcome = Outcome.MAX_TOKENS if cut else Outcome.NO_CODE
-        method = _method_of(found)
-        why = f"{method}: {note}" if note else method
-        return Grade(
-            scores=dict.fromkeys(self.scorings, 0.0),
+    def _without_programs(self, reply: Reply, found: FilesRead, note: str, *, cut: bool) -> Grade:
+        items = (item for s in self.scorings for name in PROGRAMS for item in _items(Tried(name), s, found))
+        return without_program(
+            reply,
+            scorings=self.scorings,
             score_max=self.score_max,
-            outcome=outcome,
-            items=tuple(item for s in self.scorings for name in PROGRAMS for item in _items(Tried(name), s, found)),
-            log=f"no program in the reply ({why}): {outcome.sentence}\n",
-            extraction_method=method,
-            isolation="",
-            outcomes=dict.fromkeys(self.scorings, outcome),
+            method=_method_of(found),
+            note=note,
+            truncated=cut,
+            items=tuple(items),
         )
 
 

@@ -1,28 +1,26 @@
-"""The todo exam: a Python command-line todo list, scored by its text and by running it seven times."""
+"""Grades a command-line todo list in Python: by its text, and by running it seven times."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from runners import textwork
-from runners.chat import Message
-from runners.exams.base import Grade, Item, Reply, Specimen, Task, Transcript, ask_once
-from runners.exams.folder.specimens import fenced, read_specimens
-from runners.exams.todo.functional import STEP_LIMITS, Step, run_steps
-from runners.exams.todo.reading import read_reply
-from runners.exams.todo.report import write_log
+from runners.exams.base import Grade, Item
+from runners.exams.programs import without_program
 from runners.outcomes import Outcome
 from runners.sandbox.python import PythonRuntime, python_runtime
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from .functional import Step, run_steps
+from .reading import read_reply
+from .report import write_log
 
-    from runners.exams.base import Chat
+if TYPE_CHECKING:
+    from runners.exams.base import Reply, Task, Transcript
     from runners.exams.box import Box
-    from runners.exams.todo.reading import ReplyRead
-    from runners.sandbox.base import Completed, Limits, Sandbox
+    from runners.sandbox.base import Completed
+
+    from .reading import ReplyRead
 
 SYNTAX_POINTS = 20.0
 FEATURE_POINTS = 4.0
@@ -40,8 +38,13 @@ _BY_STATUS = {
 }
 
 
+def grade(_task: Task, transcript: Transcript, box: Box) -> Grade:
+    """The grade of an answer; see `Exam.grade`."""
+    return _Grader().grade(transcript, box)
+
+
 @dataclass(frozen=True)
-class TodoExam:
+class _Grader:
     """/100: 20 for syntax, 40 for ten features of the text, 40 for seven calls of the program.
 
     `published` counts a call that ends with exit code 0 and without a traceback, as the published test did: a program
@@ -49,30 +52,10 @@ class TodoExam:
     read back from `list`. Everything but the calls is the same for both.
     """
 
-    name: str = "todo"
-    prompt_version: str = "1"
-    grader_version: str = "2"  # 2: a reply is read up to REPLY_CHARS and within the limits of runners.textwork
     score_max: float = SYNTAX_POINTS + 10 * FEATURE_POINTS + FUNCTIONAL_POINTS
     scorings: tuple[str, ...] = ("strict", "published")
-    language: str = "python"
-    needs: frozenset[str] = frozenset()  # the sandbox shows a Python, or there is no sandbox
-    step_limits: Limits = STEP_LIMITS
 
-    def tasks(self) -> tuple[Task, ...]:
-        """See `Exam.tasks`."""
-        prompt = files("runners.exams.todo").joinpath("prompt.md").read_text(encoding="utf-8").strip()
-        return (Task("main", (Message(role="user", content=prompt),)),)
-
-    def solve(self, task: Task, chat: Chat, _box: Box) -> Transcript:
-        """See `Exam.solve`."""
-        return ask_once(task, chat)
-
-    def specimens(self) -> list[Specimen]:
-        """See `Exam.specimens`."""
-        return read_specimens(files("runners.exams.todo"), fenced("python"), scorings=self.scorings)
-
-    def grade(self, _task: Task, transcript: Transcript, box: Box) -> Grade:
-        """See `Exam.grade`."""
+    def grade(self, transcript: Transcript, box: Box) -> Grade:
         reply, sandbox, workdir = transcript.reply, box.sandbox, box.folder
         note = ""
         if len(reply.text) > REPLY_CHARS:
@@ -85,10 +68,10 @@ class TodoExam:
             return self._without_program(reply, found["method"], note, truncated=found["truncated"] and not note)
         program = found["code"].encode("utf-8", "surrogatepass")  # half a pair is an error in Python too
         runtime = python_runtime(sandbox)
-        parsed = self._parse(program, sandbox, runtime, workdir)
+        parsed = _parse(program, box, runtime)
         steps: list[Step] = []
         if parsed.status == "ok":
-            steps = run_steps(program, sandbox, runtime, workdir, self.step_limits)
+            steps = run_steps(program, sandbox, runtime, workdir, box.limits)
         shown = found["features"]
         items = _items(parsed, shown, steps)
         scores = {scoring: _score(parsed, shown, steps, scoring) for scoring in self.scorings}
@@ -114,30 +97,14 @@ class TodoExam:
             outcomes=outcomes,
         )
 
-    def _parse(self, program: bytes, sandbox: Sandbox, runtime: PythonRuntime, workdir: Path) -> Completed:
-        folder = workdir / "parse"
-        folder.mkdir()
-        return sandbox.run(
-            [runtime.executable, "-I", "-S", "-c", _PARSE],
-            workdir=folder,
-            stdin=program,
-            limits=self.step_limits,
-            view=runtime.view,
-        )
-
     def _without_program(self, reply: Reply, method: str, note: str, *, truncated: bool = False) -> Grade:
-        cut = reply.finish_reason == "length" or truncated
-        outcome = Outcome.MAX_TOKENS if cut else Outcome.NO_CODE
-        why = f"{method}: {note}" if note else method
-        return Grade(
-            scores=dict.fromkeys(self.scorings, 0.0),
+        return without_program(
+            reply,
+            scorings=self.scorings,
             score_max=self.score_max,
-            outcome=outcome,
-            items=(),
-            log=f"no program in the reply ({why}): {outcome.sentence}\n",
-            extraction_method=method,
-            isolation="",
-            outcomes=dict.fromkeys(self.scorings, outcome),
+            method=method,
+            note=note,
+            truncated=truncated,
         )
 
     def _outcome(self, score: float, reply: Reply, found: ReplyRead, parsed: Completed, steps: list[Step]) -> Outcome:
@@ -159,6 +126,18 @@ class TodoExam:
         if any(step.done is not None and b"\nMemoryError" in step.done.stderr for step in steps):
             return Outcome.MEMORY_LIMIT
         return Outcome.WRONG if all(step.published for step in steps) else Outcome.RUNTIME_ERROR
+
+
+def _parse(program: bytes, box: Box, runtime: PythonRuntime) -> Completed:
+    folder = box.folder / "parse"
+    folder.mkdir()
+    return box.sandbox.run(
+        [runtime.executable, "-I", "-S", "-c", _PARSE],
+        workdir=folder,
+        stdin=program,
+        limits=box.limits,
+        view=runtime.view,
+    )
 
 
 def _score(parsed: Completed, shown: dict[str, bool], steps: list[Step], scoring: str) -> float:

@@ -2,65 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from importlib.resources import files
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runners import textwork
-from runners.chat import Message
-from runners.exams.base import Grade, Item, Reply, Specimen, Task, Transcript, ask_once
+from runners.exams.base import Grade, Item
 from runners.exams.go.reading import REPLY_CHARS
 from runners.exams.go.report import outcome_of
-from runners.exams.go_v2.judging import TESTS, crash_of, judge
-from runners.exams.go_v2.reading import as_reply, read_reply
-from runners.exams.go_v2.report import write_log
-from runners.exams.go_v2.trying import WITH_RACE, try_program
 from runners.outcomes import Outcome
 
+from .judging import TESTS, crash_of, judge
+from .reading import read_reply
+from .report import write_log
+from .trying import try_program
+
 if TYPE_CHECKING:
-    from runners.exams.base import Chat
+    from runners.exams.base import Reply, Task, Transcript
     from runners.exams.box import Box
-    from runners.exams.go_v2.reading import ReplyRead
-    from runners.exams.go_v2.trying import Tried
+
+    from .reading import ReplyRead
+    from .trying import Tried
 
 LIMITS = {"time_limit", "memory_limit", "output_limit", "process_limit"}
-# No program that scrapes every 10 ms passes the report's BufferBounded, which counts what is not buffered.
-_QUICK_ONES, _QUICK = {"one-by-one"}, {"corrected": 10.0, "published": 9.0}
 _FENCED = "the markers stand inside a fence, which broke the report's build"
 
 
+def grade(_task: Task, transcript: Transcript, box: Box) -> Grade:
+    """The grade of an answer; see `Exam.grade`."""
+    return _Grader().grade(transcript, box)
+
+
 @dataclass(frozen=True)
-class GoV2Exam:
+class _Grader:
     """/10: a point for each of ten tests, by two scorings (`judging`)."""
 
-    name: str = "go-v2"
-    prompt_version: str = "1"
-    grader_version: str = "1"
     score_max: float = float(len(TESTS))
     scorings: tuple[str, ...] = ("corrected", "published")
-    language: str = "go"
-    needs: frozenset[str] = WITH_RACE.needs
 
-    def tasks(self) -> tuple[Task, ...]:
-        """See `Exam.tasks`."""
-        folder = files("runners.exams.go_v2")
-        asked = folder.joinpath("prompt.md").read_text(encoding="utf-8").strip()
-        base = folder.joinpath("files", "main.go.txt").read_text(encoding="utf-8")
-        return (Task("main", (Message(role="user", content=f"{asked}\n\n```go\n{base}```"),)),)
-
-    def solve(self, task: Task, chat: Chat, _box: Box) -> Transcript:
-        """See `Exam.solve`."""
-        return ask_once(task, chat)
-
-    def specimens(self) -> list[Specimen]:
-        """See `Exam.specimens`."""
-        from runners.exams.folder.specimens import read_specimens
-
-        found = read_specimens(files("runners.exams.go_v2"), as_reply, scorings=self.scorings)
-        return [replace(each, kind="published", bounds=_QUICK) if each.name in _QUICK_ONES else each for each in found]
-
-    def grade(self, _task: Task, transcript: Transcript, box: Box) -> Grade:
-        """See `Exam.grade`."""
+    def grade(self, transcript: Transcript, box: Box) -> Grade:
         reply, sandbox = transcript.reply, box.sandbox
         notes = []
         if len(reply.text) > REPLY_CHARS:

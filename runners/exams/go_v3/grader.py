@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from runners import textwork
-from runners.chat import Message
 from runners.errors import RunnersError
-from runners.exams.base import Grade, Item, Specimen, Task, Transcript, ask_once
-from runners.exams.folder.specimens import read_specimens
+from runners.exams.base import Grade, Item
 from runners.exams.go.building import build
 from runners.exams.go.reading import REPLY_CHARS, marked, read_files
 from runners.exams.go.report import head_lines, outcome_of, run_lines, shown
-from runners.exams.go_v3.results import read_results
 from runners.outcomes import Outcome
 from runners.sandbox.base import BOX, MIB, Limits
 from runners.sandbox.python import python_runtime
 from runners.toolchains.go import Go
 
+from .results import read_results
+
 if TYPE_CHECKING:
-    from runners.exams.base import Chat
+    from collections.abc import Mapping
+
+    from runners.exams.base import Task, Transcript
     from runners.exams.box import Box
     from runners.sandbox.base import Completed
 
@@ -71,39 +71,26 @@ class HarnessError(RunnersError):
     outcome = "grader_crash"
 
 
+def grade(_task: Task, transcript: Transcript, box: Box) -> Grade:
+    """The grade of an answer; see `Exam.grade`."""
+    return _Grader().grade(transcript, box)
+
+
+def as_reply(files: Mapping[str, str], /) -> str:
+    """A reply that hands a relay over as the prompt asks for it, whatever its files are called."""
+    return marked({FILE: "\n".join(files.values())})
+
+
 @dataclass(frozen=True)
-class GoV3Exam:
+class _Grader:
     """/13: a point for each item that the relay passes."""
 
-    name: str = "go-v3"
-    prompt_version: str = "1"
-    grader_version: str = "1"
     score_max: float = float(len(ITEMS))
     scorings: tuple[str, ...] = ("score",)
-    language: str = "go"
-    needs: frozenset[str] = frozenset({"go-race"})
     go: Go = field(default_factory=lambda: Go(race=True))
     guard_s: float = GUARD_S
 
-    def tasks(self) -> tuple[Task, ...]:
-        """See `Exam.tasks`."""
-        prompt = _text("prompt.md").strip().replace("@types@", _text("files/types.go.txt").strip())
-        return (Task("main", (Message(role="user", content=prompt),)),)
-
-    def solve(self, task: Task, chat: Chat, _box: Box) -> Transcript:
-        """See `Exam.solve`."""
-        return ask_once(task, chat)
-
-    def specimens(self) -> list[Specimen]:
-        """See `Exam.specimens`."""
-        return read_specimens(
-            files("runners.exams.go_v3"),
-            lambda given: marked({FILE: "\n".join(given.values())}),
-            scorings=self.scorings,
-        )
-
-    def grade(self, _task: Task, transcript: Transcript, box: Box) -> Grade:
-        """See `Exam.grade`."""
+    def grade(self, transcript: Transcript, box: Box) -> Grade:
         reply = transcript.reply
         note = ""
         if len(reply.text) > REPLY_CHARS:
@@ -123,8 +110,8 @@ class GoV3Exam:
             return self._grade(nothing, outcome, [f"no package relay in the reply ({why})"], method, "")
         toolchain = self.go.open(box.sandbox)
         texts = {
-            "main.go": _text("files/main.go.txt").encode(),
-            "relay/types.go": _text("files/types.go.txt").encode(),
+            "main.go": _text("main.go.txt").encode(),
+            "relay/types.go": _text("types.go.txt").encode(),
             "relay/relay.go": source.encode("utf-8", "replace"),
         }
         built = build(toolchain, box.sandbox, box.folder / "build", texts, ["build", *self.go.flags()])
@@ -199,7 +186,7 @@ class GoV3Exam:
 
 
 def _text(name: str) -> str:
-    return files("runners.exams.go_v3").joinpath(*name.split("/")).read_text(encoding="utf-8")
+    return Path(__file__).with_name("files").joinpath(name).read_text(encoding="utf-8")
 
 
 def _hides(source: str) -> str:
