@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from results.figures import count, plain, points, size
 from results.saving import Saving, saving_of, saving_text
+from results.stats import in_order
 from results.verdict import ALLOWANCE, FEWEST_SEEDS, GOOD_SEEDS, Comparison, Pairs, compared, paired
 
 if TYPE_CHECKING:
@@ -63,7 +64,9 @@ def exam_name(exam: str, task: str | None) -> str:
 def _answer(model: str, variant: str, exam: str, group: Sequence[QuantSummary]) -> Answer:
     ranked = sorted(group, key=lambda summary: (-(summary.file_bytes or 0), summary.quant))
     usable = [summary for summary in ranked if summary.scores and summary.file_bytes is not None]
-    comparisons = compared([_pairs(summary, usable[:place]) for place, summary in enumerate(usable) if place])
+    # The smaller, the likelier worse: so the smallest is tested first.
+    smaller = reversed([_pairs(summary, usable[:place]) for place, summary in enumerate(usable) if place])
+    comparisons = compared(list(smaller), correct=in_order)[::-1]
     words = _Words(usable, comparisons)
     smallest, sure, text = words.answer()
     where = f"{place_name(model, variant)} on {exam}"

@@ -6,7 +6,8 @@ shares of full marks, from -1 to 1, and their mean d is judged by `results.bound
 that they lie on their scale:
 
 - `better`, `worse`: d = 0 is refused at 5% on both sides together, with a whole pair at each end of the scale. Where
-  several cells of a model, or models of an exam, are compared, Holm's correction keeps that of all of them together.
+  several are compared a correction keeps that of all of them together: for the quants of a model the tests go from the
+  smallest up (`results.stats.in_order`), for variants and models, which have no such order, it is Holm's.
 - `equivalent`: two one-sided tests at 5% each (TOST; Schuirmann 1987) place d within ALLOWANCE, with a whole pair at
   the end that speaks against it: equal scores on a few seeds say little about a failure in twenty replies, which 59
   pairs without one rule out. Where d is surely above 0, but within the allowance, it is too little to matter.
@@ -96,7 +97,7 @@ class Comparison:
         interval: Its interval at 95%, in points.
         lowest: The bound that the difference is above with 95%, one-sided, in points, for claims that it keeps.
         verdict: Beyond these seeds; see `Verdict`.
-        p_value: Of no difference, two-sided; `p_holm` is that with Holm's correction over the comparisons beside it.
+        p_value: Of no difference, two-sided; `p_adjusted` is that corrected for the comparisons beside it.
         mcnemar: Of McNemar's exact test, where every answer has full marks or none; None elsewhere.
         kept: Whether the difference seen is within the allowance, over at least FEWEST_SEEDS pairs, and not `worse`.
         not_worse: Whether it is at most the allowance below, beyond these seeds, at 95%.
@@ -115,7 +116,7 @@ class Comparison:
     lowest: float | None
     verdict: Verdict
     p_value: float | None
-    p_holm: float | None
+    p_adjusted: float | None
     mcnemar: float | None
     kept: bool
     not_worse: bool
@@ -150,17 +151,21 @@ def verdict_on(differences: Sequence[float], allowance: float = ALLOWANCE) -> Ve
     return one.verdict(one.p_value)
 
 
-def compared(family: Sequence[Pairs], allowance: float = ALLOWANCE) -> tuple[Comparison, ...]:
-    """A comparison for each of `family`, which are looked at together."""
+def compared(
+    family: Sequence[Pairs], allowance: float = ALLOWANCE, correct: Callable[[Sequence[float]], list[float]] = holm
+) -> tuple[Comparison, ...]:
+    """A comparison for each of `family`, which are looked at together: `correct` turns their p-values into those that
+    count then. Where there are fewer than FEWEST_SEEDS pairs there is no test, and nothing to correct for.
+    """
     found = [_Differences(weighed(pairs.differences), len(pairs.differences), allowance) for pairs in family]
-    there = [one for one in found if one.number]
-    adjusted = iter(holm([one.p_value for one in there]))
+    adjusted = iter(correct([one.p_value for one in found if one.number >= FEWEST_SEEDS]))
     return tuple(
-        _comparison(pairs, one, next(adjusted) if one.number else 1.0) for pairs, one in zip(family, found, strict=True)
+        _comparison(pairs, one, next(adjusted) if one.number >= FEWEST_SEEDS else 1.0)
+        for pairs, one in zip(family, found, strict=True)
     )
 
 
-def _comparison(pairs: Pairs, one: _Differences, p_holm: float) -> Comparison:
+def _comparison(pairs: Pairs, one: _Differences, p_adjusted: float) -> Comparison:
     if not one.number:
         return Comparison(
             *(pairs.name, pairs.reference, 0, 0, 0, None, None, None, "undecided", None, None, None),
@@ -170,8 +175,8 @@ def _comparison(pairs: Pairs, one: _Differences, p_holm: float) -> Comparison:
             more_to_keep=GOOD_SEEDS,
         )
     full = pairs.full
-    factor = max(p_holm / one.p_value, 1.0) if one.p_value else 1.0
-    verdict = one.verdict(p_holm)
+    factor = max(p_adjusted / one.p_value, 1.0) if one.p_value else 1.0
+    verdict = one.verdict(p_adjusted)
     not_worse = verdict in {"better", "equivalent"} or one.below() <= _ERROR
     kept = one.mean >= -one.allowance - _ROUNDING and one.number >= FEWEST_SEEDS and verdict != "worse"
     interval = interval_of(one.values, -1.0, 1.0, end=WHOLE)
@@ -191,7 +196,7 @@ def _comparison(pairs: Pairs, one: _Differences, p_holm: float) -> Comparison:
         lowest=one.lowest() * full,
         verdict=verdict,
         p_value=one.p_value,
-        p_holm=p_holm,
+        p_adjusted=p_adjusted,
         mcnemar=mcnemar(won, lost) if pairs.pass_or_fail else None,
         kept=kept,
         not_worse=not_worse,
@@ -228,16 +233,16 @@ class _Differences:
         """What the mean is above with 95%, one-sided."""
         return mean_quantile(with_ends(self.values, -1.0, 1.0, at_low=WHOLE, at_high=0), _ERROR)
 
-    def verdict(self, p_holm: float) -> Verdict:
+    def verdict(self, p_adjusted: float) -> Verdict:
         """What the tests say together."""
         if abs(self.mean) <= self.allowance and max(self.below(), self.above()) <= _ERROR:
             return "equivalent"
-        if p_holm > _ERROR:
+        if p_adjusted > _ERROR:
             return "undecided"
         return "better" if self.mean > 0 else "worse"
 
     def needed(self, factor: float) -> int | None:
-        """The pairs for a verdict, where Holm's correction makes `factor` of a p-value; None: beyond all measure."""
+        """The pairs for a verdict, where the correction makes `factor` of a p-value; None: beyond all measure."""
         ways = [self._pairs(lambda times: self.p_of_none(times) * factor)]
         if abs(self.mean) < self.allowance:
             ways.append(self._pairs(lambda times: max(self.below(times), self.above(times))))

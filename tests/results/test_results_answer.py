@@ -87,7 +87,7 @@ def test_the_smallest_that_kept_the_score_is_named_with_what_that_rests_on() -> 
         "the best larger one, over 5 seeds. That is what 5 seeds saw, not proof: replies that they did not show leave "
         "room for a true mean up to 45.1 points lower (95%); if they go on like this, about 54 more would show it to "
         "within 5.0 points. It saves 920 kB of file against Q8_0. The next smaller, Q3_K_S (800 kB), scored 59.2 "
-        "points lower, which 5 seeds do not settle at 95%; if the difference stays, about 4 more would."
+        "points lower, which 5 seeds do not settle at 95%; if the difference stays, about 2 more would."
     )
     assert found.saves is not None
     assert found.saves.file_bytes == 920_000
@@ -223,13 +223,22 @@ def test_equal_falls_on_every_seed_need_a_few_seeds_too() -> None:
     assert fall(2, 120) == "equivalent"  # surely lower, and too little to matter
 
 
-def test_several_that_are_compared_at_once_need_more() -> None:
-    """Of one quant 5 seeds say that it fails; of one among four that do, not yet."""
+def test_quants_are_tested_from_the_smallest_up() -> None:
+    """Four that fail all of five seeds are told, as one is; one that fails while smaller ones do not needs more."""
     larger = quant("Q8_0", 9_000, [100] * 5)
     assert compare(quant("Q2", 1_000, [0] * 5), larger).verdict == "worse"
     four = answer(larger, *(quant(f"Q{place}", place, [0] * 5) for place in (5, 4, 3, 2))).comparisons
-    assert [(each.verdict, each.more_seeds) for each in four] == [("undecided", 2)] * 4
-    assert [each.p_holm for each in four] == pytest.approx([4 * (each.p_value or 0.0) for each in four])
+    assert [each.name for each in four] == ["Q5", "Q4", "Q3", "Q2"]
+    assert [each.verdict for each in four] == ["worse"] * 4
+    damaged = answer(larger, *(quant(f"Q{place}", place, [0 if place == 4 else 100] * 5) for place in (5, 4, 3, 2)))
+    found = {each.name: each for each in damaged.comparisons}["Q4"]
+    assert (found.verdict, found.more_seeds) == ("undecided", 3)
+
+
+def test_a_quant_with_too_few_seeds_keeps_nobody_from_being_told() -> None:
+    larger = quant("Q8_0", 9_000, [100] * 5)
+    found = answer(larger, quant("Q3", 3, [0] * 5), quant("Q2", 2, [0] * 2)).comparisons
+    assert [(each.verdict, each.p_adjusted) for each in found] == [("worse", found[0].p_value), ("undecided", 1.0)]
 
 
 def test_pass_and_fail_brings_mcnemars_test_along() -> None:

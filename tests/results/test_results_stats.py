@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import random
 from itertools import product
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from results.stats import (
     beta_quantile,
     holm,
+    in_order,
     incomplete_beta,
     mcnemar,
     mean_interval,
@@ -144,3 +146,40 @@ def test_students_interval_of_three_is_the_published_one() -> None:
 def test_59_trials_without_a_failure_show_a_rate_of_5_percent() -> None:
     assert trials_to_bound(0.05) == 59
     assert 0.95**59 <= 0.05 < 0.95**58
+
+
+class TestInOrder:
+    def test_claims_that_hold_one_after_the_other_cost_little(self) -> None:
+        assert in_order([0.01]) == [0.01]
+        assert in_order([]) == []
+        first, second, third = in_order([0.01, 0.03, 0.2])
+        assert first == pytest.approx(0.01 / 0.65)
+        assert second == pytest.approx(0.03 / 0.825)
+        assert third == pytest.approx(0.2)
+
+    def test_one_that_does_not_hold_leaves_the_others_their_own_share(self) -> None:
+        assert in_order([1.0, 0.001, 0.001]) == pytest.approx([1.0, 0.001 / 0.175, 0.001 / 0.175])
+        assert in_order([1.0, 0.001, 0.01]) == pytest.approx([1.0, 0.001 / 0.175, 0.01 / 0.35])
+
+    @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.2))
+    def test_it_is_what_the_procedure_does_at_any_error(self, p_values: list[float], error: float) -> None:
+        """By the definition: each claim's share, and what the run of claims before it that hold had."""
+        shares = [1.0] if len(p_values) == 1 else [0.65, *[0.35 / (len(p_values) - 1)] * (len(p_values) - 1)]
+        holds, carried = [], 0.0
+        for p_value, share in zip(p_values, shares, strict=True):
+            carried += share
+            holds.append(p_value <= error * carried)
+            carried = carried if holds[-1] else 0.0
+        near = [abs(p - error) < 1e-9 for p in in_order(p_values)]
+        assert [p <= error or close for p, close in zip(in_order(p_values), near, strict=True)] == [
+            held or close for held, close in zip(holds, near, strict=True)
+        ]
+
+    def test_false_claims_stay_below_the_error(self) -> None:
+        """True claims first, then false ones: p-values of false ones are drawn from all of 0 to 1."""
+        chance = random.Random(1)
+        wrong = 0
+        for _ in range(4000):
+            p_values = [chance.random() * 1e-4 for _ in range(2)] + [chance.random() for _ in range(3)]
+            wrong += min(in_order(p_values)[2:]) <= 0.05
+        assert wrong / 4000 < 0.06
