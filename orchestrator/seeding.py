@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from results.contest import Contest
-from results.seed_notes import SeedNote
+from results.seed_notes import CellName, SeedNote
+from runners.row import DEFAULT_VARIANT, NO_QUANT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -36,11 +37,10 @@ def seeding_of(plan: Plan) -> Seeding | None:
     if plan.seeding is None:
         return None
     cells = {
-        cell.cell_id: (cell.model.name, " ".join(filter(None, (cell.variant, cell.model.quant)))) for cell in plan.cells
+        cell.cell_id: CellName(cell.model.name, cell.variant or DEFAULT_VARIANT, cell.model.quant or NO_QUANT)
+        for cell in plan.cells
     }
-    return Seeding(
-        {cell_id: (model, name or model) for cell_id, (model, name) in cells.items()}, plan.jobs, plan.seeding
-    )
+    return Seeding(cells, plan.jobs, plan.seeding)
 
 
 def seeding_of_rows(plan: Plan, rows: Iterable[Mapping[str, Any]]) -> tuple[Seeding, int] | None:
@@ -79,15 +79,15 @@ class Change:
 class Seeding:
     """Tells from the scores which jobs are asked for. `put` takes in final rows, `settle` says what follows."""
 
-    def __init__(self, cells: Mapping[str, tuple[str, str]], jobs: Iterable[Job], rule: Rule) -> None:
-        """`cells` have the name of each one's model, and its own; the `jobs` of a task come in the order of seeds."""
+    def __init__(self, cells: Mapping[str, CellName], jobs: Iterable[Job], rule: Rule) -> None:
+        """`cells` have the names of each; the `jobs` of a task come in the order of their seeds."""
         self.rule = rule
-        self._names = {cell_id: name for cell_id, (_, name) in cells.items()}
+        self._names = cells
         self._places: dict[str, _Place] = {}
         self._jobs: dict[tuple[Group, str], dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
         seeds: dict[tuple[Group, str, str], int] = defaultdict(int)
         for job in jobs:
-            group = cells[job.cell_id][0], job.exam
+            group = cells[job.cell_id].model, job.exam
             number = seeds[group, job.cell_id, job.task]
             seeds[group, job.cell_id, job.task] += 1
             self._places[job.job_id] = _Place(group, job.cell_id, number, job.task)
@@ -170,12 +170,14 @@ class Seeding:
                 SeedNote(
                     model=group[0],
                     exam=group[1],
-                    cell=self._names[cell_id],
+                    cell=self._names[cell_id].label,
                     seeds=contest.seeds(cell_id),
                     standing=standing,
-                    best=None if look.best is None else self._names[look.best],
+                    best=None if look.best is None else self._names[look.best].label,
                     open=asks[cell_id],
                     finished=not any(asks.values()),
+                    variant=self._names[cell_id].variant,
+                    quant=self._names[cell_id].quant,
                 )
                 for cell_id, standing in look.standings.items()
             ]

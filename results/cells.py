@@ -30,6 +30,7 @@ _MEANINGS: Final = {
     "built": "programs that build and get a point",
     "jobs": "with a score",
     "verdict": "against the best larger quant; +12: seeds that would decide",
+    "standing": "beside the best cell of the model, holds however often it was looked at",
     "of": "requests behind it",
     "min-max": "tok/s",
 }

@@ -25,6 +25,12 @@ MEANING: Final = (
     "within 5% of full marks is equivalent; +12: seeds that would decide"
 )
 
+MEANING_BY_SCORE: Final = (
+    "difference: of the means, over answers to the same task and seed, which are not the same draws; 95%, verdict: "
+    "hold however often they were looked at while seeds were added; within the margin is equivalent"
+)
+"""The same where the number of seeds was chosen by the scores."""
+
 
 def verdict_text(comparison: Comparison) -> str:
     """`worse`, or `undecided +12` where so many more seeds would decide."""

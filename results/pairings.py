@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from results.answer import cell_name
 from results.saving import Saving, saving_of
 from results.verdict import Comparison, Pairs, compared, paired
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from results.answer import Answer
     from results.summary import QuantSummary
+
+Judge: TypeAlias = Callable[[Sequence[Pairs]], tuple[Comparison, ...]]
+"""What compares pairs that are looked at together: `results.verdict.compared`, or one for seeds chosen by score."""
 
 ALL_QUANTS: Final = "all quants"
 """The name of a comparison over the quants of both variants."""
@@ -30,8 +34,7 @@ class Pairing:
         model: Whose variants they are; None where models are compared.
         reference: The first variant in the order of the spec; the model with the highest mean.
         quants: Of each comparison, in order; ALL_QUANTS where it is over all of them.
-        comparisons: One a line; Holm's correction is over those of one pairing, without the ones over all quants,
-            which are corrected among themselves.
+        comparisons: One a line; corrected together, without the ones over all quants, which are so among themselves.
         savings: Of each, what it takes less than the reference.
     """
 
@@ -45,13 +48,18 @@ class Pairing:
     savings: tuple[Saving | None, ...]
 
 
-def pairings(summaries: Sequence[QuantSummary], answers: Sequence[Answer]) -> tuple[Pairing, ...]:
-    """Those of variants first, then those of models; `summaries` are in the order of the spec."""
+def pairings(
+    summaries: Sequence[QuantSummary], answers: Sequence[Answer], judge: Judge = compared
+) -> tuple[Pairing, ...]:
+    """Those of variants first, then those of models; `summaries` are in the order of the spec.
+
+    `judge` compares pairs that are looked at together.
+    """
     scored = [summary for summary in summaries if summary.scores]
-    return (*_of_variants(scored), *_of_models(scored, answers))
+    return (*_of_variants(scored, judge), *_of_models(scored, answers, judge))
 
 
-def _of_variants(summaries: Iterable[QuantSummary]) -> Iterable[Pairing]:
+def _of_variants(summaries: Iterable[QuantSummary], judge: Judge) -> Iterable[Pairing]:
     groups: dict[tuple[str, str], dict[str, dict[str, QuantSummary]]] = defaultdict(lambda: defaultdict(dict))
     for summary in summaries:
         groups[summary.model, summary.exam][summary.variant][summary.quant] = summary
@@ -76,7 +84,7 @@ def _of_variants(summaries: Iterable[QuantSummary]) -> Iterable[Pairing]:
                 reference=first,
                 score_max=max((cell.score_max or 0.0 for cell in base.values()), default=0.0) or None,
                 quants=(*[ALL_QUANTS] * len(overall), *quants),
-                comparisons=(*compared(overall), *compared(pairs)),
+                comparisons=(*judge(overall), *judge(pairs)),
                 savings=(*[None] * len(overall), *savings),
             )
 
@@ -100,7 +108,7 @@ def _over_quants(
     return paired(variant, answers(cells), first, answers(base), base[quants[0]].score_max or 1.0)
 
 
-def _of_models(summaries: Sequence[QuantSummary], answers: Sequence[Answer]) -> Iterable[Pairing]:
+def _of_models(summaries: Sequence[QuantSummary], answers: Sequence[Answer], judge: Judge) -> Iterable[Pairing]:
     named = {(answer.model, answer.variant, answer.exam): answer.smallest for answer in answers}
     exams: dict[str, dict[str, list[QuantSummary]]] = defaultdict(lambda: defaultdict(list))
     for summary in summaries:
@@ -120,7 +128,7 @@ def _of_models(summaries: Sequence[QuantSummary], answers: Sequence[Answer]) -> 
             reference=_cell(best),
             score_max=best.score_max,
             quants=tuple(one.quant for one in others),
-            comparisons=compared([_paired(_cell(one), one, _cell(best), best) for one in others]),
+            comparisons=judge([_paired(_cell(one), one, _cell(best), best) for one in others]),
             savings=tuple(saving_of(one, best) for one in others),
         )
 

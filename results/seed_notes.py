@@ -15,14 +15,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class CellName:
+    """A cell by the names that its rows have; a variant or quant that it does not have is `default`, `none`."""
+
+    model: str
+    variant: str
+    quant: str
+
+    @property
+    def label(self) -> str:
+        """How a person knows it beside others of its model: `Q8_0`, `kv-q8 Q8_0`, the model's name if it is alone."""
+        parts = ("" if self.variant == "default" else self.variant, "" if self.quant == "none" else self.quant)
+        return " ".join(filter(None, parts)) or self.model
+
+
+@dataclass(frozen=True, slots=True)
 class SeedNote:
     """One cell on one exam.
 
     Attributes:
-        cell: quant, and variant where there are several.
+        cell: its label, see `CellName`.
+        variant, quant: as in its rows.
         seeds: how many have ended, counted in their order without a gap.
         standing: where it stands beside the best of its model, see `results.contest`.
-        best: the cell with the highest mean so far; None before the first seeds of one have ended.
+        best: the label of the cell with the highest mean so far; None before the first seeds of one have ended.
         open: whether more seeds of it are asked for now.
         finished: whether none are asked for of any cell of this model on this exam.
     """
@@ -35,6 +51,8 @@ class SeedNote:
     best: str | None
     open: bool
     finished: bool
+    variant: str
+    quant: str
 
 
 def rule_text(rule: Rule) -> str:
@@ -73,8 +91,7 @@ def seed_lines(notes: Sequence[SeedNote], rule: Rule) -> list[str]:
         lines.append(f"{model} on {exam}: {'; '.join(parts)}")
     if not lines:
         return []
-    what = "These verdicts bear being asked for after every seed; those of the tables suppose a number fixed beforehand"
-    return [f"Seeds by score ({rule_text(rule)}). {what}:", *lines]
+    return [f"Seeds by score ({rule_text(rule)}); verdicts hold however often they were looked at:", *lines]
 
 
 def news(notes: Iterable[SeedNote], rule: Rule, told: dict[tuple[str, str, str], str]) -> list[str]:

@@ -172,10 +172,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def in_order(p_values: Sequence[float]) -> list[float]:
     """`p_values` of claims in the order in which they are expected to hold, as they count when all are looked at.
 
-    The fallback procedure (Wiens and Dmitrienko 2005): each claim has its share of the error, the first FIRST_SHARE, the
-    others what is left in equal parts, and takes over what the claims before it had, as far back as all of them hold.
-    So claims that hold one after the other cost no more than one, and one further on may still hold by itself. The
-    order must not depend on the values. Below 5% together in at most 5% of cases, as with `holm`.
+    The fallback procedure (Wiens and Dmitrienko 2005): each claim has its share of the error, the first FIRST_SHARE,
+    the others what is left in equal parts, and takes over what the claims before it had, as far back as all of them
+    hold. So claims that hold one after the other cost no more than one, and one further on may still hold by itself.
+    The order must not depend on the values. Below 5% together in at most 5% of cases, as with `holm`.
     """
     rest = (1 - FIRST_SHARE) / max(len(p_values) - 1, 1)
     shares = [FIRST_SHARE if len(p_values) > 1 else 1.0, *[rest] * (len(p_values) - 1)]

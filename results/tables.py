@@ -7,20 +7,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from results.answer import Answer, answers, cell_name, place_name
+from results.answer_by_score import answers_by_score, notes_by_cell
+from results.anytime import compared_at_any_time
 from results.cells import COLUMNS, legend
 from results.figures import count, plain
 from results.files import summary_of
 from results.items import alarms_of
 from results.layout import Column, Layout
 from results.notes import notes
-from results.pairing_table import MEANING, titled_tables, verdict_text
+from results.pairing_table import MEANING, MEANING_BY_SCORE, titled_tables, verdict_text
 from results.pairings import pairings
 from results.reading import read_run
 from results.seed_notes import seed_lines
 from results.summary import SUMMARISED, QuantSummary, summarise
+from results.verdict import compared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -101,7 +105,7 @@ class Report:
         begun = [] if self.planned is None or self.done >= self.planned else [self._how_far(self.planned), ""]
         if not self.summaries:
             return [*begun, f"No attempt in {self.where} yet: nothing has been committed.", *notes]
-        verdicts = _Verdicts(self.answers)
+        verdicts = _Verdicts(self.answers, self.seeds)
         parts: list[RenderableType] = [*begun]
         headings: set[str] = set()
         for title, group, label in _grouped(self.summaries):
@@ -112,11 +116,11 @@ class Report:
             parts += [Text(meanings, style="dim"), ""]
         for answer in self.answers:
             parts += [Text(answer.sentence, style="bold"), ""]
-        compared = list(titled_tables(self.pairings, _NAME_CHARS))
-        for title, layout, left in compared:
+        tables = list(titled_tables(self.pairings, _NAME_CHARS))
+        for title, layout, left in tables:
             parts += [Text(title, style="bold"), layout, *([Text(left)] if left else []), ""]
-        if compared:
-            parts += [Text(MEANING, style="dim"), ""]
+        if tables:
+            parts += [Text(MEANING if self.rule is None else MEANING_BY_SCORE, style="dim"), ""]
         if self.rule is not None and (lines := seed_lines(self.seeds, self.rule)):
             parts += [*map(Text, lines), ""]
         if self.files is not None:
@@ -129,16 +133,25 @@ class Report:
         return Text(f"Not finished: {self.done:,} of {count(planned, 'job')} done.", style="bold")
 
 
-def report(run_folder: Path, *, planned: int | None = None, order: Sequence[tuple[str, str]] = ()) -> Report:
+def report(
+    run_folder: Path,
+    *,
+    planned: int | None = None,
+    order: Sequence[tuple[str, str]] = (),
+    by_score: tuple[Sequence[SeedNote], Rule] | None = None,
+) -> Report:
     """The report of the run in `run_folder`, finished or running, which has `planned` jobs.
 
-    Its tables come in the `order` of these models and variants, as far as it names them.
+    Its tables come in the `order` of these models and variants, as far as it names them. `by_score` is where each cell
+    stands and the rule, where the scores choose the number of seeds.
 
     Raises:
         StoreError: There is no run, or a newer quantsweep wrote it.
     """
     reading = read_run(run_folder, (*SUMMARISED, "files"))
-    found = report_of(reading.table, torn=reading.torn, where=str(run_folder), planned=planned, order=order)
+    found = report_of(
+        reading.table, torn=reading.torn, where=str(run_folder), planned=planned, order=order, by_score=by_score
+    )
     finals = reading.table.filter(reading.table["final"])
     files = summary_of(finals["files"].to_pylist(), run_folder)
     return replace(found, files=files, alarms=alarms_of(run_folder))
@@ -151,19 +164,24 @@ def report_of(
     where: str = "this run",
     planned: int | None = None,
     order: Sequence[tuple[str, str]] = (),
+    by_score: tuple[Sequence[SeedNote], Rule] | None = None,
 ) -> Report:
     """The report of the attempts in `table` (a `pyarrow.Table`)."""
     summaries = summarise(table, order)
-    found = answers(summaries)
+    notes_of_seeds, rule = by_score or ((), None)
+    found = answers(summaries) if rule is None else answers_by_score(summaries, notes_of_seeds, rule)
+    judge = compared if rule is None else partial(compared_at_any_time, rule=rule)
     return Report(
         attempts=table.num_rows,
         sweeps=sorted(table["sweep"].unique().to_pylist()),
         summaries=summaries,
         answers=found,
-        pairings=pairings(summaries, found),
+        pairings=pairings(summaries, found, judge),
         remarks=notes(summaries, torn, taken_out=_jobs_taken_out(table)),
         where=where,
         planned=planned,
+        seeds=notes_of_seeds,
+        rule=rule,
     )
 
 
@@ -205,14 +223,19 @@ def _title(exam: str, group: Sequence[QuantSummary]) -> str:
 
 
 class _Verdicts:
-    """What the answers say of single cells: the ones that they name, and each against the best larger one."""
+    """What is said of single cells: those that an answer names, each against the best larger one or where it stands."""
 
-    def __init__(self, answers: Sequence[Answer]) -> None:
+    def __init__(self, answers: Sequence[Answer], seeds: Sequence[SeedNote]) -> None:
+        self.heading = "standing" if seeds else "verdict"
         self._named = {(answer.model, answer.variant, answer.exam, answer.smallest) for answer in answers}
         self._texts = {
             (answer.model, answer.variant, answer.exam, comparison.name): verdict_text(comparison)
             for answer in answers
             for comparison in answer.comparisons
+        }
+        self._texts |= {
+            (model, variant, exam, quant): "open" if note.open else note.standing
+            for (model, variant, quant, exam), note in notes_by_cell(seeds).items()
         }
 
     def text(self, summary: QuantSummary) -> str:
@@ -226,7 +249,7 @@ def _table(group: Sequence[QuantSummary], label: Callable[[QuantSummary], str], 
     """One table; the lines of quants that an answer names are green."""
     columns = [replace(column, cells=cells(group)) for column, cells in COLUMNS]
     place = next(number for number, column in enumerate(columns) if column.part == "machine")
-    columns.insert(place, Column("verdict", [verdicts.text(summary) for summary in group], "scores"))
+    columns.insert(place, Column(verdicts.heading, [verdicts.text(summary) for summary in group], "scores"))
     if all(len(summary.scores) == summary.jobs + summary.open_jobs for summary in group):
         # `4/5` says how many jobs there are where none is left out.
         columns = [replace(column, told=True) if column.heading == "jobs" else column for column in columns]

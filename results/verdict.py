@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from results.bounded import WHOLE, Weighed, interval_of, mean_quantile, scaled, share_below, weighed, with_ends
@@ -73,6 +73,8 @@ class Pairs:
         tasks, seeds: How many different ones the pairs are of.
         full: Full marks, in points.
         pass_or_fail: Whether every answer of both has full marks or none.
+        by_seed: Means over the tasks of a seed, in the order of the seeds; seeds that lack one of the tasks are left
+            out.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Pairs:
     seeds: int
     full: float
     pass_or_fail: bool = False
+    by_seed: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +137,19 @@ def paired(
     """The pairs of two cells whose points are given by task and seed."""
     both = [key for key in ours if key in theirs]
     points = {value for key in both for value in (ours[key], theirs[key])}
+    seeds: dict[int, list[float]] = {}
+    for task, seed in both:
+        seeds.setdefault(seed, []).append((ours[task, seed] - theirs[task, seed]) / full)
+    tasks = len({task for task, _ in both})
     return Pairs(
         name,
         reference,
         tuple((ours[key] - theirs[key]) / full for key in both),
-        tasks=len({task for task, _ in both}),
-        seeds=len({seed for _, seed in both}),
+        tasks=tasks,
+        seeds=len(seeds),
         full=full,
         pass_or_fail=points <= {0.0, full},
+        by_seed=tuple(fmean(seeds[seed]) for seed in sorted(seeds) if len(seeds[seed]) == tasks),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import RunFolderError, SpecError
@@ -39,8 +38,8 @@ def report_of_run(root: Path, *, planned: int | None = None) -> Report:
     seeding = _seeding(folder) if spec is not None and spec.seeding is not None else None
     if planned is None:
         planned = folder.jobs_planned() if seeding is None else seeding[1]
-    found = report(root, planned=planned, order=_order(spec) if spec is not None else [])
-    return found if seeding is None else replace(found, seeds=seeding[0].notes(), rule=seeding[0].rule)
+    by_score = None if seeding is None else (seeding[0].notes(), seeding[0].rule)
+    return report(root, planned=planned, order=_order(spec) if spec is not None else [], by_score=by_score)
 
 
 def _seeding(folder: RunDir) -> tuple[Seeding, int] | None:

@@ -13,6 +13,7 @@ from orchestrator.restore import CommittedAttempt
 from orchestrator.seeding import Seeding
 from orchestrator.state import SweepState
 from quants.fit.verdict import Verdict, VerdictKind
+from results.seed_notes import CellName
 from runners.work import Job
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class World:
         if self.rule is None:
             return None
         jobs = [Job(job, job.partition("j")[0], "exam", "1", int(job.partition("j")[2])) for job in self.job_ids()]
-        return Seeding({cell: ("model", cell) for cell in self.cells}, jobs, self.rule)
+        return Seeding({cell: CellName("model", "default", cell) for cell in self.cells}, jobs, self.rule)
 
     def share_of(self, job: str, outcome_class: str) -> float | None:
         cell, _, seed = job.partition("j")

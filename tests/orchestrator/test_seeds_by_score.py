@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from contextlib import nullcontext
 from io import StringIO
@@ -25,7 +26,7 @@ from orchestrator.sweep import SpecSource, SweepResult, run_sweep
 from orchestrator.terminal import Json, Printer
 from quants.fit.verdict import Verdict, VerdictKind
 from results.contest import Rule
-from results.seed_notes import SeedNote, news, seed_lines
+from results.seed_notes import CellName, SeedNote, news, seed_lines
 from results.store import read_run
 from runners.work import Job
 from tests.orchestrator.inprocess import Agent, Behaviour, InProcessCluster
@@ -138,7 +139,7 @@ def test_each_cell_gets_seeds_until_its_verdict_stands_and_the_run_is_complete_w
     found = sweeps.report()
     assert (found.planned, found.done) == (result.jobs, result.jobs)
     (title, line) = seed_lines(found.seeds, found.rule or Rule(2, 2, 0.1))
-    assert title.startswith("Seeds by score (3 to 12 seeds each, margin 30 points of 100).")
+    assert title.startswith("Seeds by score (3 to 12 seeds each, margin 30 points of 100);")
     assert line.startswith("small on todo: Q8_0: best after ")
     assert "Q2_K: worse than Q8_0 after " in line
     assert [note["standing"] for note in found.to_json()["seeds"]] == ["best", "equivalent", "worse"]
@@ -210,7 +211,7 @@ def run_lines(*cells: list[float]) -> list[str]:
     """What is said of two cells with these scores, margin 5."""
     names = "ab"
     jobs = [Job(f"{name}{seed}", name, "e", "1", seed) for name in names for seed in range(1, 13)]
-    seeding = Seeding({name: ("m", name) for name in names}, jobs, Rule(3, 12, 0.05))
+    seeding = Seeding({name: CellName("m", "default", name) for name in names}, jobs, Rule(3, 12, 0.05))
     done: set[str] = set()
     while seeding.settle():
         for job in jobs:
@@ -222,7 +223,7 @@ def run_lines(*cells: list[float]) -> list[str]:
 
 def test_a_seed_counts_when_all_tasks_of_it_have_ended(sweeps: Sweeps) -> None:
     jobs = [Job(f"{task}{seed}", "c", "e", "1", seed, task) for task in ("one", "two") for seed in range(1, 7)]
-    seeding = Seeding({"c": ("m", "c")}, jobs, Rule(2, 6, 0.1))
+    seeding = Seeding({"c": CellName("m", "default", "c")}, jobs, Rule(2, 6, 0.1))
     assert sorted(seeding.settle().more) == ["one1", "one2", "two1", "two2"]
     for job_id in ("one1", "one2", "two1"):
         seeding.put(job_id, 1.0)
@@ -234,7 +235,7 @@ def test_a_seed_counts_when_all_tasks_of_it_have_ended(sweeps: Sweeps) -> None:
 
 
 def test_news_are_told_once() -> None:
-    note = SeedNote("m", "e", "Q2_K", 8, "worse", "Q8_0", open=False, finished=False)
+    note = SeedNote("m", "e", "Q2_K", 8, "worse", "Q8_0", False, False, "default", "Q2_K")
     told: dict[tuple[str, str, str], str] = {}
     rule = Rule(5, 60, 0.05)
     assert news([note], rule, told) == ["m Q2_K on e: worse than Q8_0 after 8 seeds"]
@@ -300,7 +301,7 @@ def test_the_plan_keeps_the_rule_and_refuses_one_that_is_none(sweeps: Sweeps) ->
 def test_what_no_node_can_serve_holds_up_no_other_cell() -> None:
     cells = ["c0", "c1", "huge"]
     jobs = [Job(f"{cell}j{seed}", cell, "e", "1", seed) for cell in cells for seed in range(12)]
-    seeding = Seeding({cell: ("m", cell) for cell in cells}, jobs, Rule(3, 12, 0.3))
+    seeding = Seeding({cell: CellName("m", "default", cell) for cell in cells}, jobs, Rule(3, 12, 0.3))
     pairs = [(job.job_id, job.cell_id) for job in jobs]
     state = SweepState([(cell, 10**9) for cell in cells], pairs, retries=1, seeding=seeding)
     assert state.jobs_total == 9
@@ -331,3 +332,45 @@ def test_what_no_node_can_serve_holds_up_no_other_cell() -> None:
     assert len(ran) > 6, "both went on without it"
     assert (state.jobs_total, state.jobs_done) == (len(ran) + 3, len(ran))
     assert set(state.unplaced()) == {"huge"}
+
+
+class TestShow:
+    """The tables of such a run: no verdict that supposes a number of seeds that was fixed beforehand."""
+
+    def test_tables_have_the_standings_and_the_answer_rests_on_them(self, sweeps: Sweeps) -> None:
+        sweeps.run()
+        found = sweeps.report()
+        text = Printer(None).text_of(*found.parts(), width=200, colour=False)
+        table = text.partition("\n\n")[0]
+        assert "standing" in table
+        assert "verdict" not in table
+        assert [line.split()[0] for line in table.splitlines() if " worse" in line] == ["Q2_K"]
+        assert "is the smallest quant that keeps up with the best, Q8_0: mean 100.0 of 100 over" in text
+        assert "less than 30.0 points below it at 95%, however often it was looked at." in text
+        assert re.search(r"The next smaller, Q2_K \(\S+ [kM]B\), is worse: mean 0.0 of 100 over \d+ seeds", text)
+        (answer,) = found.answers
+        assert (answer.smallest, answer.sure, answer.comparisons) == ("Q4_K_M", True, ())
+        assert answer.saves is not None
+
+    def test_while_it_goes_on_it_says_so(self, sweeps: Sweeps) -> None:
+        sweeps.dies_after = 10
+        with pytest.raises(KilledError):
+            sweeps.run()
+        (answer,) = sweeps.report().answers
+        assert not answer.sure
+        assert {note.standing for note in sweeps.report().seeds} <= {"best", "worse", "undecided"}
+
+    def test_variants_are_held_against_each_other_by_bounds_that_bear_looking(self, sweeps: Sweeps) -> None:
+        two = (
+            SPEC
+            + '[[models.variants]]\nname = "a"\n[[models.variants]]\nname = "b"\nengine = { cache_type_k = "q8_0" }\n'
+        )
+        assert sweeps.run(two).complete
+        found = sweeps.report()
+        (pairing,) = [each for each in found.pairings if each.of == "variants"]
+        assert all(each.p_value is None and each.more_seeds is None for each in pairing.comparisons)
+        assert {each.verdict for each in pairing.comparisons} <= {"equivalent", "undecided"}
+        assert "hold however often they were looked at" in Printer(None).text_of(*found.parts(), width=200).replace(
+            "\n", " "
+        )
+        assert {answer.variant for answer in found.answers} == {"a", "b"}

@@ -59,7 +59,10 @@ def test_models_are_held_against_the_best_each_by_the_quant_that_its_answer_name
         ("weak Q8_0", -100.0),
     ]
     assert [each.verdict for each in found.comparisons] == ["worse", "worse"]
-    assert [each.p_adjusted > each.p_value for each in found.comparisons if each.p_value and each.p_adjusted] == [False, True]
+    assert [each.p_adjusted > each.p_value for each in found.comparisons if each.p_value and each.p_adjusted] == [
+        False,
+        True,
+    ]
 
 
 def test_cells_without_seeds_in_common_are_not_compared(run_of: Callable[..., Path]) -> None:
