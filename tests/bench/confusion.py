@@ -21,7 +21,7 @@ from runners.exams.box import Box
 from runners.exams.folder.specimens import fenced, read_specimens
 from runners.exams.go.reading import marked
 from runners.exams.go_v2.reading import as_reply
-from runners.exams.go_v3.exam import FILE as RELAY
+from runners.exams.go_v3.grader import FILE as RELAY
 from runners.outcomes import Outcome
 
 if TYPE_CHECKING:
