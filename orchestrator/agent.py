@@ -107,13 +107,18 @@ class NodeAgent:
         clear_leftovers()
 
     @ray.method(concurrency_group="orders")
-    def hello(self, binaries: tuple[str, ...] = (), needs: tuple[str, ...] = ()) -> Hello:
-        """Probes the machine, the engine programs that the spec names and what its exams need too, and lists what was
-        left undelivered.
+    def hello(
+        self,
+        binaries: tuple[str, ...] = (),
+        needs: tuple[str, ...] = (),
+        endpoints: tuple[tuple[str, str | None], ...] = (),
+    ) -> Hello:
+        """Probes the machine, the engine programs that the spec names, what its exams need, the keys of its endpoints,
+        and lists what was left undelivered.
         """
         from profiles.probe import probe_node
 
-        self._profile = probe_node(binaries=binaries, needs=needs)
+        self._profile = probe_node(binaries=binaries, needs=needs, endpoints=endpoints)
         spooled = tuple(
             RowReady(row=kept.row, lease_id=None, duration_s=kept.duration_s, files=kept.files)
             for kept in self._spool.rows()

@@ -22,7 +22,7 @@ from orchestrator.file_names import log_name
 from orchestrator.members import Members
 from orchestrator.misfits import Misfits
 from orchestrator.needs import lacking, names_of, needs_of, not_given
-from orchestrator.nodes import named_binaries, offer_of, remarks, to_cell_order
+from orchestrator.nodes import named_binaries, named_endpoints, offer_of, remarks, to_cell_order
 from orchestrator.terminal import block
 from results.seed_notes import news
 from results.store import StoreError
@@ -85,7 +85,15 @@ class Driver:
         self._cluster, self._progress, self._clock = cluster, progress, clock
         self._needs = needs_of(plan.scoring, exams)
         self._exams = {name: exam.content.pack() for name, exam in (exams or {}).items()}
-        self._members = Members(cluster, run_id, progress.say, clock, named_binaries(plan.cells), names_of(self._needs))
+        self._members = Members(
+            cluster,
+            run_id,
+            progress.say,
+            clock,
+            named_binaries(plan.cells),
+            names_of(self._needs),
+            named_endpoints(plan.cells),
+        )
         self._commits = Commits(
             plan,
             run_id=run_id,

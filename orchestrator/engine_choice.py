@@ -29,6 +29,7 @@ Layer: TypeAlias = tuple[KeyPath, EngineSpec]
 
 DEFAULT_CONTEXT = 16384
 MOST_TEXT_BYTES = 1 << 20
+DEFAULT_CURRENCY = "USD"
 _TEXT_KEYS = ("chat_template", "grammar")
 
 
@@ -86,13 +87,17 @@ def settle(layers: list[Layer], *, base_dir: Path, load_timeout_s: float) -> Set
                 del values[key]
     if "extra_args" in values:
         values["extra_args"] = tuple(values["extra_args"])
-    if "tensor_split" in values:
-        values["tensor_split"] = tuple(values["tensor_split"])
+    for key in ("tensor_split", "omit"):
+        if key in values:
+            values[key] = tuple(values[key])
+    if {"price_in", "price_out"} & values.keys():
+        values.setdefault("currency", DEFAULT_CURRENCY)
     problems += [(message, where[key]) for message, key in _contradictions(values)]
     try:
         settings = own(**values)
     except RunnersError as error:
-        return Settled(None, kind_path, [*problems, (one_line(error), where.get("extra_args", kind_path))])
+        about = next((path for key, path in where.items() if key in error.message), kind_path)
+        return Settled(None, kind_path, [*problems, (one_line(error), about)])
     if (
         isinstance(settings, LlamaCppSettings)
         and settings.cache_type_v not in {"f32", "f16", "bf16"}

@@ -74,7 +74,8 @@ class News:
 class Members:
     """The members of one run. `say` takes sentences for a person, `refused` the reasons of nodes that take no part.
 
-    `binaries` are the engine programs that the spec names, `needs` what its exams need of a node.
+    `binaries` are the engine programs that the spec names, `needs` what its exams need of a node,
+    `endpoints` the engines that ask servers which are not ours, each with the variable that holds its key.
     """
 
     cluster: AgentCluster
@@ -83,6 +84,7 @@ class Members:
     clock: Callable[[], float] = time.monotonic
     binaries: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    endpoints: tuple[tuple[str, str | None], ...] = ()
     refused: dict[str, str] = field(default_factory=dict)
     _members: dict[str, Member] = field(default_factory=dict)
     _deaths: dict[str, _Deaths] = field(default_factory=dict)
@@ -126,7 +128,9 @@ class Members:
         for node_id, node in alive.items():
             if node_id not in self._members and node_id not in self.refused and self._may_start(node_id, now):
                 agent = self.cluster.start_agent(node, self.run_id)
-                self._members[node_id] = Member(node, agent, agent.hello.remote(self.binaries, self.needs), now)
+                self._members[node_id] = Member(
+                    node, agent, agent.hello.remote(self.binaries, self.needs, self.endpoints), now
+                )
         return [News(member, lost="Ray says that the node is dead") for member in self if member.node_id not in alive]
 
     def _may_start(self, node_id: str, now: float) -> bool:

@@ -11,7 +11,7 @@ from orchestrator.places import engine_of, serving_places, unmatched_devices, wh
 from profiles.types import hardware_class
 from quants.fit.verdict import Verdict, VerdictKind
 from quants.models import FileModel
-from runners.engines.settings import LlamaCppSettings
+from runners.engines.settings import EndpointSettings, LlamaCppSettings
 from runners.orders import CellOrder, Place
 
 if TYPE_CHECKING:
@@ -30,7 +30,14 @@ SERVED_ELSEWHERE = Verdict(VerdictKind.FITS, "served elsewhere: it needs no memo
 
 def named_binaries(cells: Iterable[Cell]) -> tuple[str, ...]:
     """The engine programs that a spec names: a node is asked for these as well."""
-    return tuple(dict.fromkeys(cell.engine.program for cell in cells if cell.engine.program is not None))
+    named = [cell.engine.program for cell in cells if not isinstance(cell.engine, EndpointSettings)]
+    return tuple(dict.fromkeys(program for program in named if program is not None))
+
+
+def named_endpoints(cells: Iterable[Cell]) -> tuple[tuple[str, str | None], ...]:
+    """The engines that ask endpoints, each with the variable that holds its key: a node is asked whether it has it."""
+    asked = [cell.engine for cell in cells if isinstance(cell.engine, EndpointSettings)]
+    return tuple(dict.fromkeys((engine.kind, engine.program) for engine in asked))
 
 
 def remarks(profile: NodeProfile, cells: Sequence[Cell]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import terminal
 from orchestrator.fitting import footprint_on
 from orchestrator.needs import lacking, names_of, not_given
-from orchestrator.nodes import named_binaries, remarks, verdicts_for
+from orchestrator.nodes import named_binaries, named_endpoints, remarks, verdicts_for
 from orchestrator.outlook import outlook, outlook_lines
 from orchestrator.places import serving_places, why_not_served
 from orchestrator.plan_table import best_place, plan_table
@@ -142,13 +142,15 @@ def preview(text: str, *, as_json: bool, address: str | None = None) -> list[Par
         asked = [each.cell for each in found.cells]
         needs = {name: exam.needs for name, exam in found.exams.items()}
         if address is None:
-            profiles = [probe_node(binaries=named_binaries(asked), needs=names_of(needs))]
+            profiles = [
+                probe_node(binaries=named_binaries(asked), endpoints=named_endpoints(asked), needs=names_of(needs))
+            ]
             said: list[str] = []
         else:
             from orchestrator.cluster import probe_cluster
             from orchestrator.misfits import without_misfits
 
-            profiles, notes = probe_cluster(address, names_of(needs), named_binaries(asked))
+            profiles, notes = probe_cluster(address, names_of(needs), named_binaries(asked), named_endpoints(asked))
             said = [note.removeprefix("warning: ") for note in notes]
             found = without_misfits(source.spec, found, profiles)
     cells = [each.cell for each in found.cells]

@@ -214,6 +214,8 @@ class PlainProgress(_View):
         super().phase(event)
         if lane and event.phase == "waiting for device" and lane.phase != before:
             self.say(f"{lane.place}: the device is in use; {lane.label} {lane.phase}")
+        if lane and event.note:
+            self.say(f"{lane.place}: {lane.label}: {event.note}")
 
     def committed(self, row: dict[str, Any]) -> None:
         """Counts the row."""

@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from orchestrator.errors import MOST_PROBLEMS, Problem, SpecError
+from orchestrator.spec_endpoints import EndpointKeys
 from orchestrator.spec_values import impossible_values, key_of
 from profiles.toml_lines import LineIndex
 from results.contest import Rule
@@ -163,7 +164,7 @@ class SamplingSpec(_Strict):
     max_tokens: Annotated[int, Field(ge=1, le=INT_MAX)] | None = None
 
 
-class EngineSpec(_Strict):
+class EngineSpec(EndpointKeys):
     """What serves the tokens and how. Anything left out takes the engine's documented default."""
 
     kind: str | None = None

@@ -5,7 +5,7 @@ Every problem of a spec is collected before it is refused, so that a person mend
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.asked_exams import asked_exams
@@ -152,19 +152,27 @@ class Surveyor:
             return None
         if self.local and settings.kind != "embedded":
             if isinstance(settings, EndpointSettings):
-                there = get_endpoint_engine(settings.kind).available()
+                there = get_endpoint_engine(settings.kind).available(settings)
             else:
                 there = get_engine(settings.kind, binary=settings.program).available()
             if isinstance(there, EngineUnavailable):
                 text = there.reason + (f"; {there.hint}" if there.hint else "")
-                self.problem(text, *found.kind_path[:-1], "binary" if settings.program else "kind")
+                named = "key_env" if isinstance(settings, EndpointSettings) else "binary"
+                self.problem(text, *found.kind_path[:-1], named if settings.program else "kind")
         return settings
 
-    def _sampling(self, model: ModelSpec, variant: VariantSpec | None) -> Sampling:
-        given = given_values(self.spec.sampling) | given_values(model.sampling)
-        if variant is not None:
-            given |= given_values(variant.sampling)
-        return replace(DEFAULT_SAMPLING, **given)
+    def _way(self, number: int, at: int, model: ModelSpec, variant: VariantSpec | None) -> Way:
+        engine = self._engine(number, at, model, variant)
+        own = given_values(model.sampling) | (given_values(variant.sampling) if variant is not None else {})
+        given = given_values(self.spec.sampling) | own
+        if not isinstance(engine, EndpointSettings):
+            return variant, engine, replace(DEFAULT_SAMPLING, **given)
+        for name in sorted(own.keys() - engine.takes_sampling):
+            text = f"{engine.kind} has no such setting; leave {name} out"
+            self.problem(text, "models", number, *(() if name in given_values(model.sampling) else ("variants", at)))
+        defaults = Sampling(max_tokens=DEFAULT_SAMPLING.max_tokens) if engine.leaves_sampling else DEFAULT_SAMPLING
+        without = dict.fromkeys({each.name for each in fields(Sampling)} - engine.takes_sampling | engine.left_out)
+        return variant, engine, replace(defaults, **{**given, **without})
 
     def _check_room(self, engine: LlamaCppSettings, sampling: Sampling, exams: dict[str, Any], model: str) -> None:
         """A context that cannot hold prompt and answer cuts answers off, which is no finding about the model."""
@@ -277,10 +285,7 @@ class Surveyor:
         asked_before: dict[str, Cell] = {}
         for number, model in enumerate(self.spec.models):
             variants: list[VariantSpec | None] = [*model.variants] or [None]
-            ways = [
-                (each, self._engine(number, at, model, each), self._sampling(model, each))
-                for at, each in enumerate(variants)
-            ]
+            ways = [self._way(number, at, model, each) for at, each in enumerate(variants)]
             if any(isinstance(engine, EndpointSettings) for _, engine, _ in ways):
                 elsewhere = self._at_endpoints(number, model, ways)
                 self._refuse_twins(elsewhere, asked_before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from results.figures import durations, plain, points, rate, size
+from results.figures import durations, money, plain, points, rate, size
 from results.layout import Column
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _MEANINGS: Final = {
     "jobs": "with a score",
     "verdict": "against the best larger quant; +12: seeds that would decide",
     "standing": "beside the best cell of the model, holds however often it was looked at",
+    "cost": "of all attempts, failed ones too",
     "of": "requests behind it",
     "min-max": "tok/s",
 }
@@ -104,6 +105,12 @@ def _answer_delay(summary: QuantSummary) -> float | None:
     return None if first is None or answer is None or answer < _REASONED * first else answer
 
 
+def _cost(summary: QuantSummary) -> str:
+    """What was spent; with `>=` where that of some attempts is not known."""
+    spent = " + ".join(money(amount, currency) for currency, amount in sorted(summary.costs.items()))
+    return f">= {spent}" if spent and summary.uncosted else spent
+
+
 def _starred(text: str, summary: QuantSummary) -> str:
     return text if summary.timings.clean or not text else text + "*"
 
@@ -132,6 +139,7 @@ COLUMNS: Final[tuple[tuple[Column, _Cells], ...]] = (
     (Column("built", (), "scores"), _built),
     (Column("jobs", (), "scores"), _each(_jobs)),
     (Column("cut off", (), "scores", told=True), _each(lambda s: str(s.budget or ""))),
+    (Column("cost", (), "machine"), _each(_cost)),
     (Column("RAM", (), "machine"), _each(lambda s: size(s.peak_ram_bytes))),
     (Column("VRAM", (), "machine"), _each(lambda s: size(s.peak_vram_bytes))),
     (Column("load", (), "machine"), _times(lambda s: s.load_s, starred=False)),

@@ -20,6 +20,13 @@ def size(count: float | None) -> str:
     return f"{value:.1f} TB"
 
 
+def money(amount: float, currency: str) -> str:
+    """`12.40 USD`, `0.0031 USD`: to the hundredth, and small amounts to two figures."""
+    if amount == 0 or amount >= 0.1:
+        return f"{amount:,.2f} {currency}"
+    return f"{amount:.1g} {currency}" if amount < 1e-6 else f"{amount:.6f}".rstrip("0").ljust(4, "0") + f" {currency}"
+
+
 def points(value: float | None) -> str:
     """A mean score, to one decimal; empty for None."""
     return "" if value is None else f"{value:.1f}"

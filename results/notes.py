@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from results.answer import cell_name
-from results.figures import count
+from results.figures import count, money
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -31,6 +31,7 @@ def notes(summaries: Sequence[QuantSummary], torn: Sequence[Torn] = (), *, taken
         _regraded(summaries),
         _reused(summaries),
         _taken_out(taken_out),
+        _spent(summaries),
         _mixed_exams(summaries),
         _mixed_hardware(summaries),
         _busy(summaries),
@@ -41,6 +42,23 @@ def notes(summaries: Sequence[QuantSummary], torn: Sequence[Torn] = (), *, taken
         _torn(torn),
     )
     return tuple(note for note in found if note)
+
+
+def _spent(summaries: Sequence[QuantSummary]) -> str:
+    """What all cells cost together, where more than one did."""
+    total: dict[str, float] = {}
+    costing = [summary for summary in summaries if summary.costs]
+    for summary in costing:
+        for currency, amount in summary.costs.items():
+            total[currency] = total.get(currency, 0.0) + amount
+    number = sum(summary.uncosted for summary in summaries)
+    unknown = f"; what {count(number, 'attempt')} cost is not known" if number else ""
+    if len(costing) < 2 and not unknown:
+        return ""
+    spent = (
+        " and ".join(money(amount, currency) for currency, amount in sorted(total.items())) or "nothing that is known"
+    )
+    return f"All attempts cost {spent} together, by the spec's prices{unknown}."
 
 
 def _unfinished(summaries: Sequence[QuantSummary]) -> str:

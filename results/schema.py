@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SCHEMA_VERSION: Final = 8
+SCHEMA_VERSION: Final = 9
 """Raised with every change of the columns: a file of this version has exactly these, or it is damaged."""
 
 LogicalType = Literal["string", "int", "float", "bool", "timestamp", "json", "list[string]"]
@@ -104,6 +104,12 @@ bits_per_weight      float         bits       All tensors together over `paramet
 provider             string        -          Who serves it: a name, or the base URL of a server; null where the model
                                               is a file of ours.
 provider_model       string        -          What the provider calls it.
+provider_version     string        -          The model that answered, as the provider named it in its reply
+                                              (`gpt-5-2025-08-07` where `gpt-5` was asked).
+cost                 float         currency   What the provider takes for the attempt, by the prices that the spec
+                                              names and the provider's counts, in `currency`; null with the reason
+                                              where either is missing. Attempts that failed cost as well.
+currency             string        -          Of `cost` (`USD`, `EUR`, ...).
 
 # The engine
 engine               string        -          What served the tokens (`embedded`, `llama-server`, ...).

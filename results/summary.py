@@ -43,6 +43,7 @@ _FIGURES: Final = (
     *("device", "engine_settings", "foreign_cpu_share"),
     *("cold", "cached_tokens", "shared_with", "ttft_any_s", "ttft_answer_s", "prefill_tps"),
     *("decode_tps", "decode_tps_client", "above_ceiling"),
+    *("cost", "currency"),
 )
 
 SUMMARISED: Final = ("sweep", *_GROUP, *_FIGURES)
@@ -156,6 +157,9 @@ class QuantSummary:
         coverage: Scored jobs as a share of those that ended.
         outcomes: Ended jobs by outcome.
         load_s: Median over the loads seen.
+        costs: What was spent, by currency: all attempts on record, those that failed too; answers of other runs and
+            regrades cost nothing here.
+        uncosted: Attempts whose cost is not known although others of the cell have one.
     """
 
     model: str
@@ -191,6 +195,8 @@ class QuantSummary:
     peak_vram_bytes: int | None
     timings: Timings
     reused: int = 0
+    costs: Mapping[str, float] = field(default_factory=dict)
+    uncosted: int = 0
     tasks_interval: Interval | None = None
     pass_at: Mapping[int, float] = field(default_factory=dict)
 
@@ -307,7 +313,17 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
         peak_vram_bytes=_most(rows, "peak_vram_bytes"),
         timings=_timings(finals),
         reused=sum(row["reused_from"] is not None for row in finals),
+        costs=_costs(asked := [row for row in rows if row["regrade_of"] is None and row["reused_from"] is None]),
+        uncosted=sum(row["currency"] is not None and row["cost"] is None for row in asked),
     )
+
+
+def _costs(rows: Sequence[Row]) -> dict[str, float]:
+    found: dict[str, float] = defaultdict(float)
+    for row in rows:
+        if row["cost"] is not None:
+            found[row["currency"] or "?"] += row["cost"]
+    return dict(found)
 
 
 def _is_built(row: Row) -> bool:

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 from quants.errors import QuantsError
 from quants.models import EndpointModel
 from runners import orders, row
+from runners.asking import PROGRESS_EVERY_S, WORDS_ON_CANCEL, Asker
 from runners.bandwidth import with_bandwidth
 from runners.bounded import Closing, HungError, within
 from runners.chat import (
     CancelledError,
     ChatError,
-    ChatRequest,
-    ChatResult,
-    Event,
     RefusedError,
 )
+from runners.cost import cost_columns
 from runners.devicecheck import gpu_buffer_bytes
 from runners.devicelock import lock_keys, take
 from runners.engines.base import EngineError, LoadError, Served
@@ -49,14 +48,12 @@ if TYPE_CHECKING:
     from runners.devicelock import DeviceLock
     from runners.exams.base import Exam
 
-PROGRESS_EVERY_S = 0.25
 GRADER_CLOSE_S = 15.0
 """What a lease that ends gives a grading that is under way; its row is not lost but made again."""
 CANCEL_S = 15.0
 """How soon a fetch has to end that nobody wants any more."""
 LOCK_CLOSE_S = 5.0
 LOG_TAIL_BYTES = 256 * 1024
-WORDS_ON_CANCEL = "the sweep was stopped"
 
 
 class _Ended(Exception):  # noqa: N818 - control flow inside this module, nothing anybody catches elsewhere
@@ -65,28 +62,6 @@ class _Ended(Exception):  # noqa: N818 - control flow inside this module, nothin
     def __init__(self, how: str, outcome: str = "", reason: str = "", *, lasting: bool = False) -> None:
         super().__init__(reason)
         self.how, self.outcome, self.reason, self.lasting = how, outcome, reason, lasting
-
-
-class _TokenMeter:
-    """Turns stream events into a progress report a few times a second, cheaply."""
-
-    def __init__(self, report: Callable[[int, float], None], first_token: Callable[[], None]) -> None:
-        self._report, self._first_token = report, first_token
-        self._tokens = 0
-        self._first_s: float | None = None
-        self._next_s = 0.0
-
-    def __call__(self, event: Event) -> None:
-        if event.kind not in {"reasoning", "text", "tool"}:
-            return
-        if self._first_s is None:
-            self._first_s = event.at_s
-            self._first_token()
-            self._next_s = event.at_s + PROGRESS_EVERY_S
-        self._tokens += event.tokens or 1
-        if event.at_s >= self._next_s:
-            self._next_s = event.at_s + PROGRESS_EVERY_S
-            self._report(self._tokens, self._tokens / (event.at_s - self._first_s))
 
 
 def _close_grader(grader: Grader) -> None:
@@ -333,21 +308,16 @@ class CellRun:
         if self._hosted.cold:
             self._hosted.cold = False
 
-        def request(one: ChatRequest) -> ChatResult:
-            meter = _TokenMeter(
-                lambda tokens, rate: self._phase("generating", job, tokens=tokens, tokens_per_s=rate),
-                first_token=self._hosted.decoding,
-            )
-            if self._pacing.left_s > 0:
-                self._phase("pausing", job)
-                if not self._pacing.wait(self._cancelled):
-                    raise CancelledError(WORDS_ON_CANCEL)
-                self._phase("generating", job)
-            self._pacing.began()
-            return served.chat(one, cancelled=self._cancelled, on_event=meter)
-
+        asker = Asker(
+            served,
+            self._pacing,
+            source=self.order.cell.model.source,
+            cancelled=self._cancelled,
+            phase=lambda name, **more: self._phase(name, job, **more),
+            first_token=self._hosted.decoding,
+        )
         session = Session(
-            request,
+            asker,
             sampling=self.order.cell.sampling,
             seed=job.seed,
             timeout_s=self.order.generation_timeout_s,
@@ -369,6 +339,9 @@ class CellRun:
             hint = "leave model files alone while a sweep uses them"
             failure = ModelChangedError(f"{changed} was written to while it was served", hint=hint, partial=result)
             engine_failure = failure
+        if isinstance(engine_failure, RefusedError) and engine_failure.ends:
+            lasting = engine_failure.ends == "cell"
+            raise _Ended("failed", Outcome.SERVER_START, str(engine_failure), lasting=lasting)
         self._judge(served, engine_failure, time.monotonic() - started_s)
         samples = self._hosted.window("idle")
         reasons = row.unknown_of_node(self._node) | row.unknown_of_model(self.order.cell.model)
@@ -378,7 +351,10 @@ class CellRun:
         )
         if result is not None:
             columns |= row.timing_columns(measure_turns(solved.results), reasons)
-            columns |= row.reply_columns(result) | row.turn_columns(solved, reasons)
+            columns |= row.reply_columns(
+                result, provided=isinstance(self.order.cell.model, EndpointModel)
+            ) | row.turn_columns(solved, reasons)
+            columns |= cost_columns(self.order.cell.engine, solved.results, reasons)
             depth = columns["prompt_tokens"]  # of all turns; the cache was as deep as the mean of them
             depth = None if depth is None else depth // len(solved.results)
             columns |= row.ceiling_columns(

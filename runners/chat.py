@@ -4,8 +4,11 @@
     └── ChatError                 one request did not end as it should; `partial` holds what had arrived
         ├── ServerCrashError      the server's process died; `log_tail` has its last lines
         │   └── ServerStalledError  the server hangs: its process lives, and nothing comes of it
-        ├── TransportError        the connection or the protocol broke while the server lives
+        ├── TransportError        the connection broke while the server lives
+        │   └── GarbledError      what came over it was no reply
         ├── RefusedError          the server answered with an error (`status`)
+        │   └── AskedToWaitError  it has too much to do, or we asked too often: the same may be asked again
+        ├── DeclinedError         the model, or who serves it, would not answer
         ├── ToolFormatError       the reply is no text and no call in the format of the model's template
         ├── ContextOverflowError  the prompt does not fit the context the server was started with
         ├── GenerationTimeoutError  the request's time was used up
@@ -142,12 +145,16 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Token counts of the server's `usage` object; None where it did not say."""
+    """Token counts of the server's `usage` object; None where it did not say.
+
+    `prompt_tokens` are all of the prompt, those from a cache (`cached_tokens`) and those written to one included.
+    """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cache_written_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +183,7 @@ class ChatResult:
     the last byte. `context_full`: the reply was cut off because the context was full, not by `max_tokens`.
     `cut_short`: the server says it was cut off by its length although neither was reached; a sentence, else empty.
     `unsound`: what the server said where a number should be, as sentences under the names it said them under.
+    `hidden_reasoning`: tokens were generated and counted that were not sent, or not as they are.
     `missed_s`: how long this process did not run meanwhile (stopped, asleep), so that its clock readings are worthless.
     """
 
@@ -191,6 +199,7 @@ class ChatResult:
     model: str | None = None
     context_full: bool = False
     cut_short: str = ""
+    hidden_reasoning: bool = False
     missed_s: float = 0.0
     warnings: tuple[str, ...] = ()
     unsound: Mapping[str, str] = field(default_factory=dict)
@@ -226,17 +235,53 @@ class ServerStalledError(ServerCrashError):
 
 
 class TransportError(ChatError):
-    """The connection broke, or what came over it was not a chat stream, while the server still lives."""
+    """The connection broke while the server still lives."""
+
+
+class GarbledError(TransportError):
+    """What came over the connection was no reply: a page, lines that are no JSON, more than any reply holds."""
+
+    outcome = Outcome.GARBLED
 
 
 class RefusedError(ChatError):
-    """The server answered with an error; `status` is the HTTP status, None if it came inside the stream."""
+    """The server answered with an error; `status` is the HTTP status, None if it came inside the stream.
+
+    `ends` says what else would be refused so: every request of this cell, or every one that this node sends there.
+    Empty: it is not known that any would.
+    """
 
     def __init__(
-        self, message: str, *, hint: str = "", partial: ChatResult | None = None, status: int | None = None
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        partial: ChatResult | None = None,
+        status: int | None = None,
+        ends: Literal["", "cell", "node"] = "",
     ) -> None:
         super().__init__(message, hint=hint, partial=partial)
         self.status = status
+        self.ends: Literal["", "cell", "node"] = ends
+
+
+class AskedToWaitError(RefusedError):
+    """The server has too much to do, or was asked too often. `wait_s` is how long it wants to be left alone.
+
+    None: it does not say. It is nobody's failure: the same request may be sent again.
+    """
+
+    def __init__(
+        self, message: str, *, partial: ChatResult | None = None, status: int | None = None, wait_s: float | None = None
+    ) -> None:
+        super().__init__(message, partial=partial, status=status)
+        self.wait_s = wait_s
+
+
+class DeclinedError(ChatError):
+    """The model would not answer, or who serves it held the answer back; `partial` is what there is of it."""
+
+    outcome = Outcome.REFUSAL
 
 
 class ToolFormatError(ChatError):

@@ -93,7 +93,8 @@ Phase = Literal["fetching", "waiting for device", "loading", "pausing", "generat
 class PhaseChanged:
     """What a lease does now; `number` of `total` jobs of its cell, `fraction` of a download or load if known.
 
-    `holder` says who has the device that is waited for. It is printable text of bounded length, but another program's.
+    `note` says why it is so, where that is worth a line; `holder` says who has the device that is waited for. Both are
+    texts of others, of bounded length.
     """
 
     lease_id: str
@@ -104,6 +105,7 @@ class PhaseChanged:
     tokens: int | None = None
     tokens_per_s: float | None = None
     holder: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

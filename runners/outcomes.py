@@ -41,6 +41,7 @@ class Outcome(StrEnum):
     SERVER_CRASH = "server_crash"
     STALLED = "stalled"
     TRANSPORT = "transport"
+    GARBLED = "garbled"
     SANDBOX_START = "sandbox_start"
     GRADER_CRASH = "grader_crash"
     NODE_LOST = "node_lost"
@@ -60,6 +61,7 @@ _INFRASTRUCTURE = frozenset(
         Outcome.SERVER_CRASH,
         Outcome.STALLED,
         Outcome.TRANSPORT,
+        Outcome.GARBLED,
         Outcome.SANDBOX_START,
         Outcome.GRADER_CRASH,
         Outcome.NODE_LOST,
@@ -87,6 +89,7 @@ _SENTENCES: dict[Outcome, str] = {
     Outcome.SERVER_CRASH: "the engine ended while it was serving",
     Outcome.STALLED: "the engine stopped answering while its process lived",
     Outcome.TRANSPORT: "the connection to the engine broke",
+    Outcome.GARBLED: "what the engine sent was no reply",
     Outcome.SANDBOX_START: "the sandbox could not be started",
     Outcome.GRADER_CRASH: "the grader itself failed",
     Outcome.NODE_LOST: "the machine was lost",

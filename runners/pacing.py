@@ -1,13 +1,38 @@
-"""Requests of one place kept apart, so that all places of an endpoint together stay within its rate limit."""
+"""Requests of one place kept apart: by the rate limit that the spec names, and by what the server asks for."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
+
+MOST_ASKED_S: Final = 1800.0
+"""How long an attempt may wait in all because the server asked for it."""
+FIRST_ASKED_S: Final = 2.0
+LONGEST_UNSAID_S: Final = 60.0
+"""Waits double up to here while the server does not say how long."""
+
+
+class AskedWaits:
+    """How long one attempt has waited because the server had too much to do. Not its failure, unless it goes on."""
+
+    def __init__(self, most_s: float = MOST_ASKED_S) -> None:
+        self._most_s = most_s
+        self._next_s = FIRST_ASKED_S
+        self.waited_s = 0.0
+
+    def next_s(self, asked_s: float | None) -> float | None:
+        """Seconds to wait now, where the server asked for so many (None: it did not say); None: that is too long."""
+        wait_s = max(asked_s, 0.1) if asked_s is not None else self._next_s
+        if asked_s is None:
+            self._next_s = min(2 * self._next_s, LONGEST_UNSAID_S)
+        if self.waited_s + wait_s > self._most_s:
+            return None
+        self.waited_s += wait_s
+        return wait_s
 
 
 class Pacing:
@@ -31,6 +56,10 @@ class Pacing:
             if cancelled.wait(left_s):
                 return False
         return not cancelled.is_set()
+
+    def hold(self, seconds: float) -> None:
+        """The next request waits so long at least."""
+        self._next_s = max(self._next_s, self._clock() + seconds)
 
     def began(self) -> None:
         """A request begins now: the next one waits from here."""

@@ -135,8 +135,10 @@ def unknown_of_model(model: Model) -> dict[str, str]:
     if not isinstance(model, EndpointModel):
         return {}
     where = f"served elsewhere ({model.source})"
-    return dict.fromkeys(_OF_FILES, f"{where}: no file of it is known") | dict.fromkeys(
-        _OF_DEVICES, f"{where}: on no device of this machine"
+    return (
+        dict.fromkeys(_OF_FILES, f"{where}: no file of it is known")
+        | dict.fromkeys(_OF_DEVICES, f"{where}: on no device of this machine")
+        | {"load_s": f"{where}: nothing is loaded for us"}
     )
 
 
@@ -198,7 +200,7 @@ def server_columns(served: Served, *, cold: bool | None) -> dict[str, Any]:
     return {
         "engine_build": served.engine_build,
         "context": served.context,
-        "load_s": served.load_s,
+        "load_s": served.load_s or None,  # an endpoint that is asked loads nothing for it
         "cold": cold,
         **_buffer_columns(served.buffers),
     }
@@ -225,8 +227,8 @@ def ceiling_columns(
     return {"decode_ceiling_tps": found, "above_ceiling": None if rate is None else rate > CEILING_SLACK * found}
 
 
-def reply_columns(result: ChatResult) -> dict[str, Any]:
-    """The answer itself, how it ended and what came over the wire."""
+def reply_columns(result: ChatResult, *, provided: bool = False) -> dict[str, Any]:
+    """The answer itself, how it ended and what came over the wire; `provided` by somebody else's server."""
     kinds = Counter(event.kind for event in result.events)
     summary = {
         "counts": dict(kinds),
@@ -237,6 +239,7 @@ def reply_columns(result: ChatResult) -> dict[str, Any]:
         "reply": result.text,
         "reasoning": result.reasoning or None,
         "finish_reason": result.finish_reason,
+        "provider_version": result.model if provided else None,
         "token_count_source": "server" if result.timings or result.usage else None,
         "events": compact_json(summary),
     }

@@ -28,7 +28,7 @@ Kind = Literal["text", "json", "whole", "figure", "flag", "time", "texts"]
 
 _COLUMNS: dict[Kind, str] = {
     "text": """run_id sweep job_id model quant variant exam task prompt_version grader_version repo revision
-        file_sha256 provider provider_model
+        file_sha256 provider provider_model provider_version currency
         engine engine_build load_mode token_count_source finish_reason peak_ram_source peak_vram_source
         scoring outcome outcome_class error isolation extraction node device backend engine_device
         device_match hardware_class governor platform_profile driver reply reasoning grader_log
@@ -43,7 +43,7 @@ _COLUMNS: dict[Kind, str] = {
         predicted_bytes parameters parameters_active threads gpu_layers cpu_moe_layers reasoning_budget ram_bytes
         device_memory_bytes turns devices""",
     "figure": """load_s ttft_any_s ttft_answer_s prefill_tps decode_tps decode_tps_client decode_ceiling_tps itl_p50_s
-        itl_p95_s itl_p99_s e2e_s draft_accept_rate energy_j mean_power_w score score_max grade_s
+        itl_p95_s itl_p99_s e2e_s cost draft_accept_rate energy_j mean_power_w score score_max grade_s
         temperature_c clock_mhz foreign_cpu_share bits_per_weight""",
     "flag": "cold taken_out above_ceiling",
     "time": "started_at ended_at",

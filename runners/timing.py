@@ -25,6 +25,9 @@ ANSWER_KINDS = frozenset({"text", "tool"})
 CACHED_PROMPT = "cached_prompt"
 RATES_DIFFER = "decode_rates_differ"
 RATES_DIFFER_ABOVE = 0.05
+UNCOUNTED = "the server does not say how many tokens came with each chunk"
+SILENT_TOKENS = 4
+"""How many tokens of a reply may bring no event although each of the others brings one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +112,15 @@ def measure(result: ChatResult) -> Timing:
     if answer_at is None:
         reasons["ttft_answer_s"] = "the reply holds no answer, only reasoning" if tokens else "no token arrived"
 
+    if result.hidden_reasoning and not result.reasoning:
+        reasons["ttft_any_s"] = "there was reasoning that was not sent: when it began is not known"
     prompt, cached, completion = _counts(result, tokens, reasons)
     reasoning, answer = _split(result, tokens, completion, reasons)
     decode = _server_decode_tps(result, reasons)
-    decode_client = _client_decode_tps(result, tokens, completion, reasons)
-    latencies = _latencies(tokens, reasons)
+    decode_client = _client_decode_tps(result, tokens, (completion, answer), reasons)
+    latencies = _latencies(tokens, answer if result.hidden_reasoning else completion, reasons)
     ours = {
-        "ttft_any_s": tokens[0].at_s - result.started_s if tokens else None,
+        "ttft_any_s": None if "ttft_any_s" in reasons else tokens[0].at_s - result.started_s,
         "ttft_answer_s": None if answer_at is None else answer_at - result.started_s,
         "e2e_s": result.ended_s - result.started_s,
         "decode_tps_client": decode_client,
@@ -185,8 +190,11 @@ def _split(
         reasons["reasoning_tokens"] = reasons["answer_tokens"] = reasons["completion_tokens"]
         return None, None
     kinds = {event.kind for event in tokens}
-    if result.usage is not None and result.usage.reasoning_tokens is not None:
+    if result.usage is not None and result.usage.reasoning_tokens is not None and not _denies_reasoning(result):
         reasoning = result.usage.reasoning_tokens
+    elif result.hidden_reasoning:
+        reasons["reasoning_tokens"] = reasons["answer_tokens"] = "the server counts reasoning and answer together"
+        return None, None
     elif "reasoning" not in kinds:
         reasoning = 0
     elif not kinds & ANSWER_KINDS:
@@ -199,6 +207,11 @@ def _split(
             return None, None
         reasoning = sum(count or 0 for count in counted)
     return reasoning, max(0, completion - reasoning)
+
+
+def _denies_reasoning(result: ChatResult) -> bool:
+    """Whether the server counts no tokens of a reasoning that came: it took what spilled into the answer for that."""
+    return bool(result.reasoning) and result.usage is not None and result.usage.reasoning_tokens == 0
 
 
 def _prefill_tps(result: ChatResult, reasons: dict[str, str]) -> float | None:
@@ -224,15 +237,22 @@ def _server_decode_tps(result: ChatResult, reasons: dict[str, str]) -> float | N
 
 
 def _client_decode_tps(
-    result: ChatResult, tokens: Sequence[Event], completion: int | None, reasons: dict[str, str]
+    result: ChatResult, tokens: Sequence[Event], counts: tuple[int | None, int | None], reasons: dict[str, str]
 ) -> float | None:
+    """By our clock; `counts` are the generated tokens, and those of them that are the answer."""
+    completion, answer = counts
+    # Tokens that were not sent passed before the first that was: over the time of the others they would be a rate that
+    # no machine has.
+    arrived = answer if result.hidden_reasoning else completion
     if not tokens:
         reasons["decode_tps_client"] = "no token arrived"
     elif completion is None:
         reasons["decode_tps_client"] = reasons["completion_tokens"]
+    elif arrived is None:
+        reasons["decode_tps_client"] = "the server counts reasoning that it did not send, or not as it is"
     else:
         # What the first event brought was there when the clock starts.
-        steps = completion - (tokens[0].tokens or 1)
+        steps = arrived - (tokens[0].tokens or 1)
         finish_at = next((event.at_s for event in result.events if event.kind == "finish"), tokens[-1].at_s)
         elapsed_s = max(finish_at, tokens[-1].at_s) - tokens[0].at_s
         if steps > 0 and elapsed_s > 0.0:
@@ -257,14 +277,28 @@ def percentiles(gaps: list[tuple[float, int]]) -> tuple[float, float, float] | N
 
 
 def _latencies(
-    tokens: Sequence[Event], reasons: dict[str, str]
+    tokens: Sequence[Event], arrived: int | None, reasons: dict[str, str]
 ) -> tuple[float, float, float] | tuple[None, None, None]:
+    """Percentiles of the gaps; `arrived` is how many tokens came with these events, None where that is not known."""
     found = percentiles(_gaps(tokens))
+    why = "fewer than two tokens arrived apart"
+    if found is not None and not _counted_one_by_one(tokens, arrived):
+        found, why = None, UNCOUNTED
     if found is None:
         for name in ("itl_p50_s", "itl_p95_s", "itl_p99_s"):
-            reasons[name] = "fewer than two tokens arrived apart"
+            reasons[name] = why
         return None, None, None
     return found
+
+
+def _counted_one_by_one(tokens: Sequence[Event], arrived: int | None) -> bool:
+    """Whether it is known how many tokens each event stands for: said, or as many events as tokens.
+
+    The end-of-text token, and the marks around reasoning and tool calls, bring no event.
+    """
+    if all(event.tokens is not None for event in tokens[1:]):
+        return True
+    return arrived is not None and 0 <= arrived - len(tokens) <= SILENT_TOKENS
 
 
 def _draft_accept_rate(result: ChatResult, reasons: dict[str, str]) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from runners.timing import Timing, gaps_of, measure, percentiles
+from runners.timing import UNCOUNTED, Timing, gaps_of, measure, percentiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +41,8 @@ def measure_turns(results: Sequence[ChatResult]) -> Timing:
     changed |= dict.fromkeys(_LATENCIES)
     if any(result.missed_s for result in results):
         reasons |= dict.fromkeys(_LATENCIES, "this process did not run for a while meanwhile (stopped, or asleep)")
+    elif uncounted := [timing.reasons["itl_p50_s"] for timing in timings if _uncounted(timing)]:
+        reasons |= dict.fromkeys(_LATENCIES, uncounted[0])
     elif (found := percentiles([gap for result in results for gap in gaps_of(result)])) is not None:
         changed |= dict(zip(_LATENCIES, found, strict=True))
     drafted = [result.timings for result in results if result.timings is not None and result.timings.draft_n]
@@ -49,6 +51,10 @@ def measure_turns(results: Sequence[ChatResult]) -> Timing:
         changed["draft_accept_rate"] = accepted / sum(each.draft_n or 0 for each in drafted)
     reasons = {name: why for name, why in reasons.items() if changed.get(name, getattr(first, name, None)) is None}
     return replace(first, **changed, reasons=reasons)
+
+
+def _uncounted(timing: Timing) -> bool:
+    return timing.reasons.get("itl_p50_s") == UNCOUNTED
 
 
 def turn_figures(results: Sequence[ChatResult]) -> list[dict[str, Any]]:

@@ -17,12 +17,16 @@ FAREWELL_S = 2.0
 
 
 def probe_cluster(
-    address: str, needs: tuple[str, ...] = (), binaries: tuple[str, ...] = ()
+    address: str,
+    needs: tuple[str, ...] = (),
+    binaries: tuple[str, ...] = (),
+    endpoints: tuple[tuple[str, str | None], ...] = (),
 ) -> tuple[list[NodeProfile], list[str]]:
     """The profile of every node of the cluster at `address`, and what there is to say about them.
 
-    `binaries` are engine programs that nodes are asked for beside their own, `needs` what exams may need. What there is
-    to say is, by host name, why a node did not say what it has, and how its Ray should be started instead.
+    `binaries` are engine programs that nodes are asked for beside their own, `needs` what exams may need, `endpoints`
+    engines with the variables that hold their keys. What there is to say is, by host name, why a node did not say what
+    it has, and how its Ray should be started instead.
 
     Raises:
         ClusterError: the cluster cannot be reached or must not be used.
@@ -32,7 +36,9 @@ def probe_cluster(
 
         nodes = cluster.nodes()
         agents = [cluster.start_agent(node, "probe") for node in nodes]
-        asked = {agent.hello.remote(binaries, needs): node for agent, node in zip(agents, nodes, strict=True)}
+        asked = {
+            agent.hello.remote(binaries, needs, endpoints): node for agent, node in zip(agents, nodes, strict=True)
+        }
         answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_S)
         without = "did not say what it has"
         profiles, remarks = [], [f"{asked[ref].hostname} {without}: no answer within {PROBE_S:.0f} s" for ref in silent]

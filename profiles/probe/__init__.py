@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from profiles.override import Override, apply_override, load_override
 from profiles.probe import host
 from profiles.probe.bandwidth import measure_read_bandwidth
+from profiles.probe.endpoints import find_endpoints
 from profiles.probe.engines import Wanted, fill_from_engines, find_engines, matched_anew
 from profiles.probe.needs import find_needs
 from profiles.probe.reach import within_reach
@@ -49,6 +50,7 @@ def probe_node(
     models_dir: Path | None = None,
     engines: bool = True,
     binaries: Sequence[str] = (),
+    endpoints: Sequence[tuple[str, str | None]] = (),
     needs: Collection[str] = (),
     measure_bandwidth: bool = False,
     override: Override | None = None,
@@ -63,6 +65,7 @@ def probe_node(
             they need to start (up to seconds with a GPU); without it the profile comes in well under a second and
             names the tools without their versions.
         binaries: engine programs that a spec names, to be looked for and asked as well.
+        endpoints: kinds of engines that ask servers which are not ours, each with the variable that holds its key.
         needs: names of what exams need (`profiles.probe.needs`), to be tried as well.
         measure_bandwidth: measure how fast the CPU reads RAM, without which no decode rate on the CPU can be called
             impossible. Takes up to half a second of every core: not while something is being timed.
@@ -153,7 +156,7 @@ def probe_node(
         models_dir=str(folder),
         disk_free_bytes=disk_free,
         devices=visible,
-        engines=found_engines,
+        engines=(*found_engines, *find_endpoints(endpoints)),
         tools=found_tools,
         needs=found_needs,
         warnings=tuple(notices),

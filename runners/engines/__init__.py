@@ -6,6 +6,7 @@ import difflib
 import importlib
 from typing import TYPE_CHECKING, Any, cast
 
+from runners.engines.endpoint_settings import AnthropicSettings, OpenAISettings
 from runners.engines.settings import EmbeddedSettings, EndpointSettings, EngineSettings, LlamaServerSettings
 from runners.errors import RunnersError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 _ENGINES: dict[str, tuple[type[EngineSettings], str, str]] = {
     "embedded": (EmbeddedSettings, "runners.engines.embedded", "EmbeddedEngine"),
     "llama-server": (LlamaServerSettings, "runners.engines.llama_server", "LlamaServerEngine"),
+    "openai": (OpenAISettings, "runners.engines.openai", "OpenAIEngine"),
+    "anthropic": (AnthropicSettings, "runners.engines.anthropic", "AnthropicEngine"),
 }
 
 

@@ -193,8 +193,8 @@ class EndpointEngine(Protocol):
 
     kind: str
 
-    def available(self) -> EngineInfo | EngineUnavailable:
-        """Whether this node can use it. Asks nobody for an answer."""
+    def available(self, settings: EngineSettings) -> EngineInfo | EngineUnavailable:
+        """Whether this node can use it with these settings: it has the key. Asks nobody for an answer."""
         ...
 
     def connect(

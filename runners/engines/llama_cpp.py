@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import re
 import secrets
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -35,6 +34,7 @@ from runners.chat import (
 )
 from runners.engines.figures import count
 from runners.engines.llama_log import diagnose
+from runners.engines.messages import sent_message
 from runners.engines.wire import get_json, stream_chat
 from runners.lookout import Lookout
 from runners.stall import Pace, Signs
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from runners.chat import Message
     from runners.engines.base import BufferSizes, WarmUp
     from runners.process import ServerProcess
 
@@ -54,7 +53,6 @@ TAIL_LINES = 20
 _ASK_S = 3.0
 _NEAR_TOKENS = 16
 _STALL_HINT = "look at the machine: its GPU's driver, its memory, who stops processes there"
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 KEY_VARIABLE = "LLAMA_API_KEY"
 
 
@@ -82,7 +80,7 @@ def request_body(request: ChatRequest, *, model: str) -> dict[str, Any]:
     sampling = {name: value for name, value in dataclasses.asdict(request.sampling).items() if value is not None}
     body: dict[str, Any] = {
         "model": model,
-        "messages": [_sent(message) for message in request.messages],
+        "messages": [sent_message(message) for message in request.messages],
         "seed": request.seed,
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -96,32 +94,6 @@ def request_body(request: ChatRequest, *, model: str) -> dict[str, Any]:
         if request.must_call:
             body["tool_choice"] = "required"
     return body
-
-
-def _sent(message: Message) -> dict[str, Any]:
-    """A message as the server takes it.
-
-    It parses the arguments of calls in the history, and refuses all of it, now and ever after, for one that is no JSON:
-    such a call goes back without arguments. Half characters are no UTF-8, which is all that it reads.
-    """
-    fields: dict[str, Any] = {"role": message.role, "content": _whole_text(message.content)}
-    if message.tool_calls:
-        fields["tool_calls"] = [
-            {
-                "id": _whole_text(call.id),
-                "type": "function",
-                "function": {
-                    "name": _whole_text(call.name),
-                    "arguments": "{}" if call.parsed() is None else call.arguments,
-                },
-            }
-            for call in message.tool_calls
-        ]
-    return fields | ({"tool_call_id": _whole_text(message.tool_call_id)} if message.tool_call_id else {})
-
-
-def _whole_text(text: str) -> str:
-    return _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def _chars_of(request: ChatRequest) -> int:

@@ -52,6 +52,7 @@ class ReplyBuilder:
     Attributes:
         finished: the server said that this is all.
         generating: a token has come.
+        garbled: how many of the payloads were no JSON object.
         signs: how often something came that only an engine that moves on can send: a token, more of the prompt
             processed, a count that grew, the end. Empty chunks, roles and comments are none: a loop that hangs, or the
             threads beside it, may send them for ever.
@@ -60,6 +61,7 @@ class ReplyBuilder:
     def __init__(self, *, started_s: float, on_event: OnEvent | None = None) -> None:
         self.finished = False
         self.generating = False
+        self.garbled = 0
         self.signs = 0
         self._started_s = started_s
         self._on_event = on_event
@@ -89,7 +91,11 @@ class ReplyBuilder:
         if not isinstance(chunk, dict):
             self._warn("a line of the stream was no JSON object", payload)
             return
-        if "error" in chunk:
+        self.take_chunk(chunk, at_s)
+
+    def take_chunk(self, chunk: Mapping[str, Any], at_s: float) -> None:
+        """Take a payload that is a JSON object already; raises as `take`."""
+        if chunk.get("error") is not None:
             error = chunk["error"]
             raise ServerSaidError(error if isinstance(error, dict) else str(error))
         if self._model is None and isinstance(chunk.get("model"), str):
@@ -175,6 +181,7 @@ class ReplyBuilder:
             self._on_event(event)
 
     def _warn(self, what: str, payload: bytes) -> None:
+        self.garbled += 1
         if len(self._warnings) < 5:
             self._warnings.append(f"{what}: {payload[:_SHOWN_CHARS].decode(errors='replace')!r}")
 
@@ -204,6 +211,7 @@ class ReplyBuilder:
                 completion_tokens=counts(usage, "completion_tokens"),
                 cached_tokens=counts(_mapping(usage.get("prompt_tokens_details")), "cached_tokens"),
                 reasoning_tokens=counts(_mapping(usage.get("completion_tokens_details")), "reasoning_tokens"),
+                cache_written_tokens=counts(usage, "cache_written_tokens"),
             ),
             timings=ServerTimings(
                 prompt_n=counts(timings, "prompt_n"),

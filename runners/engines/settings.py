@@ -17,6 +17,7 @@ OnOffAuto: TypeAlias = Literal["on", "off", "auto"]
 # Where a server runs or how long we wait for it says nothing about what it answers.
 _APART = {"comparable": False}
 MOST_CONCURRENCY = 256
+MOST_PRICE = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,9 @@ class EngineSettings:
 
     @property
     def program(self) -> str | None:
-        """Path of the program that is to serve, where a spec names one."""
+        """What a spec names that a node has to have: the path of the program that is to serve, or the variable that
+        holds an endpoint's key. None: nothing.
+        """
         return None
 
     def with_program(self, _path: str) -> Self:
@@ -115,10 +118,25 @@ class EndpointSettings(EngineSettings):
     nothing through they raise `RunnersError`.
     """
 
+    takes_sampling: ClassVar[frozenset[str]] = frozenset(
+        {"temperature", "top_p", "top_k", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty"}
+        | {"max_tokens"}
+    )
+    """Which settings of `runners.chat.Sampling` can be sent."""
+    leaves_sampling: ClassVar[bool] = False
+    """Whether what the spec does not name is left to the provider's default, and not set to ours."""
     concurrency: int = field(default=1, metadata=_APART)
     """Requests that may be under way at once, over all nodes of a sweep."""
     requests_per_minute: float | None = field(default=None, metadata=_APART)
     """Requests that may be begun in a minute, over all nodes of a sweep; None: as many as there are answers."""
+    price_in: float | None = field(default=None, metadata=_APART)
+    """What a million tokens of a prompt cost, in `currency`; None: it is not known."""
+    price_cached: float | None = field(default=None, metadata=_APART)
+    """What a million of those cost that come from the provider's cache; None: as much as the others."""
+    price_out: float | None = field(default=None, metadata=_APART)
+    """What a million generated tokens cost, reasoning included."""
+    currency: str | None = field(default=None, metadata=_APART)
+    """Of the prices, such as `USD`."""
 
     def __post_init__(self) -> None:
         """Refuse what could never be kept."""
@@ -126,11 +144,21 @@ class EndpointSettings(EngineSettings):
             raise RunnersError(f"concurrency is from 1 to {MOST_CONCURRENCY}, not {self.concurrency}")
         if self.requests_per_minute is not None and not 0 < self.requests_per_minute < math.inf:
             raise RunnersError(f"requests_per_minute is a number above 0, not {self.requests_per_minute:g}")
+        prices = (self.price_in, self.price_cached, self.price_out)
+        if any(price is not None and not 0 <= price <= MOST_PRICE for price in prices):
+            raise RunnersError(f"a price is for a million tokens, from 0 to {MOST_PRICE:,.0f}")
+        if (self.price_in is None) != (self.price_out is None) or (self.price_in is None and self.price_cached):
+            raise RunnersError("price_in and price_out are given together, and price_cached with them")
 
     @property
     def provider(self) -> str:
         """Who answers: a name, or the base URL of a server. It is part of what identifies the model."""
         return self.kind
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Settings of `runners.chat.Sampling` that are not sent, as the model does not take them."""
+        return frozenset()
 
     @property
     def places(self) -> int:

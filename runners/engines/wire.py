@@ -50,7 +50,7 @@ _NOT_IN_FORMAT = re.compile(r"does not match the expected \S{1,60} format|Failed
 _ANSWER_BYTES = 4 * 1024 * 1024
 
 
-class _InterruptedError(Exception):
+class InterruptedReplyError(Exception):
     """The read was given up: cancelled, out of time, or (`stalled` says why) because the server hangs."""
 
     def __init__(self, *, cancelled: bool = False, stalled: str = "") -> None:
@@ -84,13 +84,13 @@ class _TimedReader(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         while True:
             if self._cancelled is not None and self._cancelled.is_set():
-                raise _InterruptedError(cancelled=True)
+                raise InterruptedReplyError(cancelled=True)
             lookout = self._lookout
             if self._own_time() >= self._deadline_s and (lookout is None or lookout.time_is_up()):
-                raise _InterruptedError
+                raise InterruptedReplyError
             # Not only after a silence: who sends something without meaning all the time is looked at as well.
             if lookout is not None and (why := lookout.trouble()):
-                raise _InterruptedError(stalled=why)
+                raise InterruptedReplyError(stalled=why)
             try:
                 count = self._socket.recv_into(buffer)
             except TimeoutError:
@@ -172,9 +172,9 @@ def stream_chat(
         reader = _TimedReader(connection.sock, timeout_s, own_time, cancelled=cancelled, lookout=lookout)
         _read_stream(reader, reply, lookout)
     except ServerSaidError as error:
-        raise _refusal(error, None, so_far()) from None
-    except _InterruptedError as error:
-        raise _interruption(error, timeout_s, so_far()) from None
+        raise refusal(error, None, so_far()) from None
+    except InterruptedReplyError as error:
+        raise interruption(error, timeout_s, so_far()) from None
     except StreamError as error:
         raise TransportError(error.message, partial=so_far()) from None
     except ChatError as error:
@@ -209,7 +209,7 @@ def _read_stream(reader: _TimedReader, reply: ReplyBuilder, lookout: Lookout | N
             if lookout is not None and reply.signs > signs:
                 lookout.heard(generating=reply.generating)
                 if lookout.spent:
-                    raise _InterruptedError
+                    raise InterruptedReplyError
             if reply.finished:
                 return
     finally:
@@ -218,16 +218,21 @@ def _read_stream(reader: _TimedReader, reply: ReplyBuilder, lookout: Lookout | N
 
 def _http_refusal(response: http.client.HTTPResponse) -> ChatError:
     body = response.read(_ERROR_BODY_BYTES)
+    return refusal(said_in(body, response.reason), response.status, None)
+
+
+def said_in(body: bytes, otherwise: str) -> ServerSaidError:
+    """What an answer says that is an error; `otherwise` if it says nothing."""
     try:
         answer = json.loads(body)
         error = answer["error"] if isinstance(answer, dict) and "error" in answer else answer
     except (ValueError, RecursionError):
-        error = body.decode(errors="replace").strip() or response.reason
-    said = ServerSaidError(error if isinstance(error, dict) else str(error))
-    return _refusal(said, response.status, None)
+        error = body.decode(errors="replace").strip() or otherwise
+    return ServerSaidError(error if isinstance(error, dict) else str(error))
 
 
-def _refusal(error: ServerSaidError, status: int | None, partial: ChatResult | None) -> ChatError:
+def refusal(error: ServerSaidError, status: int | None, partial: ChatResult | None) -> ChatError:
+    """What a server's error means, in whose words it says so."""
     # llama.cpp: {"type": "exceed_context_size_error", "n_prompt_tokens": ..., "n_ctx": ...}; OpenAI: "code".
     if "exceed_context_size" in error.kind or error.details.get("code") == "context_length_exceeded":
         hint = "give the engine a larger context, or leave out part of the prompt"
@@ -239,7 +244,8 @@ def _refusal(error: ServerSaidError, status: int | None, partial: ChatResult | N
     return RefusedError(f"the server refused {where}: {error.message}", partial=partial, status=status)
 
 
-def _interruption(error: _InterruptedError, timeout_s: float, partial: ChatResult) -> ChatError:
+def interruption(error: InterruptedReplyError, timeout_s: float, partial: ChatResult) -> ChatError:
+    """What it means that a read was given up."""
     if error.cancelled:
         return CancelledError("the request was cancelled", partial=partial)
     if error.stalled:

@@ -71,7 +71,7 @@ class RealAgent(Agent):
         self.real: Any = NodeAgent("r")  # Ray types its methods as if they were always remote
         self.seen, self.polled_s = 0, 0.0
 
-    def do_hello(self, binaries: tuple[str, ...] = (), needs: tuple[str, ...] = ()) -> Call:
+    def do_hello(self, binaries: tuple[str, ...] = (), needs: tuple[str, ...] = (), endpoints: Any = ()) -> Call:
         said = self.real.hello(binaries, needs)
         self.real._profile = profile = replace(said.profile, hostname=self.node.hostname)
         return Call(answer=replace(said, profile=profile))

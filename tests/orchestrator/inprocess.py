@@ -92,7 +92,7 @@ class Agent:
         for name in ("hello", "poll", "start", "assign", "close", "cancel", "committed", "shutdown"):
             setattr(self, name, Method(getattr(self, f"do_{name}")))
 
-    def do_hello(self, _binaries: tuple[str, ...] = (), _needs: tuple[str, ...] = ()) -> Call:
+    def do_hello(self, _binaries: tuple[str, ...] = (), _needs: tuple[str, ...] = (), _endpoints: Any = ()) -> Call:
         if self.behaviour.lost_at_hello:
             return Call(error=AgentLostError("it died"))
         profile = NodeProfile(

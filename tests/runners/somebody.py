@@ -98,7 +98,7 @@ class SomebodyEngine:
 
     kind = KIND
 
-    def available(self) -> EngineInfo | EngineUnavailable:
+    def available(self, settings: EngineSettings) -> EngineInfo | EngineUnavailable:
         if KEY not in os.environ:
             return EngineUnavailable(kind=KIND, reason=f"{KEY} is not set")
         return EngineInfo(kind=KIND, build="1")
