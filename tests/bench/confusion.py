@@ -109,7 +109,7 @@ class Graded:
     def _wrong_of_broken(self) -> str:
         if self.in_full:
             return "a broken program passes in full"
-        if kept := [name for name in self.specimen.loses if name not in self.lost]:
+        if kept := [name for name in self.specimen.loses if name in self.passed]:
             return f"keeps {', '.join(kept)}"
         more = [name for name in self.lost if name not in self.specimen.loses]
         if self.grade.outcome == Outcome.COMPILE_ERROR and more:  # else a slip in a specimen would count as its fault

@@ -278,7 +278,7 @@ def _own_name(name: str) -> str:
 
 def _text(file: Traversable) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_bytes().decode("utf-8")  # a reply is kept word for word, with the line ends that it has
     except UnicodeDecodeError as error:
         raise SpecimenError(f"{file}: byte {error.start} is not UTF-8", "an answer is text") from None
     except OSError as error:

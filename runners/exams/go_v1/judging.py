@@ -27,8 +27,9 @@ def judge_factorial(output: str) -> Judged:
 def judge_words(output: str, counts: Sequence[Sequence[str | int]], scoring: str) -> Judged:
     """The most frequent words: all ten 3, else the first three 2, else the first 1.
 
-    `corrected` asks for lines `word: count` in order, with the right counts and no further line; `published` takes the
-    first word of each of the first ten lines, as sets, and has one order of ties (`Words.counts`).
+    `corrected` asks for lines `word: count` in order, with the right counts, all ten in lower case and no further line;
+    `published` takes the first word of each of the first ten lines, as sets, and has one order of ties
+    (`Words.counts`).
     """
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     if scoring == "published":
@@ -38,12 +39,13 @@ def judge_words(output: str, counts: Sequence[Sequence[str | int]], scoring: str
                 return points, "" if points == 3 else f"the first {places} are right and not the first 10"
         return 0, "not even the most frequent word is right"
     read = [_WORD_LINE.fullmatch(line) for line in lines[:_LINES]]
-    got = [(match[1].lower(), int(match[2])) if match else None for match in read]
+    got = [(match[1], int(match[2])) if match else None for match in read]
     wanted = [(str(word), int(count)) for word, count in counts[:10]]
     if got == wanted:
         return 3, ""
+    begun = [(word.lower(), count) for word, count in filter(None, got[:3])]
     for points, places in ((2, 3), (1, 1)):
-        if got[:places] == wanted[:places]:
+        if begun[:places] == wanted[:places] and None not in got[:places]:
             return points, f"the first {places} are right and not all ten lines: {_difference(got, wanted, lines)}"
     return 0, f"not even the first line is right: {_difference(got, wanted, lines)}"
 

@@ -2,7 +2,8 @@
 
 Both follow from a digest of the reply's program: the same for equal programs, unknown to whoever writes one. The
 published evaluator's text had a tie at the last places that count, and its tree four files; `corrected` has neither a
-tie nor a file or word that a reading of the task could leave out.
+tie nor a file or word that a reading of the task could leave out; its words are joined in all ways that the task names
+("everything else separates words").
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ _STOPS = (
     " ",
     " ",
 )
+# What stands between two words without white space, and is no letter; in `corrected` alone.
+_JOINTS = ("-", "'", "_", "7", "/", "...", "2 ")
 _FOLDERS = ("notes", "archive", "drafts", "assets", "backup", "reports")
 _FILES = ("plan", "index", "summary", "table", "picture", "readme", "journal", "budget", "letter", "minutes")
 _KIB = 1024
@@ -99,10 +102,11 @@ def words_for(program: bytes, *, tied: bool) -> Words:
     draw = Draw(b"words" + bytes([tied]) + program)
     counts = (*_TIED, *_REST) if tied else (*_COUNTS, *_REST)
     chosen = list(zip(draw.shuffled(_WORDS), counts, strict=False))
+    stops = _STOPS if tied else _STOPS + _JOINTS
     pieces: list[str] = []
     for word in draw.shuffled(tuple(word for word, count in chosen for _ in range(count))):
         form = (word, word, word, word.capitalize(), word.upper())[draw.below(5)]
-        pieces += [form, _STOPS[draw.below(len(_STOPS))]]
+        pieces += [form, stops[draw.below(len(stops))]]
     ordered = sorted(chosen, key=lambda each: each[0], reverse=True)
     ordered.sort(key=lambda each: -each[1])
     return Words("".join(pieces).encode() + b"\n", tuple(ordered))

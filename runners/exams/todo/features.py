@@ -21,14 +21,17 @@ _SQLITE = re.compile(
 )
 _CONNECT = re.compile(r"\bconnect\s*\(")
 _SQL_TIME = re.compile(
-    r"CURRENT_TIMESTAMP|CURRENT_DATE|(?:date)?time\(\s*'now'|strftime\(\s*'[^']*'\s*,\s*'now'", re.IGNORECASE
+    r"CURRENT_TIME|CURRENT_DATE|(?:date)?time\(\s*['\"]now['\"]|strftime\(\s*'[^']*'\s*,\s*'now'|\bunixepoch\(",
+    re.IGNORECASE,
 )
-_CODE_TIME = re.compile(r"\.(?:now|utcnow|today)\(|\btime\.(?:time|strftime|ctime|asctime|localtime|gmtime)\(")
-_DONE_WORD = r"(?:is_?)?(?:completed?|done|finished|status)(?:_?at)?"
+_CODE_TIME = re.compile(
+    r"\.(?:now|utcnow|today)\(|\btime\.(?:time|strftime|ctime|asctime|localtime|gmtime)\(|\bstrftime\("
+)
+_DONE_WORD = r"(?:is_?|date_?)?(?:completed?|completion|done|finished|status|state)(?:_?(?:at|on|date|time))?"
 _SQL_TABLE = re.compile(r"\bCREATE\s+TABLE\b(?P<columns>[^;]*+)", re.IGNORECASE)
 _SQL_COLUMN = re.compile(rf"\b{_DONE_WORD}\b", re.IGNORECASE)
 _SQL_SET = re.compile(rf"\bSET\s+[\"`\[]?{_DONE_WORD}\b", re.IGNORECASE)
-_CODE_DONE = re.compile(rf"\b{_DONE_WORD}\s*(?::\s*\w+\s*)?=[^=]|\b{_DONE_WORD}\s*=\s*\?")
+_CODE_DONE = re.compile(rf"\b{_DONE_WORD}(?:[\"']\])?\s*(?::\s*\w+\s*)?=[^=]|\b{_DONE_WORD}\s*=\s*\?")
 _TRY = re.compile(r"\btry\s*:")
 _EXCEPT = re.compile(r"^[^\S\n]*+except\b", re.MULTILINE)
 _MAIN = re.compile(r"""\bif\s+__name__\s*==\s*(["'])__main__\1\s*:""")
@@ -37,7 +40,7 @@ _CODE_LINE = re.compile(
     r"|from[ \t]++[\w.]++[ \t]++import\b[^\n]*+|(?:async[ \t]++)?def[ \t]++\w++[ \t]*+\([^\n]*+)$",
     re.MULTILINE,
 )
-_FIELD = re.compile(r"\{[^{}\n]++\}")
+_FIELD = re.compile(r"\{[^{}\n]*+\}|%[sdi]")
 _PRETTY = tuple(
     re.compile(pattern)
     for pattern in (
@@ -50,10 +53,13 @@ _PRETTY = tuple(
     )
 )
 _PRETTY_CODE = re.compile(
-    r"\.(?:ljust|rjust|center)\(|\bimport\s+(?:rich|tabulate|prettytable|colorama|texttable)\b|\bfrom\s+rich\b"
+    r"\.(?:ljust|rjust|center)\(|\bsep\s*=|\bimport\s+(?:rich|tabulate|prettytable|colorama|texttable)\b|\bfrom\s+rich\b"
 )
 _REPEATED_RULE = re.compile(r"""(["'])[-=_*─═━~#+. ]{1,4}\1\s*\*\s*\w|\b\w++\s*\*\s*(["'])[-=_*─═━~#+]{1,4}\2""")
-_CHOICES = re.compile(r"\bchoices\s*=\s*[\[({](?P<among>[^\])}]*+)", re.IGNORECASE)
+# A collection that begins with a word: `choices=["add", ...]`, `in ("add", "a")`, `case ["add", *rest]`; no call.
+_CHOICES = re.compile(r"""(?:(?<!\w)|\bin\s?)[\[({]\s*+(?=["']\w)(?P<among>[^\])}]*+)""")
+# Whatever follows `case` on its line, but for the prose after the pattern.
+_CASE = re.compile(r"^[ \t]*+case\b(?P<among>[^:\n]*+)", re.MULTILINE)
 
 
 def _sqlite(source: Source) -> bool:
@@ -64,7 +70,7 @@ def _registered(name: str) -> re.Pattern[str]:
     """The command's name where code compares or registers it. A quoted word alone is prose."""
     word = rf"""(?:"{name}"|'{name}')"""
     return re.compile(
-        rf"=\s*{word}|{word}\s*==|\b(?!(?:print|input)\()\w++\(\s*{word}|\bcase\s+{word}"
+        rf"=\s*{word}|{word}\s*==|\b(?!(?:print|input)\()\w++\(\s*{word}"
         rf"|{word}\s*:\s*[\w.]++\s*(?:[,}}(]|$)",
         re.IGNORECASE | re.MULTILINE,
     )
@@ -84,7 +90,11 @@ def _command(name: str) -> Callable[[Source], bool]:
     def present(source: Source) -> bool:
         return bool(
             _REGISTERED[name].search(source.text)
-            or any(_QUOTED[name].search(source.text, *found.span("among")) for found in _CHOICES.finditer(source.text))
+            or any(
+                _QUOTED[name].search(source.text, *found.span("among"))
+                for pattern in (_CHOICES, _CASE)
+                for found in pattern.finditer(source.text)
+            )
             or name in source.function_words
         )
 
@@ -92,7 +102,9 @@ def _command(name: str) -> Callable[[Source], bool]:
 
 
 def _timestamp(source: Source) -> bool:
-    return any(_SQL_TIME.search(text) for text in source.strings) or bool(_CODE_TIME.search(source.code))
+    if any(_SQL_TIME.search(text) for text in source.strings) or _CODE_TIME.search(source.code):
+        return True
+    return any(_CODE_TIME.search(field) for text in source.strings for field in _FIELD.findall(text))
 
 
 def _completion(source: Source) -> bool:
@@ -117,7 +129,7 @@ def _pretty(source: Source) -> bool:
         return True
     if any(pattern.search(text) for text in source.strings for pattern in _PRETTY):
         return True
-    # One line made of several fields, such as f"{id}. {title} ({created})".
+    # One line made of several fields, such as f"{id}. {title} ({created})" or "%d. %s (%s)".
     return any(len(_FIELD.findall(text)) > 1 for text in source.strings if "SELECT" not in text.upper())
 
 

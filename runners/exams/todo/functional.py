@@ -22,6 +22,8 @@ _ENVIRONMENT = ENVIRONMENT | {"HOME": str(BOX / "home")}
 # A program that hangs in two steps hangs in all; seven time limits would take a minute of the machine.
 _TIMEOUTS_ALLOWED = 2
 
+_OPTIONS_TRIED = 3
+
 _VERBS = ("Buy", "Wash", "Paint", "Order", "Repair", "Clean", "Collect", "Water", "Sort", "Return", "Label", "Polish")
 _THINGS = (
     "apples",
@@ -37,7 +39,9 @@ _THINGS = (
     "jars",
 )
 
-_NAMES = ("add 1", "add 2", "list 1", "complete", "list 2", "delete", "list 3")
+# How programs are asked for completed todos where `list` shows open ones alone.
+_OPTIONS = ("--all", "-a", "--show-all", "--completed", "--done", "all", "completed", "done")
+STEP_NAMES = ("add 1", "add 2", "list 1", "complete", "list 2", "delete", "list 3")
 _NOTE_CHARS = 300
 
 
@@ -94,7 +98,8 @@ def run_steps(program: bytes, sandbox: Sandbox, runtime: PythonRuntime, workdir:
     answer = workdir / PROGRAM
     answer.write_bytes(program)
     view = replace(runtime.view, placed=((answer, BOX / PROGRAM),))
-    return _Session(titles_for(program), sandbox, runtime.executable, view, box, limits).steps()
+    options = [each for each in _OPTIONS if any(f"{quote}{each}{quote}".encode() in program for quote in "'\"")]
+    return _Session(titles_for(program), options, sandbox, runtime.executable, view, box, limits).steps()
 
 
 Run = tuple[tuple[str, ...], Completed | None]
@@ -103,6 +108,7 @@ Run = tuple[tuple[str, ...], Completed | None]
 @dataclass
 class _Session:
     titles: tuple[str, str]
+    options: list[str]
     sandbox: Sandbox
     executable: str
     view: View
@@ -116,9 +122,26 @@ class _Session:
         # Where the list shows no ids, the first two numbers are what most programs would have given.
         done_id, gone_id = _ids_in(_printed(runs[2]), titles) or ("1", "2")
         runs += [self._call("complete", done_id), self._call("list")]
+        completed, asked = self._completed(_printed(runs[4]))
         runs += [self._call("delete", gone_id), self._call("list")]
-        notes = _notes(titles, [_printed(runs[number]) for number in (2, 4, 6)])
-        return [_judged(*run, name, note) for run, name, note in zip(runs, _NAMES, notes, strict=True)]
+        if asked:
+            completed.append(_printed(self._call(*asked)))
+        notes = _notes(titles, [_printed(runs[number]) for number in (2, 4, 6)], completed)
+        return [_judged(*run, name, note) for run, name, note in zip(runs, STEP_NAMES, notes, strict=True)]
+
+    def _completed(self, printed: str) -> tuple[list[str], tuple[str, ...]]:
+        """Where `list` shows the open todo alone: what it prints when asked for the other as well, and how it is asked.
+
+        Empty where it need not be asked, or where no option that the program names makes it show that todo.
+        """
+        first, second = (title.lower() in printed.lower() for title in self.titles)
+        if first or not second:
+            return [], ()
+        for option in self.options[:_OPTIONS_TRIED]:
+            run = self._call("list", option)
+            if self.titles[0].lower() in _printed(run).lower():
+                return [_printed(run)], run[0]
+        return [], ()
 
     def _call(self, *arguments: str) -> Run:
         if self.timeouts >= _TIMEOUTS_ALLOWED:
@@ -146,12 +169,12 @@ def _ids_in(output: str, titles: tuple[str, str]) -> list[str] | None:
         return None
 
 
-def _notes(titles: tuple[str, str], outputs: list[str]) -> list[str]:
+def _notes(titles: tuple[str, str], outputs: list[str], completed: list[str]) -> list[str]:
     """For each step why the state it left is not the one asked for, empty where it is."""
     try:
-        return textwork.run(judge_lists, titles, outputs)
+        return textwork.run(judge_lists, titles, outputs, completed)
     except textwork.TextLimitError as error:
-        return [f"the lists cannot be read: {error}"] * len(_NAMES)
+        return [f"the lists cannot be read: {error}"] * len(STEP_NAMES)
 
 
 def text_of(data: bytes) -> str:

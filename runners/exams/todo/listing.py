@@ -28,6 +28,8 @@ _SPACE = re.compile(r"\s++")
 # A longer one is no id; and one of 128 KiB is no argument of a program either (execve's limit).
 _ID_CHARS = 64
 _NUMBER = re.compile(r"\d++")
+_DONE_MARK = re.compile(r"[✓✔✅☑]|\[[xX]\]|(?<!not )\b(?:done|completed)\b", re.IGNORECASE)
+_OPEN_MARK = re.compile(r"\[ \]|[☐○⬜□◻⏳]|\b(?:pending|open|incomplete|to ?do)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,26 @@ def is_same(earlier: Entry, later: Entry) -> bool:
     if earlier.block is not None and later.block is not None and not _alike(earlier.block, later.block):
         return False
     return _alike(earlier.own, later.own)
+
+
+def is_turned_round(earlier: Entry, later: Entry) -> bool:
+    """Whether an entry bears the mark of a completed one first, and that of an open one afterwards."""
+    return _marks(earlier) == (True, False) and _marks(later) == (False, True)
+
+
+def looks_like(one: Entry, one_title: str, other: Entry, other_title: str) -> bool:
+    """Whether two entries differ in nothing but title, numbers and times."""
+    texts = [
+        _NUMBER.sub("", settled(re.sub(re.escape(title), " ", "\n".join(entry.own), flags=re.IGNORECASE)))
+        for entry, title in ((one, one_title), (other, other_title))
+    ]
+    return texts[0] == texts[1]
+
+
+def _marks(entry: Entry) -> tuple[bool, bool]:
+    """Whether a mark of completed ones is in it, and one of open ones."""
+    text = "\n".join(entry.own)
+    return bool(_DONE_MARK.search(text)), bool(_OPEN_MARK.search(text))
 
 
 def _alike(earlier: tuple[str, ...], later: tuple[str, ...]) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 from runners.extract import Extraction, extract_code
 
 from .features import features, has_code
-from .listing import Entry, find_entries, is_same, pick_ids, settled
+from .listing import Entry, find_entries, is_same, is_turned_round, looks_like, pick_ids, settled
 from .source import read_source
 
 if TYPE_CHECKING:
@@ -65,16 +65,29 @@ def ids_shown(output: str, titles: Sequence[str]) -> list[str] | None:
     return None if ids is None else list(ids)
 
 
-def judge_lists(titles: Sequence[str], outputs: Sequence[str]) -> list[str]:
+def judge_lists(titles: Sequence[str], outputs: Sequence[str], completed: Sequence[str] = ()) -> list[str]:
     """For each of the seven steps why the state it left is not the one asked for; empty where it is.
 
     Args:
         titles: Of the two todos.
         outputs: What the three lists printed.
+        completed: Of a program that lists completed todos only when asked to: what the second and the third list print
+            then; empty for any other.
     """
     first, second = titles
     before, between, after = (_Shown.by(output, titles) for output in outputs)
     no_ids = "" if before.ids else "the list shows no ids to tell the two apart"
+    if completed:
+        then, at_last = (_Shown.by(output, titles) for output in completed)
+        return [
+            before.lacks(first),
+            before.lacks(second),
+            before.lacks(*titles) or no_ids,
+            before.lacks(*titles) or between.lacks(second) or _why_not_apart(first, second, then),
+            between.lacks(second) or then.lacks(first),
+            between.lacks(second) or (f"{second!r} is still listed" if second in after.entries else ""),
+            at_last.lacks(first) or _why_not_kept(first, then, at_last),
+        ]
     return [
         before.lacks(first),
         before.lacks(second),
@@ -115,6 +128,17 @@ def _why_not_completed(first: str, second: str, before: _Shown, between: _Shown)
         return f"{second!r} was changed as well"
     if settled(before.output) == settled(between.output):
         return f"the list shows {first!r} as before"
+    if is_turned_round(before.entries[first], between.entries[first]):
+        return f"the list shows {first!r} as completed before it is, and as open afterwards"
+    return ""
+
+
+def _why_not_apart(first: str, second: str, then: _Shown) -> str:
+    """The list of completed todos shows the completed one: alone, or with another mark than the open one has."""
+    if missing := then.lacks(first):
+        return missing
+    if second in then.entries and looks_like(then.entries[first], first, then.entries[second], second):
+        return f"the list shows {first!r} and {second!r} as being alike"
     return ""
 
 

@@ -69,7 +69,9 @@ WORDS = [(f"w{chr(97 + n)}", 50 - 4 * n) for n in range(10)]
     ("output", "corrected", "published"),
     [
         ("".join(f"{word}: {count}\n" for word, count in WORDS), 3, 3),
-        ("".join(f"  {word.upper()} : {count}\n\n" for word, count in WORDS), 3, 3),
+        ("".join(f"  {word} : {count}\n\n" for word, count in WORDS), 3, 3),
+        ("".join(f"{word.upper()}: {count}\n" for word, count in WORDS), 2, 3),
+        ("Top\n" + "".join(f"{word}: {count}\n" for word, count in WORDS), 0, 0),
         ("".join(f"{word}: {count}\n" for word, count in [*WORDS, ("x", 1)]), 2, 3),
         ("".join(f"{word}: {count}\n" for word, count in [*WORDS[:8], WORDS[9], WORDS[8]]), 2, 3),
         ("".join(f"{word}: {count}\n" for word, count in WORDS[:5]), 2, 2),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runners.exams.todo.listing import find_entries, is_same, pick_ids, settled
+from runners.exams.todo.listing import find_entries, is_same, is_turned_round, looks_like, pick_ids, settled
+from runners.exams.todo.reading import judge_lists
 
 ONE, OTHER = "Buy apples", "Wash fence"
 
@@ -105,3 +106,51 @@ def test_without_ids_none_are_picked() -> None:
     assert pick_ids(entries[ONE], entries[OTHER]) is None
     entries = find_entries("2026-11-20 Buy apples\n2026-11-21 Wash fence\n", (ONE, OTHER))
     assert pick_ids(entries[ONE], entries[OTHER]) is None
+
+
+@pytest.mark.parametrize(("done", "to_do"), [("✓", "○"), ("[x]", "[ ]"), ("Done", "Pending"), ("completed", "to do")])
+def test_a_mark_that_is_turned_round_is_seen(done: str, to_do: str) -> None:
+    before = find_entries(printed("labelled", x=done, y=done), (ONE,))
+    after = find_entries(printed("labelled", x=to_do, y=done), (ONE,))
+    assert is_turned_round(before[ONE], after[ONE])
+    assert not is_turned_round(after[ONE], before[ONE])
+
+
+@pytest.mark.parametrize(("earlier", "later"), [("Done: no", "Done: yes"), ("not done", "done"), ("0", "1"), ("", "✔")])
+def test_a_mark_that_says_little_is_not_turned_round(earlier: str, later: str) -> None:
+    before, after = (find_entries(printed("labelled", x=mark), (ONE,)) for mark in (earlier, later))
+    assert not is_turned_round(before[ONE], after[ONE])
+
+
+@pytest.mark.parametrize("form", LISTS)
+def test_entries_are_told_apart_by_their_marks(form: str) -> None:
+    alike = find_entries(printed(form, x="o", y="o"), (ONE, OTHER))
+    apart = find_entries(printed(form, x="X", y="o"), (ONE, OTHER))
+    assert looks_like(alike[ONE], ONE, alike[OTHER], OTHER)
+    if form not in {"form", "form without separators"}:  # there the mark is not part of the title's own lines
+        assert not looks_like(apart[ONE], ONE, apart[OTHER], OTHER)
+
+
+OPEN = "1 [ ] Buy apples\n2 [ ] Wash fence\n"
+ASKED = "1 [x] Buy apples\n2 [ ] Wash fence\n"
+
+
+@pytest.mark.parametrize("asked", [ASKED, "Completed:\n1 [x] Buy apples\n"])
+def test_a_list_that_shows_open_todos_alone_is_asked_for_the_others(asked: str) -> None:
+    outputs = [OPEN, "2 [ ] Wash fence\n", "nothing to do\n"]
+    assert not any(judge_lists((ONE, OTHER), outputs, [asked, asked.replace("2 [ ] Wash fence\n", "")]))
+
+
+@pytest.mark.parametrize(
+    ("step", "outputs", "asked"),
+    [
+        ("complete", ["2 [ ] Wash fence\n", ""], [OPEN, "1 [ ] Buy apples\n"]),
+        ("complete", ["2 [ ] Wash fence\n", ""], ["", ""]),
+        ("delete", ["2 [ ] Wash fence\n", "2 [ ] Wash fence\n"], [ASKED, ASKED]),
+        ("list 3", ["2 [ ] Wash fence\n", ""], [ASKED, ""]),
+        ("list 3", ["2 [ ] Wash fence\n", ""], [ASKED, "1 [ ] Buy apples\n"]),
+    ],
+)
+def test_what_it_shows_then_is_judged(step: str, outputs: list[str], asked: list[str]) -> None:
+    notes = judge_lists((ONE, OTHER), [OPEN, *outputs], asked)
+    assert notes[["add 1", "add 2", "list 1", "complete", "list 2", "delete", "list 3"].index(step)]
