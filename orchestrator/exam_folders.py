@@ -1,7 +1,8 @@
-"""The exams of a run that are folders of its user's own: read where they lie, and kept in the run folder as they were.
+"""The exams of a run: a user's folders read where they lie, and all kept in the run folder as they were.
 
 A folder may be changed, moved or lost between two starts. What it asks is part of what the rows are, and may not change
 in one run folder; how it grades may, as that of our own exams does, and `quantsweep regrade` grades what is there anew.
+Ours are folders as well, and an installation may be changed between two starts: they are held to the same.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
 
 def exams_of_run(plan: Plan, folder: RunDir, out: Printer) -> dict[str, FolderExam]:
-    """The exams of the plan that are not ours, by name, each kept in the run folder from now on.
+    """The exams of the plan that are not ours, by name; all of the plan's are kept in the run folder from now on.
 
     Raises:
         RunFolderError: one is neither where the plan says nor kept, or asks something else than the plan's jobs do.
     """
+    for name in dict.fromkeys(job.exam for job in plan.jobs if job.exam not in plan.folders):
+        _check_ours(name, plan, folder, out)
     found: dict[str, FolderExam] = {}
     for name, path in plan.folders.items():
         exam = found[name] = _opened(name, path, folder, out)
@@ -39,6 +42,55 @@ def exams_of_run(plan: Plan, folder: RunDir, out: Printer) -> dict[str, FolderEx
             )
         _keep(exam, folder)
     return found
+
+
+def _check_ours(name: str, plan: Plan, folder: RunDir, out: Printer) -> None:
+    """Refuses one of our exams that asks something else than the run's rows answer, whatever version it calls that.
+
+    Raises:
+        RunFolderError: it does, or there is no such exam in this version.
+    """
+    from runners.exams import get_exam
+    from runners.exams.base import UnknownExam
+    from runners.exams.folder.exam import FolderExam
+
+    hint = (
+        "Go on with the quantsweep that the run was begun with (`quantsweep_version` in its rows), as it was installed "
+        "then; or begin a new run: --out DIR."
+    )
+    try:
+        exam = get_exam(name)
+    except UnknownExam:
+        raise RunFolderError(f"{folder.root}: this quantsweep has no exam {name}", hint=hint) from None
+    asked = {job.prompt_version for job in plan.jobs if job.exam == name}
+    if exam.prompt_version not in asked:
+        versions = ", ".join(sorted(asked))
+        raise RunFolderError(
+            f"{folder.root}: the prompt of the exam {name} is version {exam.prompt_version} here, and this run's rows "
+            f"answer version {versions}",
+            hint=hint,
+        )
+    if plan.scoring[name] not in exam.scorings:
+        raise RunFolderError(
+            f"{folder.root}: the exam {name} has no scoring {plan.scoring[name]} any more, by which this run is scored",
+            hint=hint,
+        )
+    if not isinstance(exam, FolderExam):
+        return
+    kept = _kept(name, folder)
+    if kept is not None and kept.tasks() != exam.tasks():
+        raise RunFolderError(
+            f"{folder.root}: the prompt of the exam {name} was changed in this installation and still calls itself "
+            f"version {exam.prompt_version}: it is not the one that this run's rows answer",
+            hint=hint,
+        )
+    if kept is not None and kept.settings.grader_version == exam.grader_version and kept.scores_by != exam.scores_by:
+        out.say(
+            f"warning: the grader of the exam {name} was changed in this installation and still calls itself version "
+            f"{exam.grader_version}: rows of this run that it graded before and will grade now cannot be told apart; "
+            f"`quantsweep regrade {folder.root}` grades all of them by what is here now"
+        )
+    _keep(exam, folder)
 
 
 def exams_to_regrade(folder: RunDir, out: Printer) -> dict[str, FolderExam]:

@@ -102,6 +102,22 @@ class Layout:
             yield _figures(columns, number), style
 
 
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """A sentence whose further lines are set in: no name in it can pass for a line of its own."""
+
+    text: str
+    style: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        first, *others = console.render_str(self.text).wrap(console, max(1, options.max_width - _INDENT)) or [Text()]
+        yield Text(first.plain.rstrip(), style=self.style)
+        for other in others:
+            yield Text(" " * _INDENT + other.plain.strip(), style=self.style)
+
+
 def _figures(columns: Sequence[Column], line: int | None) -> str:
     """The figures of a line, or with None the headings, each behind its gap."""
     gap = " " * _GAP

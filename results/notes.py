@@ -9,13 +9,19 @@ from results.answer import cell_name
 from results.figures import count, money
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from results.reading import Torn
     from results.summary import Disturbance, QuantSummary
 
 MOST_NAMED = 12
 """Names that a note gives; a sweep of a thousand cells may have a thousand."""
+
+NO_PROOF = "no proof"
+"""How `exam_check` begins where the exam has no answers that are known."""
+
+_NAME_CHARS = 60
+_FINDING_CHARS = 200
 
 
 def notes(summaries: Sequence[QuantSummary], torn: Sequence[Torn] = (), *, taken_out: int = 0) -> tuple[str, ...]:
@@ -24,6 +30,7 @@ def notes(summaries: Sequence[QuantSummary], torn: Sequence[Torn] = (), *, taken
     `taken_out` is how many jobs have attempts on record and are not in the sweep any more.
     """
     found = (
+        *_checks(summaries),
         _unfinished(summaries),
         _infrastructure(summaries),
         _budget(summaries),
@@ -59,6 +66,34 @@ def _spent(summaries: Sequence[QuantSummary]) -> str:
         " and ".join(money(amount, currency) for currency, amount in sorted(total.items())) or "nothing that is known"
     )
     return f"All attempts cost {spent} together, by the spec's prices{unknown}."
+
+
+def _checks(summaries: Sequence[QuantSummary]) -> Iterator[str]:
+    """Graders that were wrong about known answers, each with its machine; then those that nothing proves."""
+    failed: Counter[tuple[str, str, str]] = Counter()
+    unproved: dict[str, str] = {}
+    for summary in summaries:
+        for (node, found), number in summary.checks.items():
+            if found.startswith(NO_PROOF):
+                unproved.setdefault(summary.exam, found.removeprefix(NO_PROOF).lstrip(": "))
+            else:
+                failed[summary.exam, node, found.removeprefix("failed").lstrip(": ")] += number
+    for (exam, node, found), number in failed.most_common(MOST_NAMED):
+        yield (
+            f"{count(number, 'answer')} to {_cut(exam)} graded on {_cut(node)}, where its grader is wrong about an "
+            f"answer that is known ({_cut(found, _FINDING_CHARS)}): the scores may be wrong. `quantsweep exams check` "
+            "there shows more; `quantsweep regrade` on a sound machine grades them anew."
+        )
+    if len(failed) > MOST_NAMED:
+        yield f"{len(failed) - MOST_NAMED} more exams and machines where a grader is wrong about known answers."
+    for exam, why in list(unproved.items())[:MOST_NAMED]:
+        yield f"Nothing proves the grader of {_cut(exam)} ({_cut(why, _FINDING_CHARS)})."
+
+
+def _cut(text: str, most: int = _NAME_CHARS) -> str:
+    """Foreign text in one line, and no longer than a sentence can bear."""
+    joined = " ".join(text.split())
+    return joined if len(joined) <= most else f"{joined[: most - 3]}..."
 
 
 def _unfinished(summaries: Sequence[QuantSummary]) -> str:

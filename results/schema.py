@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SCHEMA_VERSION: Final = 9
+SCHEMA_VERSION: Final = 10
 """Raised with every change of the columns: a file of this version has exactly these, or it is damaged."""
 
 LogicalType = Literal["string", "int", "float", "bool", "timestamp", "json", "list[string]"]
@@ -211,6 +211,10 @@ error                string        -          What went wrong and what to do abo
                                               nothing did.
 isolation            string        -          What held the program while it was graded (`bubblewrap`,
                                               `namespaces+landlock`, ...); null where none was run.
+exam_check           string        -          What the machine that graded made of answers to this exam that are
+                                              known (a reference, an empty one, a mutant): `ok`; `failed: ...`, so
+                                              that its scores may be wrong; `no proof: ...` where the exam has no
+                                              such answers. Null where nothing was graded.
 extraction           string        -          How the program was found in the reply.
 grade_s              float         s          Time the grading took.
 files                json          -          List of the files that the grading left, each an object of name,

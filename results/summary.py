@@ -39,7 +39,7 @@ _FIGURES: Final = (
         "score",
         "score_max",
     ),
-    *("file_bytes", "node", "load_s", "peak_ram_bytes", "peak_vram_bytes", "hardware_class"),
+    *("exam_check", "file_bytes", "node", "load_s", "peak_ram_bytes", "peak_vram_bytes", "hardware_class"),
     *("device", "engine_settings", "foreign_cpu_share"),
     *("cold", "cached_tokens", "shared_with", "ttft_any_s", "ttft_answer_s", "prefill_tps"),
     *("decode_tps", "decode_tps_client", "above_ceiling"),
@@ -72,6 +72,9 @@ UNBUILT: Final = frozenset({"no_code", "compile_error", "tool_format", "refusal"
 
 PASS_AT: Final = (1, 3, 5, 10)
 """Numbers of draws that pass@k is told for."""
+
+CHECKED: Final = "ok"
+"""`exam_check` of a row whose machine graded known answers rightly."""
 
 FEWEST_SCORES: Final = 3
 """Fewer scores than these allow nearly any mean: an interval would say no more than that."""
@@ -160,6 +163,7 @@ class QuantSummary:
         costs: What was spent, by currency: all attempts on record, those that failed too; answers of other runs and
             regrades cost nothing here.
         uncosted: Attempts whose cost is not known although others of the cell have one.
+        checks: Scored jobs that were graded where the exam's check failed, or had no proof: by node and finding.
     """
 
     model: str
@@ -199,6 +203,7 @@ class QuantSummary:
     uncosted: int = 0
     tasks_interval: Interval | None = None
     pass_at: Mapping[int, float] = field(default_factory=dict)
+    checks: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     def points_by_answer(self) -> dict[tuple[str, int], float]:
         """The points, by task and seed."""
@@ -315,6 +320,7 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
         reused=sum(row["reused_from"] is not None for row in finals),
         costs=_costs(asked := [row for row in rows if row["regrade_of"] is None and row["reused_from"] is None]),
         uncosted=sum(row["currency"] is not None and row["cost"] is None for row in asked),
+        checks=Counter((row["node"], row["exam_check"]) for row in scored if row["exam_check"] not in {None, CHECKED}),
     )
 
 

@@ -17,7 +17,7 @@ from results.cells import COLUMNS, legend
 from results.figures import count, plain
 from results.files import summary_of
 from results.items import alarms_of
-from results.layout import Column, Layout
+from results.layout import Column, Layout, Paragraph
 from results.notes import notes
 from results.pairing_table import MEANING, MEANING_BY_SCORE, titled_tables, verdict_text
 from results.pairings import pairings
@@ -99,8 +99,8 @@ class Report:
         """The report for a person: lines and tables, one below the other; readable without colour."""
         from rich.text import Text
 
-        notes = [Text(f"{'Note' if alarm.passed else 'Alarm'}: {alarm}") for alarm in self.alarms]
-        notes += [Text(f"Note: {remark}") for remark in self.remarks]
+        notes = [Paragraph(f"{'Note' if alarm.passed else 'Alarm'}: {alarm}") for alarm in self.alarms]
+        notes += [Paragraph(f"Note: {remark}") for remark in self.remarks]
         # With the tables, so that what is written to a file does not look complete.
         begun = [] if self.planned is None or self.done >= self.planned else [self._how_far(self.planned), ""]
         if not self.summaries:
@@ -111,18 +111,18 @@ class Report:
         for title, group, label in _grouped(self.summaries):
             table = _table(group, label, verdicts)
             headings.update(column.heading for column in table.columns if not column.told)
-            parts += [Text(title, style="bold"), table, ""]
+            parts += [Paragraph(title, "bold"), table, ""]
         if meanings := legend(headings):
             parts += [Text(meanings, style="dim"), ""]
         for answer in self.answers:
-            parts += [Text(answer.sentence, style="bold"), ""]
+            parts += [Paragraph(answer.sentence, "bold"), ""]
         tables = list(titled_tables(self.pairings, _NAME_CHARS))
         for title, layout, left in tables:
-            parts += [Text(title, style="bold"), layout, *([Text(left)] if left else []), ""]
+            parts += [Paragraph(title, "bold"), layout, *([Paragraph(left)] if left else []), ""]
         if tables:
             parts += [Text(MEANING if self.rule is None else MEANING_BY_SCORE, style="dim"), ""]
         if self.rule is not None and (lines := seed_lines(self.seeds, self.rule)):
-            parts += [*map(Text, lines), ""]
+            parts += [*map(Paragraph, lines), ""]
         if self.files is not None:
             parts += [Text(str(self.files)), ""]
         return [*parts, *notes] if notes else parts[:-1]

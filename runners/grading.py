@@ -20,6 +20,7 @@ from runners.orders import JobOrder, RowReady
 from runners.outcomes import Outcome
 from runners.rowcheck import sound
 from runners.scoring import grade_of
+from runners.selfcheck import SelfChecks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +98,7 @@ class Grader:
         self.sandbox, self._lease_id, self._scoring = sandbox, lease_id, scoring
         self._spool, self._emit, self._note_traceback = spool, emit, note_traceback
         self._cancelled = cancelled or threading.Event()
+        self._checks = SelfChecks(sandbox, note_traceback)
         self._grading_s, self._spool_s = grading_s, spool_s
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._last: _Task | None = None
@@ -202,6 +204,13 @@ class Grader:
         return graded
 
     def _score(self, answer: Answer, transcript: Transcript) -> _Graded:
+        """The grade, beside what this machine is found to make of the exam: looked at here, where no timing runs."""
+        check = self._checks.of(answer.exam)
+        graded = self._scored(answer, transcript)
+        graded.columns["exam_check"] = check
+        return graded
+
+    def _scored(self, answer: Answer, transcript: Transcript) -> _Graded:
         began = time.monotonic()
         try:
             grade = grade_of(answer.exam, answer.task, transcript, self.sandbox, self._note_traceback)

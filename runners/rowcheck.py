@@ -30,7 +30,7 @@ _COLUMNS: dict[Kind, str] = {
     "text": """run_id sweep job_id model quant variant exam task prompt_version grader_version repo revision
         file_sha256 provider provider_model provider_version currency
         engine engine_build load_mode token_count_source finish_reason peak_ram_source peak_vram_source
-        scoring outcome outcome_class error isolation extraction node device backend engine_device
+        scoring outcome outcome_class error isolation exam_check extraction node device backend engine_device
         device_match hardware_class governor platform_profile driver reply reasoning grader_log
         quantsweep_version reused_from architecture cache_type_k cache_type_v reasoning_mode os cpu split_mode
         offload

@@ -138,12 +138,13 @@ def _examine(exam: Exam, specimen: Specimen, sandbox: Sandbox) -> tuple[Finding,
         return Finding(specimen.name, specimen.kind, {}, Outcome.GRADER_CRASH.value, problem), frozenset()
     finally:
         remove_tree(folder)
-    problem = "; ".join(_problems(exam, specimen, grade))
+    problem = "; ".join(problems_of(exam, specimen, grade))
     found = Finding(specimen.name, specimen.kind, grade.scores, grade.outcome.value, problem)
     return found, frozenset(item.name for item in grade.items)
 
 
-def _problems(exam: Exam, specimen: Specimen, grade: Grade) -> list[str]:
+def problems_of(exam: Exam, specimen: Specimen, grade: Grade) -> list[str]:
+    """What a grade gets wrong about a specimen; empty where it is right."""
     if specimen.kind == "reference":
         less = {scoring: f"{points:g}" for scoring, points in specimen.bounds.items()}
         return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib.resources import files
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,8 @@ from orchestrator.spec import parse_spec
 from orchestrator.sweep import SpecSource, SweepResult, run_sweep
 from orchestrator.terminal import Printer
 from results.store import read_run
-from runners.exams.folder.exam import open_exam, unpack_exam
+from runners.exams.folder.content import Content
+from runners.exams.folder.exam import open_exam, packaged_exam, unpack_exam
 from runners.exams.folder.new import new_exam
 from tests.orchestrator.inprocess import Agent, Behaviour, InProcessCluster
 from tests.orchestrator.test_growth import SPEC
@@ -128,6 +130,57 @@ def test_another_grader_takes_what_is_there_and_says_so(sweeps: Sweeps) -> None:
     assert sweeps.given == []
     assert "graded by another version of the grader" in sweeps.said
     assert versions[1] in sweeps.said
+
+
+def install(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Our exam todo, as if another quantsweep were installed."""
+    todo = packaged_exam("runners.exams.todo")
+    settings = {name: changes.pop(name) for name in ("prompt_version", "grader_version", "scorings") if name in changes}
+    changed = replace(todo, settings=replace(todo.settings, **settings), **changes)
+    monkeypatch.setattr("runners.exams.todo.load", lambda: changed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"prompts": ("Something else.",)}, "was changed in this installation and still calls itself version 1"),
+        (
+            {"prompts": ("Something else.",), "prompt_version": "2"},
+            "the prompt of the exam todo is version 2 here, and this run's rows answer version 1",
+        ),
+        ({"scorings": ("lenient",)}, "the exam todo has no scoring strict any more"),
+    ],
+)
+def test_ours_that_asks_something_else_after_an_update_does_not_go_on(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], said: str
+) -> None:
+    sweeps.run(SPEC)
+    with monkeypatch.context() as other:
+        install(other, **changes)
+        with pytest.raises(RunFolderError) as caught:
+            sweeps.run(SPEC)
+        assert said in str(caught.value)
+        assert "--out DIR" in str(caught.value.hint)
+        assert sweeps.given == []
+    sweeps.run(SPEC)  # as it was installed before
+
+
+def test_ours_that_grades_otherwise_after_an_update_goes_on_by_a_version_of_its_own_or_says_that_it_has_none(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps.run(SPEC)
+    todo = packaged_exam("runners.exams.todo")
+    version = todo.grader_version
+    changed = {**todo.content.files, "reading.py": b"# otherwise\n"}
+    install(monkeypatch, content=Content(changed))
+    assert sweeps.run(SPEC).complete
+    assert f"the grader of the exam todo was changed in this installation and still calls itself version {version}" in (
+        sweeps.said
+    )
+    named = todo.content.files["exam.toml"].replace(f'grader_version = "{version}"'.encode(), b'grader_version = "99"')
+    install(monkeypatch, content=Content({**todo.content.files, "exam.toml": named}), grader_version="99")
+    assert sweeps.run(SPEC).complete
+    assert "warning" not in sweeps.said
 
 
 def test_a_folder_that_is_gone_is_taken_as_it_was(sweeps: Sweeps) -> None:

@@ -18,7 +18,7 @@ import pytest
 from results.rows import validate_row
 from runners.chat import ChatError, ChatResult
 from runners.errors import RunnersError
-from runners.exams.base import Grade, Item, Reply, Task, Transcript
+from runners.exams.base import Grade, Item, Reply, Specimen, Task, Transcript
 from runners.grading import Answer, Grader
 from runners.orders import JobOrder, RowReady
 from runners.outcomes import Outcome
@@ -41,13 +41,20 @@ FULL = Grade({"strict": 100.0}, 100.0, Outcome.PASSED, (Item("a", 100.0, 100.0, 
 class FakeExam:
     """An exam whose grader does what a test says."""
 
-    name, version, score_max, scorings, language = "todo", "1", 100.0, ("strict",), "python"
+    name, grader_version, score_max, scorings, language = "todo", "1", 100.0, ("strict",), "python"
+    needs: frozenset[str] = frozenset()
 
     def __init__(self, grade: Callable[[Path], Any]) -> None:
         self._grade = grade
 
     def grade(self, task: object, transcript: object, box: Box) -> Any:
         return self._grade(box.folder)
+
+    def tasks(self) -> tuple[Task, ...]:
+        return (TASK,)
+
+    def specimens(self) -> list[Specimen]:
+        return []
 
 
 class FakeSandbox:

@@ -91,12 +91,15 @@ class FolderExam:
 
     @cached_property
     def grader_version(self) -> str:
-        """A digest of what can change a score: settings, and all files but prompts and proof; a number for ours."""
-        if self.package:
-            return self.settings.grader_version
+        """A digest of what can change a score (`scores_by`); a number for ours."""
+        return self.settings.grader_version if self.package else f"folder-{self.scores_by}"
+
+    @cached_property
+    def scores_by(self) -> str:
+        """A digest of what can change a score: settings, and all files but prompts and proof."""
         scoring = self.settings.scoring()
         deciding = {path: data for path, data in self.content.files.items() if self._decides(path)}
-        return f"folder-{_digest([_FORM, scoring, digest_of(deciding)])}"
+        return _digest([_FORM, scoring, digest_of(deciding)])
 
     def _decides(self, path: str) -> bool:
         """Whether a file may decide a score."""
