@@ -134,11 +134,6 @@ def rate_interval(successes: int, trials: int, *, confidence: float = CONFIDENCE
     return Interval(low, high, confidence)
 
 
-def trials_to_bound(rate: float, *, confidence: float = CONFIDENCE) -> int:
-    """How many trials without an event show that its rate is at most `rate`, 0 < rate < 1."""
-    return math.ceil(math.log(1 - confidence) / math.log1p(-rate))
-
-
 def pass_at(k: int, passed: int, draws: int) -> float | None:
     """Probability that one or more of `k` draws pass, estimated without bias from `draws` of which `passed` did.
 

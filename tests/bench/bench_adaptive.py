@@ -18,6 +18,7 @@ time counts loads too: a block of a cell that is not the one loaded costs one (o
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -26,7 +27,7 @@ from statistics import fmean
 
 from results.contest import Contest, Rule
 from results.sequential import ERROR
-from results.stats import mean_interval, trials_to_bound
+from results.stats import mean_interval
 
 Shape = tuple[tuple[float, float], ...]
 """Shares of full marks, each with its probability."""
@@ -146,7 +147,7 @@ def by_student(scores: list[list[float]], seeds: int, margin: float) -> list[str
         mean = fmean(differences)
         strict = mean_interval(differences, confidence=1 - 2 * at_worse)
         once = mean_interval(differences, confidence=1 - 2 * ERROR)
-        if seeds >= trials_to_bound(margin) and (mean > -margin if once is None else once.low > -margin):
+        if seeds >= math.log(ERROR) / math.log1p(-margin) and (mean > -margin if once is None else once.low > -margin):
             said[cell] = "equivalent"
         elif mean < 0 if strict is None else strict.high < 0:
             said[cell] = "worse"

@@ -20,7 +20,6 @@ from results.stats import (
     standard_deviation,
     student_cdf,
     student_quantile,
-    trials_to_bound,
 )
 
 
@@ -141,11 +140,6 @@ def test_students_interval_of_three_is_the_published_one() -> None:
     assert (interval.low + interval.high) / 2 == pytest.approx(4.0)
     assert (interval.high - interval.low) / 2 == pytest.approx(8.6, abs=0.01)
     assert mean_interval([14.0, 14.0, 14.0]) is None
-
-
-def test_59_trials_without_a_failure_show_a_rate_of_5_percent() -> None:
-    assert trials_to_bound(0.05) == 59
-    assert 0.95**59 <= 0.05 < 0.95**58
 
 
 class TestInOrder:
