@@ -204,14 +204,17 @@ def exams_new(
     language: Annotated[
         str, typer.Option(help="What answers are written in: python, javascript, c, c++, rust or go.")
     ] = "python",
-    python_grader: Annotated[
-        bool, typer.Option("--python-grader", help="Grade by a function in grader.py instead of tests in exam.toml.")
-    ] = False,
+    grader: Annotated[
+        str,
+        typer.Option(
+            help="What grades: tests (in exam.toml), command (files/try.py, in the sandbox), python (grader.py)."
+        ),
+    ] = "tests",
 ) -> None:
     """Make the folder of an exam of your own: one that runs, to be changed from there."""
     from orchestrator.commands.exams import new
 
-    terminal.stdout().page(*new(folder, language=language, python_grader=python_grader))
+    terminal.stdout().page(*new(folder, language=language, form=grader))
 
 
 app.command(short_help="Show which quants fit which cards; only headers are read.")(fits)

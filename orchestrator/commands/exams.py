@@ -52,7 +52,7 @@ def list_exams(*, as_json: bool) -> list[Part]:
     return parts
 
 
-def new(folder: Path, *, language: str, python_grader: bool) -> list[Part]:
+def new(folder: Path, *, language: str, form: str) -> list[Part]:
     """Makes the folder of an exam, and says what to do with it.
 
     Raises:
@@ -63,7 +63,7 @@ def new(folder: Path, *, language: str, python_grader: bool) -> list[Part]:
     from orchestrator.cli.typed import command
     from runners.exams.folder.new import new_exam
 
-    written = new_exam(folder, language=language, python_grader=python_grader)
+    written = new_exam(folder, language=language, form=form)
     named = str(folder) if "/" in str(folder) else f"./{folder}"
     lines = [str(path) for path in written]
     lines += ["", f"To prove it: {command('exams', 'check', named)}"]

@@ -234,7 +234,7 @@ def test_the_command_line_makes_and_proves_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert app(["exams", "new", "mine", "--python-grader"], standalone_mode=False) in {0, None}
+    assert app(["exams", "new", "mine", "--grader", "python"], standalone_mode=False) in {0, None}
     assert "exams check ./mine" in capsys.readouterr().out
     assert app(["exams", "check", "./mine"], standalone_mode=False) == 0
     assert "the grader is right" in capsys.readouterr().out

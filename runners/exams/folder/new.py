@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from runners.exams.folder.content import ExamFolderError
 from runners.exams.folder.languages import LANGUAGES
@@ -14,17 +14,20 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
     from pathlib import Path
 
+FORMS: Final = ("tests", "command", "python")
+"""What may grade: tests in `exam.toml`, a command that tries the program, or a function in `grader.py`."""
 
-def new_exam(folder: Path, *, language: str = "python", python_grader: bool = False) -> list[Path]:
+
+def new_exam(folder: Path, *, language: str = "python", form: str = "tests") -> list[Path]:
     """Writes an exam into a folder that is not there yet, or empty, and returns what was written.
 
     Args:
         folder: Its last part becomes the exam's name.
         language: What its programs are written in.
-        python_grader: Graded by a `grader.py` instead of tests in `exam.toml`.
+        form: What grades them, one of FORMS.
 
     Raises:
-        ExamFolderError: there is something already, or no exam may be called that.
+        ExamFolderError: there is something already, no exam may be called that, or there is no such language or form.
     """
     name = folder.absolute().name
     if not NAME.fullmatch(name):
@@ -33,12 +36,14 @@ def new_exam(folder: Path, *, language: str = "python", python_grader: bool = Fa
         )
     if language not in LANGUAGES:
         raise ExamFolderError(f"no exam is made in {language!r}", f"the languages are: {', '.join(LANGUAGES)}")
+    if form not in FORMS:
+        raise ExamFolderError(f"no exam is graded by {form!r}", f"there are: {', '.join(FORMS)}")
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if next(folder.iterdir(), None) is not None:
             raise ExamFolderError(f"{folder} is not empty", "give a new name; nothing is written over")
-        for path, text in _texts(language, python_grader=python_grader):
+        for path, text in _texts(language, form):
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text.replace("{name}", name).replace("{language}", language), encoding="utf-8")
@@ -48,16 +53,18 @@ def new_exam(folder: Path, *, language: str = "python", python_grader: bool = Fa
     return written
 
 
-def _texts(language: str, *, python_grader: bool) -> Iterator[tuple[str, str]]:
+def _texts(language: str, form: str) -> Iterator[tuple[str, str]]:
     """What the folder holds: path and text, still with placeholders."""
     templates = files("runners.exams.folder").joinpath("templates")
 
     def text(*path: str) -> str:
         return templates.joinpath(*path).read_text(encoding="utf-8")
 
-    yield "exam.toml", text("exam-python.toml" if python_grader else "exam.toml")
-    if python_grader:
+    yield "exam.toml", text("exam.toml" if form == "tests" else f"exam-{form}.toml")
+    if form == "python":
         yield "grader.py", text("grader.py.txt")
+    elif form == "command":
+        yield "files/try.py", text("try.py.txt")
     yield "prompt.md", text("prompt.md")
     yield "README.md", text("README.md")
     yield "cheats/cheats.toml", text("cheats.toml")

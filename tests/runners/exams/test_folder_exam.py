@@ -77,12 +77,15 @@ def test_a_new_exam_proves_itself(tmp_path: Path, sandbox: Sandbox, language: st
     assert report.exam == "mine"
 
 
-def test_a_new_exam_with_a_grader_of_python_proves_itself(tmp_path: Path, sandbox: Sandbox) -> None:
-    new_exam(tmp_path / "mine", python_grader=True)
+@pytest.mark.parametrize("form", ["python", "command"])
+def test_a_new_exam_of_each_other_form_proves_itself(tmp_path: Path, sandbox: Sandbox, form: str) -> None:
+    new_exam(tmp_path / "mine", form=form)
     report = check_exam(str(tmp_path / "mine"), sandbox)
     assert report.ok, "\n".join(report.lines())
     with pytest.raises(ExamFolderError, match="is not empty"):
         new_exam(tmp_path / "mine")
+    with pytest.raises(ExamFolderError, match="no exam is graded by 'taste'"):
+        new_exam(tmp_path / "other", form="taste")
 
 
 @pytest.mark.parametrize("output", ["tap", "jsonl"])
@@ -239,14 +242,14 @@ def test_a_grader_that_returns_no_grade_is_said_to(tmp_path: Path, sandbox: Sand
     ],
 )
 def test_a_grader_that_cannot_be_loaded_is_named(tmp_path: Path, sandbox: Sandbox, text: str, said: str) -> None:
-    new_exam(tmp_path / "own", python_grader=True)
+    new_exam(tmp_path / "own", form="python")
     (tmp_path / "own" / "grader.py").write_text(text)
     with pytest.raises(ExamFolderError, match=said):
         check_exam(str(tmp_path / "own"), sandbox)
 
 
 def test_a_grader_that_fails_over_an_answer_is_found_out_by_its_proof(tmp_path: Path, sandbox: Sandbox) -> None:
-    new_exam(tmp_path / "own", python_grader=True)
+    new_exam(tmp_path / "own", form="python")
     (tmp_path / "own" / "other.py").write_text("HALF = 1 / 2\n")
     (tmp_path / "own" / "grader.py").write_text(
         "from . import other\ndef grade(task, transcript, box):\n    return other.HALF / 0\n"
