@@ -1,4 +1,4 @@
-"""How often truly random eviction is refused by go-v2's rules (`runners.exams.go_v2.eviction`), by simulation.
+"""How often truly random eviction is refused by the rules of go-v2 and go-v3 (`runners.exams.go.eviction`).
 
     python -m tests.bench.bench_go_v2 --eviction 100000
 
@@ -11,7 +11,8 @@ import argparse
 import random
 import sys
 
-from runners.exams.go_v2 import eviction, plans
+from runners.exams.go import eviction
+from runners.exams.go_v2 import plans
 
 _MOST_REFUSED = 1e-4
 
@@ -38,9 +39,10 @@ def draw(draws: int) -> int:
         (False, plans.SLOW_SIZE, plans.SLOW_OUTAGE, 1 + len(plans.AGAIN)),
     ):
         for rule in (overwritten, reservoir):
+            drawn = ([(rule(size, count, chance), count) for _ in range(runs)] for _ in range(draws))
             refused = sum(
-                eviction.judge([(rule(size, count, chance), count) for _ in range(runs)], size, quick=quick) != ""
-                for _ in range(draws)
+                bool(eviction.judge(each, size, quick=quick) or (quick and eviction.judge_halves(each)))
+                for each in drawn
             )
             most = max(most, refused / draws)
             print(f"{rule.__name__}, {runs} outages of {count}, room for {size}: {refused} of {draws:,} refused")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runners.toolchains.base import ToolchainError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -56,6 +58,7 @@ def build(
 
     Raises:
         SandboxFailed: The sandbox could not be started.
+        ToolchainError: Go could not open what it has compiled beforehand, twice.
         OSError: There is no room.
     """
     folder.mkdir(parents=True)
@@ -63,10 +66,21 @@ def build(
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
-    done = toolchain.run(sandbox, [*arguments, "-o", "program", "."], workdir=folder, limits=limits)
+    words = [*arguments, "-o", "program", "."]
+    done = toolchain.run(sandbox, words, workdir=folder, limits=limits)
+    if _cache_failed(toolchain, done):  # seen on a machine with ten times the load that it can bear; gone at once
+        done = toolchain.run(sandbox, words, workdir=folder, limits=limits)
+        if _cache_failed(toolchain, done):
+            raise ToolchainError(f"{toolchain.version} cannot use its compiled library: {complaint(done.stderr)}")
     program = folder / "program"
     there = done.status == "ok" and program.is_file() and not program.is_symlink()
     return Built(done, program if there else None)
+
+
+def _cache_failed(toolchain: Toolchain, done: Completed) -> bool:
+    """Whether a build failed over the compiled library, which no program can reach or names."""
+    cache = toolchain.environment.get("GOCACHE", "")
+    return done.status != "ok" and cache != "" and complaint(done.stderr).startswith(f"open {cache}/")
 
 
 def complaint(output: bytes) -> str:

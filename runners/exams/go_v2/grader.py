@@ -9,7 +9,7 @@ from runners import textwork
 from runners.exams.base import Grade, Item
 from runners.exams.go.reading import REPLY_CHARS
 from runners.exams.go.report import outcome_of
-from runners.outcomes import Outcome
+from runners.exams.programs import without_program
 
 from .judging import TESTS, crash_of, judge
 from .reading import read_reply
@@ -17,8 +17,11 @@ from .report import write_log
 from .trying import try_program
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from runners.exams.base import Reply, Task, Transcript
     from runners.exams.box import Box
+    from runners.outcomes import Outcome
 
     from .reading import ReplyRead
     from .trying import Tried
@@ -84,6 +87,9 @@ class _Grader:
             reasons = dict.fromkeys(TESTS, _FENCED)
         else:
             reasons = judge(tried.runs, scoring)
+        return self._listed(scoring, reasons)
+
+    def _listed(self, scoring: str, reasons: Mapping[str, str]) -> list[Item]:
         named = "" if scoring == self.scorings[0] else f"{scoring}: "
         return [
             Item(f"{named}{test}", 0.0 if reasons[test] else 1.0, 1.0, not reasons[test], reasons[test], scoring)
@@ -91,18 +97,15 @@ class _Grader:
         ]
 
     def _without_program(self, reply: Reply, method: str, note: str = "", *, truncated: bool = False) -> Grade:
-        cut = reply.finish_reason == "length" or truncated
-        outcome = Outcome.MAX_TOKENS if cut else Outcome.NO_CODE
-        why = f"{method}: {note}" if note else method
-        return Grade(
-            scores=dict.fromkeys(self.scorings, 0.0),
+        lost = dict.fromkeys(TESTS, "the reply holds no program")
+        return without_program(
+            reply,
+            scorings=self.scorings,
             score_max=self.score_max,
-            outcome=outcome,
-            items=(),
-            log=f"no program in the reply ({why}): {outcome.sentence}\n",
-            extraction_method=method,
-            isolation="",
-            outcomes=dict.fromkeys(self.scorings, outcome),
+            method=method,
+            note=note,
+            truncated=truncated,
+            items=tuple(item for scoring in self.scorings for item in self._listed(scoring, lost)),
         )
 
     def _outcome(self, score: float, reply: Reply, found: ReplyRead, tried: Tried) -> Outcome:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from . import eviction
+from runners.exams.go import eviction
+
 from .plans import AGAIN
 
 if TYPE_CHECKING:

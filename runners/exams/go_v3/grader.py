@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from runners import textwork
-from runners.errors import RunnersError
 from runners.exams.base import Grade, Item
 from runners.exams.go.building import build
 from runners.exams.go.reading import REPLY_CHARS, marked, read_files
 from runners.exams.go.report import head_lines, outcome_of, run_lines, shown
 from runners.outcomes import Outcome
-from runners.sandbox.base import BOX, MIB, Limits
 from runners.sandbox.python import python_runtime
 from runners.toolchains.go import Go
 
-from .results import read_results
+from .running import Setting
+from .scenarios import Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from runners.exams.base import Task, Transcript
     from runners.exams.box import Box
-    from runners.sandbox.base import Completed
 
 FILE: Final = "relay.go"
 ITEMS: Final = (
@@ -43,32 +40,14 @@ ITEMS: Final = (
     "HungWrite",
     "ReadsDespiteHungWrite",
 )
-GUARD_S: Final = 8.0
-"""How long anything is waited for; all scenarios together take some three seconds."""
+GUARD_S: Final = 6.0
+"""How long anything is waited for that takes a fraction of a second."""
 
-_LIMITS: Final = Limits(
-    wall_s=180.0,
-    cpu_s=60.0,
-    memory_bytes=1024 * MIB,
-    output_bytes=1 * MIB,
-    file_bytes=64 * MIB,
-    processes=128,
-    files=500,
-)
-_ENVIRONMENT: Final = {"HOME": str(BOX), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"}
-# The judge's modules as they are imported there, and nothing else of ours.
-_JUDGE: Final = BOX / "judge"
-_PACKAGE: Final = ("runners", "exams", "go_v3")
-_JUDGE_FILES: Final = ("inside.py", "subject.py")
-_START: Final = f"import sys; sys.path.insert(0, {str(_JUDGE)!r}); from {'.'.join(_PACKAGE)}.inside import main; main()"
 # With these a program keeps out of the race detector's sight; no answer to this task needs them.
-_HIDES: Final = ("//go:norace", "//go:linkname")
-
-
-class HarnessError(RunnersError):
-    """What judges the relay failed itself: no score, and nobody's zero."""
-
-    outcome = "grader_crash"
+_HIDES: Final = (
+    *("//go:norace", "//go:linkname", "GORACE"),
+    *('"os/exec"', "syscall.Exec", "ForkExec", "StartProcess", "SYS_EXECVE"),  # it might start itself without it
+)
 
 
 def grade(_task: Task, transcript: Transcript, box: Box) -> Grade:
@@ -116,57 +95,30 @@ class _Grader:
         }
         built = build(toolchain, box.sandbox, box.folder / "build", texts, ["build", *self.go.flags()])
         hides = _hides(source)
-        results: dict[str, str] = {}
-        ran: Completed | None = None
         if built.program is None or hides:
-            results = dict.fromkeys(ITEMS, hides or f"it does not build: {built.note}")
+            verdict = Verdict(dict.fromkeys(ITEMS, hides or f"it does not build: {built.note}"))
         else:
-            ran, results = self._judge(built.program, box)
+            work = box.folder / "runs"
+            work.mkdir()
+            python = python_runtime(box.sandbox)
+            verdict = judge(Setting(box.sandbox, python, built.program, work, self.guard_s))
+        results = {item: verdict.results[item] for item in ITEMS}
         passed = sum(not why for why in results.values())
         outcome = outcome_of(
             full_marks=passed == len(ITEMS),
             cut_off=cut,
             all_built=built.program is not None and not hides,
-            runs=[ran],
+            runs=verdict.ends,
         )
-        if outcome is Outcome.WRONG and any("process ended" in why or "data race" in why for why in results.values()):
+        if outcome is Outcome.WRONG and verdict.raced:
             outcome = Outcome.RUNTIME_ERROR
         about = (f"{FILE} found as {method}", note, f"built by {toolchain.version}, isolated by {box.isolation}")
         lines = [line for line in about if line]
         said = built.done.stdout + built.done.stderr
         lines += ["", "go build:", shown(said)] if built.program is None else []
-        lines += run_lines("the scenarios", ran) if ran is not None and ran.status != "ok" else []
+        lines += [f"data races: {', '.join(verdict.raced)}"] if verdict.raced else []
+        lines += run_lines("the first run that ended badly", verdict.ends[0]) if verdict.ends else []
         return self._grade(results, outcome, lines, method, box.isolation)
-
-    def _judge(self, program: Path, box: Box) -> tuple[Completed, dict[str, str]]:
-        """Plays the scenarios to the relay: how that ended, and why each item is not passed.
-
-        Raises:
-            HarnessError: What judges it failed.
-            SandboxFailed: The sandbox could not be started.
-        """
-        runtime = python_runtime(box.sandbox)
-        word = secrets.token_hex(16)
-        work = box.folder / "work"
-        work.mkdir()
-        judge = [(Path(__file__).with_name(name), _JUDGE.joinpath(*_PACKAGE, name)) for name in _JUDGE_FILES]
-        placed = (*judge, (program, BOX / "relay"))
-        ran = box.sandbox.run(
-            [runtime.executable, "-I", "-S", "-B", "-c", _START, str(BOX / "relay"), str(self.guard_s)],
-            workdir=work,
-            stdin=f"{word}\n".encode(),
-            env=_ENVIRONMENT,
-            limits=_LIMITS,
-            view=replace(runtime.view, placed=placed),
-        )
-        if ran.exit_code == 1 and b"Traceback (most recent call last)" in ran.stderr:
-            last = ran.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2][:300]
-            raise HarnessError(f"what judges the relay failed: {last}")
-        try:
-            found = textwork.run(read_results, ran.stdout.decode("utf-8", "replace"), word, ITEMS)
-        except textwork.TextLimitError:
-            found = {}
-        return ran, {item: found.get(item, f"the scenarios came to no end: {ran.status}") for item in ITEMS}
 
     def _grade(self, results: dict[str, str], outcome: Outcome, lines: list[str], method: str, isolation: str) -> Grade:
         items = tuple(Item(name, 0.0 if why else 1.0, 1.0, not why, why) for name, why in results.items())

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runners.exams.go_v2 import eviction
+from runners.exams import get_exam
+from runners.exams.base import Reply
+from runners.exams.go import eviction
 from runners.exams.go_v2.flags import Flags, read_flags
 from runners.exams.go_v2.judging import TESTS, Runs, judge
 from runners.exams.go_v2.mock import Mock
@@ -20,10 +22,15 @@ from runners.exams.go_v2.plans import QUICK_OUTAGE, QUICK_SIZE, SLOW_OUTAGE, SLO
 from runners.exams.go_v2.reading import read_reply
 from runners.exams.go_v2.readings import Readings
 from runners.exams.go_v2.scenarios import Outage, Seen
+from runners.outcomes import Outcome
 from runners.sandbox.base import Completed
+from tests.runners.exams.graded import grade as grade_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+    from runners.sandbox import Sandbox
 
 USAGE = """Usage of scraper:
   -buffer-size int
@@ -321,3 +328,10 @@ def test_markers_inside_a_fence_are_noticed() -> None:
 def test_a_way_around_the_race_detector_is_noticed(line: str) -> None:
     assert not read_reply(FILE)["dodge"]
     assert read_reply(FILE.replace("func main", f"{line}\nfunc main"))["dodge"]
+
+
+def test_a_reply_without_a_program_loses_every_test_by_name(tmp_path: Path, sandbox: Sandbox) -> None:
+    found = grade_reply(get_exam("go-v2"), Reply("I would rather not.", finish_reason="stop"), sandbox, tmp_path)
+    assert found.outcome is Outcome.NO_CODE
+    assert [item.name for item in found.items] == [*TESTS, *(f"published: {test}" for test in TESTS)]
+    assert not any(item.passed for item in found.items)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,15 +11,21 @@ from profiles.probe.needs import find_needs
 from runners.exams import get_exam
 from runners.exams.base import Grade, Reply
 from runners.exams.check import check_exam
+from runners.exams.go.building import build
 from runners.exams.go_v3.grader import ITEMS
-from runners.exams.go_v3.inside import LONG_OUTAGE, ONE_EACH
-from runners.exams.go_v3.results import read_results
+from runners.exams.go_v3.scenarios import SCENARIOS, UNRACED
 from runners.outcomes import Outcome
 from runners.sandbox import SandboxUnavailable, open_sandbox
+from runners.sandbox.base import Completed
+from runners.toolchains.base import ToolchainError
+from tests.bench.confusion import grade as grade_program
+from tests.bench.confusion import programs
 from tests.runners.exams.graded import grade as grade_reply
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from runners.exams.base import Specimen
 
 EXAM = get_exam("go-v3")
 
@@ -39,21 +46,43 @@ def test_the_prompt_shows_the_types_that_replies_are_built_with() -> None:
     assert "@" not in prompt
 
 
-def test_every_item_has_a_scenario() -> None:
-    assert sorted((*ONE_EACH, *LONG_OUTAGE)) == sorted(ITEMS)
+def test_every_item_has_one_scenario() -> None:
+    assert sorted(item for items in SCENARIOS.values() for item in items) == sorted(ITEMS)
     assert EXAM.score_max == len(ITEMS) == 13
-
-
-def test_the_verdict_is_the_last_line_with_the_word() -> None:
-    output = 'w0 [["A", true, ""]]\nW [["A", true, ""], ["B", true, ""]]\nW [["A", false, "why"], ["C", true, ""]]\n'
-    assert read_results(output, "W", ["A", "B", "C"]) == {"A": "why", "C": ""}
-    assert read_results(output, "X", ["A"]) == {}
+    assert UNRACED in ITEMS
 
 
 def test_a_reply_without_the_package_needs_no_toolchain(tmp_path: Path) -> None:
     grade = graded("```go\npackage main\n```", tmp_path)
     assert (grade.scores, grade.outcome) == ({"score": 0.0}, Outcome.NO_CODE)
     assert graded("#START relay.go#\n", tmp_path, "length").outcome is Outcome.MAX_TOKENS
+
+
+class FailingGo:
+    """A toolchain whose compiled library cannot be opened so many times."""
+
+    version = "go of a busy machine"
+    environment = MappingProxyType({"GOCACHE": "/cache/go"})
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+
+    def run(self, _sandbox: object, _words: object, *, workdir: Path, **_limits: object) -> Completed:
+        self.failures -= 1
+        if self.failures >= 0:
+            said = b"# runtime/cgo\nopen /cache/go/3f/3f66-d: input/output error\n"
+            return Completed(1, None, b"", said, "nonzero", 0.1)
+        (workdir / "program").write_bytes(b"")
+        return Completed(0, None, b"", b"", "ok", 0.1)
+
+
+def test_a_library_that_cannot_be_opened_is_not_the_replys_fault(tmp_path: Path) -> None:
+    once: Any = FailingGo(1)
+    always: Any = FailingGo(9)
+    sandbox: Any = None
+    assert build(once, sandbox, tmp_path / "once", {}, ["build"]).program is not None
+    with pytest.raises(ToolchainError, match="cannot use its compiled library: open /cache/go/3f"):
+        build(always, sandbox, tmp_path / "always", {}, ["build"])
 
 
 @pytest.mark.usefixtures("needs_go")
@@ -87,3 +116,11 @@ def test_the_grader_is_right(kind: str) -> None:
         pytest.skip(f"no {kind} here: {error.message}")
     report = check_exam("go-v3", sandbox)
     assert report.ok, "\n".join(report.lines())
+
+
+@pytest.mark.proof
+@pytest.mark.usefixtures("needs_go")
+@pytest.mark.parametrize("specimen", programs("go-v3"), ids=lambda specimen: specimen.name)
+def test_a_program_is_judged_as_it_deserves(specimen: Specimen) -> None:
+    graded = grade_program(EXAM, specimen, open_sandbox())
+    assert not graded.wrong, graded.grade.log
