@@ -26,7 +26,8 @@ from results.store import RunStore
 from runners.errors import RunnersError
 from runners.exams import exam_names, get_exam, is_folder
 from runners.exams.check import find_exam
-from runners.regrading import graded_again, is_same_grade, why_not
+from runners.regrading import clears, graded_again, is_same_grade, why_not
+from runners.selfcheck import SelfChecks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -200,6 +201,7 @@ class _Work:
     ) -> None:
         self.whole = whole  # no exam was asked for, so one that is not there is missed
         self.store, self.journal, self.exams, self.sandbox, self.report = store, journal, exams, sandbox, report
+        self.checks = SelfChecks(sandbox)
         self.since: datetime | None = None
         self.done: set[str] = set()
         self.numbers: dict[str, int] = {}
@@ -214,6 +216,8 @@ class _Work:
                 mine = [row for row in finals if self._is_wanted(row)]
                 earlier += [_slim(row) for row in mine if self._was_graded_since(row)]
                 open_rows = [row for row in mine if not self._was_graded_since(row) and self._can_be_graded(row)]
+                for exam in {row["exam"] for row in open_rows}:
+                    self.checks.of(self.exams[exam])  # once, before many ask for it at a time
                 try:
                     results = list(pool.map(self._grade, open_rows))
                 except BaseException:
@@ -258,7 +262,8 @@ class _Work:
 
     def _grade(self, row: Mapping[str, Any]) -> NewGrade | None:
         try:
-            return graded_again(row, self.exams[row["exam"]], self.sandbox)
+            exam = self.exams[row["exam"]]
+            return graded_again(row, exam, self.sandbox, check=self.checks.of(exam))
         except RunnersError as error:
             self._leave(row, str(error).replace("\n", "; "), failed=True)
             return None
@@ -274,7 +279,7 @@ class _Work:
         contents: dict[str, bytes] = {}
         for old, (new, files) in pairs:
             kept = new
-            if is_same_grade(old, new):
+            if is_same_grade(old, new) and not clears(new, old):
                 kept = old
             else:
                 number = self.numbers[old["job_id"]] + 1

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MOST_NAMED = 12
 """Names that a note gives; a sweep of a thousand cells may have a thousand."""
 
+CHECKED = "ok"
+"""`exam_check` of a row whose machine graded known answers rightly."""
+
 NO_PROOF = "no proof"
 """How `exam_check` begins where the exam has no answers that are known."""
 
@@ -73,16 +76,17 @@ def _checks(summaries: Sequence[QuantSummary]) -> Iterator[str]:
     failed: Counter[tuple[str, str, str]] = Counter()
     unproved: dict[str, str] = {}
     for summary in summaries:
-        for (node, found), number in summary.checks.items():
+        for node, found, number in summary.checks:
             if found.startswith(NO_PROOF):
                 unproved.setdefault(summary.exam, found.removeprefix(NO_PROOF).lstrip(": "))
-            else:
+            elif found != CHECKED:
                 failed[summary.exam, node, found.removeprefix("failed").lstrip(": ")] += number
     for (exam, node, found), number in failed.most_common(MOST_NAMED):
+        where = f"on {_cut(node)}" if node else "again on a machine"
         yield (
-            f"{count(number, 'answer')} to {_cut(exam)} graded on {_cut(node)}, where its grader is wrong about an "
-            f"answer that is known ({_cut(found, _FINDING_CHARS)}): the scores may be wrong. `quantsweep exams check` "
-            "there shows more; `quantsweep regrade` on a sound machine grades them anew."
+            f"{count(number, 'answer')} to {_cut(exam)} graded {where}, where its grader is wrong about an answer that "
+            f"is known ({_cut(found, _FINDING_CHARS)}): the scores may be wrong. `quantsweep exams check` there shows "
+            "more; `quantsweep regrade` on a sound machine grades them anew."
         )
     if len(failed) > MOST_NAMED:
         yield f"{len(failed) - MOST_NAMED} more exams and machines where a grader is wrong about known answers."

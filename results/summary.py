@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 _Key = tuple[str, str, str, str]
-
 _GROUP: Final = ("model", "variant", "exam", "quant")
-
 _FIGURES: Final = (
     *(
         "job_id",
@@ -72,9 +70,6 @@ UNBUILT: Final = frozenset({"no_code", "compile_error", "tool_format", "refusal"
 
 PASS_AT: Final = (1, 3, 5, 10)
 """Numbers of draws that pass@k is told for."""
-
-CHECKED: Final = "ok"
-"""`exam_check` of a row whose machine graded known answers rightly."""
 
 FEWEST_SCORES: Final = 3
 """Fewer scores than these allow nearly any mean: an interval would say no more than that."""
@@ -163,7 +158,7 @@ class QuantSummary:
         costs: What was spent, by currency: all attempts on record, those that failed too; answers of other runs and
             regrades cost nothing here.
         uncosted: Attempts whose cost is not known although others of the cell have one.
-        checks: Scored jobs that were graded where the exam's check failed, or had no proof: by node and finding.
+        checks: Node, `exam_check`, and how many scored jobs have them; no node for those that were graded again.
     """
 
     model: str
@@ -203,7 +198,7 @@ class QuantSummary:
     uncosted: int = 0
     tasks_interval: Interval | None = None
     pass_at: Mapping[int, float] = field(default_factory=dict)
-    checks: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    checks: tuple[tuple[str, str, int], ...] = ()
 
     def points_by_answer(self) -> dict[tuple[str, int], float]:
         """The points, by task and seed."""
@@ -320,7 +315,7 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
         reused=sum(row["reused_from"] is not None for row in finals),
         costs=_costs(asked := [row for row in rows if row["regrade_of"] is None and row["reused_from"] is None]),
         uncosted=sum(row["currency"] is not None and row["cost"] is None for row in asked),
-        checks=Counter((row["node"], row["exam_check"]) for row in scored if row["exam_check"] not in {None, CHECKED}),
+        checks=_checks(scored),
     )
 
 
@@ -330,6 +325,11 @@ def _costs(rows: Sequence[Row]) -> dict[str, float]:
         if row["cost"] is not None:
             found[row["currency"] or "?"] += row["cost"]
     return dict(found)
+
+
+def _checks(scored: Iterable[Row]) -> tuple[tuple[str, str, int], ...]:
+    found = Counter(("" if r["regrade_of"] else r["node"], r["exam_check"]) for r in scored if r["exam_check"])
+    return tuple((*key, number) for key, number in found.items())
 
 
 def _is_built(row: Row) -> bool:

@@ -15,6 +15,7 @@ from runners.files import contents_of, named_in
 from runners.outcomes import Outcome, OutcomeClass
 from runners.rowcheck import KINDS, REQUIRED, sound
 from runners.scoring import grade_of
+from runners.selfcheck import FAILED, OK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,11 +52,17 @@ def why_not(kept: Mapping[str, Any], exam: Exam) -> str | None:
 
 
 def graded_again(
-    kept: Mapping[str, Any], exam: Exam, sandbox: Sandbox, note_traceback: Callable[[], None] = lambda: None
+    kept: Mapping[str, Any],
+    exam: Exam,
+    sandbox: Sandbox,
+    note_traceback: Callable[[], None] = lambda: None,
+    *,
+    check: str | None = None,
 ) -> NewGrade:
     """The row `kept` with the grade that its answer gets here and now; `attempt` and `final` are the caller's.
 
-    An answer that was scored without being looked at, because its time was up, is scored so again.
+    An answer that was scored without being looked at, because its time was up, is scored so again. `check` is what this
+    machine is found to make of the exam (`runners.selfcheck`).
 
     Raises:
         RunnersError: it could not be graded, which says nothing of the answer.
@@ -74,6 +81,7 @@ def graded_again(
     new = {
         **old,
         "files": None,
+        "exam_check": check if _was_graded(kept) else None,
         **columns,
         "grader_version": exam.grader_version,
         "regrade_of": kept["regrade_of"] or kept["attempt"],
@@ -84,6 +92,11 @@ def graded_again(
     if whole["outcome"] == Outcome.GRADER_CRASH:
         raise RunnersError(str(whole["error"]))
     return NewGrade(whole, {file.sha256: files[file.sha256] for file in named_in(whole)})
+
+
+def clears(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    """Whether a new grade was made where known answers are graded rightly, and the old one where they were not."""
+    return new["exam_check"] == OK and (old["exam_check"] or "").startswith(FAILED)
 
 
 def is_same_grade(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from importlib.resources import files
 from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,8 +30,6 @@ from tests.orchestrator.inprocess import Agent, Behaviour, InProcessCluster
 from tests.orchestrator.test_growth import SPEC
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from runners.orders import CellOrder, JobOrder
 
 OWN = SPEC.replace('exams = ["todo"]', 'exams = ["./mine", "todo"]')
@@ -288,3 +288,50 @@ quants = ["Q8_0"]
         ("by-python", 1.0, 1.0, "passed"),
     }
     assert all("$ " in row["grader_log"] for row in rows)
+
+
+BROKEN_COMPILER = """#!/bin/sh
+# What tries whether it works is built rightly; the programs of answers are not, as after a broken update.
+for word; do
+    if [ "$word" = main.c ]; then
+        echo 'int main(void) { return 1; }' > broken.c
+        exec /usr/bin/gcc -o program broken.c
+    fi
+done
+exec /usr/bin/gcc "$@"
+"""
+
+
+@pytest.mark.cluster
+@pytest.mark.long
+def test_a_node_whose_compiler_is_broken_is_named_beside_the_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not Path("/usr/bin/gcc").exists():
+        pytest.skip("there is no gcc to put a broken one before")
+    compiler = tmp_path / "bin" / "cc"
+    compiler.parent.mkdir()
+    compiler.write_text(BROKEN_COMPILER)
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{compiler.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("QUANTSWEEP_STATE", str(tmp_path / "state"))
+    new_exam(tmp_path / "sums", language="c")
+    text = """
+name = "broken"
+seeds = "1-2"
+exams = ["./sums"]
+sampling = { temperature = 0.2, max_tokens = 64 }
+engine = { kind = "embedded", gpu_layers = 0, threads = 1, context = 2048 }
+[[models]]
+name = "stand-in"
+source = "builtin:stand-in"
+quants = ["Q8_0"]
+"""
+    source = SpecSource(parse_spec(text, "broken.toml"), text, "broken.toml", tmp_path)
+    assert run_sweep(source, out_dir=tmp_path / "run", out=Printer(None)).complete
+    found = {row["exam_check"] for row in read_run(tmp_path / "run").table.to_pylist()}
+    assert found == {"failed: reference sum: points gives 0 instead of full marks"}
+    assert app(["show", str(tmp_path / "run")], standalone_mode=False) in {0, None}
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "2 answers to sums graded on" in shown
+    assert "where its grader is wrong about an answer that is known (reference sum: points gives 0" in shown

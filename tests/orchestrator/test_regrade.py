@@ -30,6 +30,7 @@ from runners.errors import RunnersError
 from runners.exams import get_exam
 from runners.exams.base import Grade, Item, Task, Transcript
 from runners.outcomes import Outcome
+from runners.regrading import clears
 from tests.results.conftest import INFRASTRUCTURE, make_row
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +108,7 @@ def test_a_new_grader_makes_new_rows_and_the_earlier_grades_stay(tmp_path: Path,
     old, new = rows["v2-1", 1], rows["v2-1", 2]
     graded = {"attempt", "final", "regrade_of", "grader_version", "quantsweep_version", "ended_at", "isolation"}
     graded |= {"score", "scores", "grade_items", "grade_s", "grader_log", "extraction", "outcome", "null_reasons"}
+    graded |= {"exam_check"}
     assert {name for name in old if old[name] != new[name]} <= graded
     assert (new["regrade_of"], new["decode_tps"], new["started_at"]) == (1, 55.0, old["started_at"])
     (summary,) = report(tmp_path).summaries
@@ -310,7 +312,8 @@ def test_the_real_grader_grades_saved_replies_in_the_sandbox(
     )
     assert app(["regrade", str(tmp_path), "--exam", "todo"], standalone_mode=False) == 0
     said = capsys.readouterr()
-    assert "standin Q4_K_M on todo, grader 1 -> 2: mean 32.0 -> 50.0, 2 of 2 answers changed" in said.out
+    version = get_exam("todo").grader_version
+    assert f"standin Q4_K_M on todo, grader 1 -> {version}: mean 32.0 -> 50.0, 2 of 2 answers changed" in said.out
     assert "seed 1: 32 -> 100 (wrong -> passed)" in said.out
     assert "seed 2: 32 -> 0 (wrong -> no_code)" in said.out
     assert "show" in said.err
@@ -342,3 +345,9 @@ def test_answers_to_several_tasks_are_told_apart() -> None:
     lines = found.lines()
     assert lines[1:3] == ["  loud, seed 1: 1 -> 2 (wrong)", "  plain, seed 1: 1 -> 2 (wrong)"]
     assert lines[-1] == "not graded again, it is gone: m Q4 on repair (loud), seed 2"
+
+
+def test_a_grade_of_a_sound_machine_takes_the_place_of_an_equal_one_of_a_broken_machine() -> None:
+    broken, sound, unknown = ({"exam_check": text} for text in ("failed: reference sum: ...", "ok", None))
+    assert clears(sound, broken)
+    assert not any((clears(broken, sound), clears(sound, sound), clears(sound, unknown), clears(broken, broken)))

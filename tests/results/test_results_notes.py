@@ -86,3 +86,10 @@ def test_no_name_of_anybody_makes_a_line_of_its_own(tmp_path: Path, row: MakeRow
 def test_a_paragraph_has_one_line_that_is_not_set_in(text: str, width: int) -> None:
     shown = Printer(StringIO()).text_of(Paragraph(f"Note: {text}"), width=width)
     assert not [line for line in shown.split("\n")[1:] if line and not line.startswith("  ")]
+
+
+def test_the_findings_are_in_the_report_for_programs(tmp_path: Path, row: MakeRow) -> None:
+    with RunStore(tmp_path) as store:
+        store.commit(row(node="broken", exam_check=FAILED))
+    (summary,) = json.loads(show(tmp_path, as_json=True))["summaries"]
+    assert summary["checks"] == [["broken", FAILED, 1]]
