@@ -163,7 +163,7 @@ def to_cell_order(
         ),
         scoring=plan.scoring,
         generation_timeout_s=plan.limits.generation_timeout_s,
-        overlap_grading=overlaps(plan, place.devices),
+        overlap_grading=overlaps(plan, place.computes or place.devices),
         reloads=plan.limits.retries,
         exams=dict(exams or {}),
     )

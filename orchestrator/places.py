@@ -37,6 +37,8 @@ class ServingPlace:
         visible: variables, as NAME=value, under which the engine calls them that, and which hide other cards.
         match: how the engine's names were found; None for the CPU.
         provider: whose endpoint it is, None for devices; `number` counts its places from 1.
+        computes: of an endpoint on the node's own loopback, the devices that it may be taken to compute on; `kind` is
+            the engine that asks it.
     """
 
     devices: tuple[Device, ...]
@@ -46,6 +48,8 @@ class ServingPlace:
     match: DeviceMatch | None = None
     provider: str | None = None
     number: int = 0
+    computes: tuple[Device, ...] = ()
+    kind: str = ""
 
     @property
     def place_id(self) -> str:
@@ -93,7 +97,11 @@ class ServingPlace:
         return asked or shares_of([device_memory(device) for device in self.devices])
 
     def hardware_class(self, profile: NodeProfile) -> str:
-        """Places whose timings may be compared: those of an endpoint with each other, on whichever node."""
+        """Places whose timings may be compared: those of an endpoint with each other, on whichever node; of one on the
+        node's own loopback, with equal machines only.
+        """
+        if self.computes:
+            return hardware_class(profile, self.computes, self.kind).id
         if self.provider is not None:
             return endpoint_class(self.provider)
         return hardware_class(profile, self.devices, self.backend).id
@@ -171,7 +179,13 @@ def serving_places(cell: Cell, profile: NodeProfile) -> dict[str, ServingPlace]:
         return {}
     if isinstance(cell.model, EndpointModel):
         provider, most = cell.model.provider, of_kind(cell.engine, EndpointSettings).places
-        line = [ServingPlace(devices=(), provider=provider, number=number) for number in range(1, most + 1)]
+        computes = _local_devices(profile) if of_kind(cell.engine, EndpointSettings).is_local else ()
+        if computes:  # the same address is another server on another node
+            provider = f"{provider}@{profile.hostname}"
+        line = [
+            ServingPlace(devices=(), provider=provider, number=number, computes=computes, kind=cell.engine.kind)
+            for number in range(1, most + 1)
+        ]
         return {place.place_id: place for place in line}
     cpu = {
         device.id: ServingPlace(
@@ -188,6 +202,12 @@ def serving_places(cell: Cell, profile: NodeProfile) -> dict[str, ServingPlace]:
         return cpu if wanted in {None, 1, "all"} else {}
     found = [_spread_over(engine, devices) for devices in _groups(able, wanted, engine)]
     return {place.place_id: place for place in found if place is not None}
+
+
+def _local_devices(profile: NodeProfile) -> tuple[Device, ...]:
+    """What a server of the node's own may compute on: its GPUs, or the CPU where it has none."""
+    gpus = [device for device in profile.gpus if device.usable]
+    return tuple(gpus or [device for device in profile.devices if device.kind == "cpu"])
 
 
 def _able(engine: FoundEngine, profile: NodeProfile) -> list[Device]:

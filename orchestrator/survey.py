@@ -28,6 +28,7 @@ from quants.trained import beyond_trained, trained_context
 from runners.chat import Sampling
 from runners.engines.base import EngineUnavailable
 from runners.engines.settings import EndpointSettings, LlamaCppSettings, LlamaServerSettings
+from runners.errors import RunnersError
 from runners.work import Cell, cell_identity
 
 if TYPE_CHECKING:
@@ -355,10 +356,24 @@ class Surveyor:
                     "limits they are: give concurrency and requests_per_minute once, under [engine]"
                 )
                 self.problem(text, "models", number)
-            endpoint = EndpointModel(model.name, engine.provider, model.source)
+            if (endpoint := self._endpoint_model(number, model, engine)) is None:
+                continue
             cell = Cell("", endpoint, variant.name if variant else "", engine, sampling)
             found.append(SurveyedCell(number, None, None, endpoint, cell))
         return found
+
+    def _endpoint_model(self, number: int, model: ModelSpec, engine: EndpointSettings) -> EndpointModel | None:
+        """The model as its provider has it, with the digests of its files where that tells them."""
+        from runners.engines import get_endpoint_engine
+
+        identify = getattr(get_endpoint_engine(engine.kind), "identify", None)
+        if identify is None:
+            return EndpointModel(model.name, engine.provider, model.source)
+        try:
+            return EndpointModel(model.name, engine.provider, model.source, *identify(model.source, engine))
+        except RunnersError as error:
+            self.problem(one_line(error), "models", number, "source")
+            return None
 
     def _is_planned(self, cell: Cell) -> bool:
         """Whether an earlier plan of the sweep has the cell: that something else uses the memory now takes nothing out

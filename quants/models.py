@@ -69,11 +69,15 @@ class EndpointModel:
         name: what the spec calls it.
         provider: who serves it: the name of a provider, or the base URL of a server.
         model_id: what the provider calls it.
+        blob_sha256: of its file of weights, in hex, of a server that says so (Ollama); empty otherwise.
+        manifest_sha256: of what names all its files there: weights, template, parameters.
     """
 
     name: str
     provider: str
     model_id: str
+    blob_sha256: str = ""
+    manifest_sha256: str = ""
 
     @property
     def quant(self) -> str:
@@ -92,6 +96,8 @@ class EndpointModel:
 
     def identity(self) -> dict[str, Any]:
         """What makes two models the same, as far as anybody outside can tell."""
+        if self.blob_sha256:  # then it is the same wherever it is served
+            return {"blob": self.blob_sha256, "manifest": self.manifest_sha256}
         return {"provider": self.provider, "model": self.model_id}
 
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +112,7 @@ def model_from_json(value: dict[str, Any]) -> Model:
     """What `to_json` of either kind wrote; `KeyError`, `TypeError` or `ValueError` if it is damaged."""
     kind = value["kind"]
     if kind == "endpoint":
-        return EndpointModel(name=value["name"], provider=value["provider"], model_id=value["model_id"])
+        return EndpointModel(**{key: text for key, text in value.items() if key != "kind"})
     if kind != "file":
         msg = f"not a kind of model: {kind!r}"
         raise ValueError(msg)

@@ -347,7 +347,11 @@ class CellRun:
         reasons = row.unknown_of_node(self._node) | row.unknown_of_model(self.order.cell.model)
         columns |= text_columns(task, served, reasons)
         columns |= row.sample_columns(
-            self._hosted.load_samples, samples, reasons, on_gpu_bytes=gpu_buffer_bytes(served.buffers)
+            self._hosted.load_samples,
+            samples,
+            reasons,
+            on_gpu_bytes=gpu_buffer_bytes(served.buffers),
+            reported_vram_bytes=getattr(served, "reported_vram_bytes", None),
         )
         if result is not None:
             columns |= row.timing_columns(measure_turns(solved.results), reasons)

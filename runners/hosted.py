@@ -131,7 +131,7 @@ class HostedModel:
             )
         except OSError as error:
             raise EngineError(f"{model.source} cannot be asked: {error}") from error
-        self.cold = None
+        self.cold = True if self._engine.load_s else None
         return self._engine
 
     def _require_device(self, served: Served) -> None:

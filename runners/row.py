@@ -150,7 +150,11 @@ def _driver(node: NodeFacts, place: Place) -> str | None:
 
 def _file_columns(model: Model) -> dict[str, Any]:
     if isinstance(model, EndpointModel):
-        return {"provider": model.provider, "provider_model": model.model_id}
+        return {
+            "provider": model.provider,
+            "provider_model": model.model_id,
+            "file_sha256": model.blob_sha256 or None,
+        }
     artifact = model.artifact
     return {
         "repo": artifact.repo,
@@ -260,7 +264,12 @@ def turn_columns(solved: Solved, reasons: dict[str, str]) -> dict[str, Any]:
 
 
 def sample_columns(
-    load: Samples | None, job: Samples | None, reasons: dict[str, str], *, on_gpu_bytes: int | None = None
+    load: Samples | None,
+    job: Samples | None,
+    reasons: dict[str, str],
+    *,
+    on_gpu_bytes: int | None = None,
+    reported_vram_bytes: int | None = None,
 ) -> dict[str, Any]:
     """Memory as the peak since the server was started, load included; energy and state over the request alone.
 
@@ -281,6 +290,8 @@ def sample_columns(
         source = columns["peak_vram_source"]
         reasons["peak_vram_bytes"] = f"{peak:,} bytes by {source}, less than the {on_gpu_bytes:,} in the engine's log"
         columns |= {"peak_vram_bytes": None, "peak_vram_source": None}
+    if peak is None and reported_vram_bytes is not None:
+        columns |= {"peak_vram_bytes": reported_vram_bytes, "peak_vram_source": "the server's own word"}
     if job is None:
         return columns
     clock_hz = job.clock_core_hz

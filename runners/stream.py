@@ -78,3 +78,21 @@ class SseParser:
         elif line.startswith(b"error:"):
             # llama.cpp builds of 2024 and 2025 report an error under a field of its own, which the standard ignores.
             payloads.append(b'{"error":' + line[6:] + b"}")
+
+
+class LineParser:
+    """Feed it bytes, get the lines that are now complete, without their ends: JSON, one object a line."""
+
+    def __init__(self, *, limit_bytes: int = _DEFAULT_LIMIT_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._line = bytearray()
+
+    def feed(self, received: bytes) -> list[bytes]:
+        """The lines completed by `received`, in order. Raises `StreamError` past the limit."""
+        *whole, rest = (bytes(self._line) + received).split(b"\n") if b"\n" in received else [received]
+        if whole:
+            self._line.clear()
+        self._line += rest
+        if len(self._line) > self._limit_bytes or any(len(line) > self._limit_bytes for line in whole):
+            raise StreamError(f"the stream holds a line of more than {self._limit_bytes} bytes")
+        return [line.rstrip(b"\r") for line in whole]

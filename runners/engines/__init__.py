@@ -6,7 +6,7 @@ import difflib
 import importlib
 from typing import TYPE_CHECKING, Any, cast
 
-from runners.engines.endpoint_settings import AnthropicSettings, OpenAISettings
+from runners.engines.endpoint_settings import AnthropicSettings, LlamaSwapSettings, OllamaSettings, OpenAISettings
 from runners.engines.settings import EmbeddedSettings, EndpointSettings, EngineSettings, LlamaServerSettings
 from runners.errors import RunnersError
 
@@ -19,6 +19,8 @@ _ENGINES: dict[str, tuple[type[EngineSettings], str, str]] = {
     "llama-server": (LlamaServerSettings, "runners.engines.llama_server", "LlamaServerEngine"),
     "openai": (OpenAISettings, "runners.engines.openai", "OpenAIEngine"),
     "anthropic": (AnthropicSettings, "runners.engines.anthropic", "AnthropicEngine"),
+    "ollama": (OllamaSettings, "runners.engines.ollama", "OllamaEngine"),
+    "llama-swap": (LlamaSwapSettings, "runners.engines.llama_swap", "LlamaSwapEngine"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -40,6 +41,15 @@ def sound_url(url: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
         raise RunnersError('base_url is an address such as "https://api.example.com/v1"')
     return url.rstrip("/")
+
+
+def is_loopback(base_url: str) -> bool:
+    """Whether the server is on this very node: then no proxy lies between."""
+    host = urlsplit(base_url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def variable_name(name: str) -> str:
@@ -92,6 +102,11 @@ class HttpEndpointSettings(EndpointSettings):
         return frozenset(self.omit or ()) & self.takes_sampling
 
     @property
+    def is_local(self) -> bool:
+        """Whether each node asks a server of its own: the address is the node's loopback."""
+        return is_loopback(self.base_url)
+
+    @property
     def program(self) -> str | None:
         """`key_env`: a node is asked whether it has it."""
         return self.key_env
@@ -132,3 +147,27 @@ class AnthropicSettings(HttpEndpointSettings):
     """Most tokens of thinking, where it is bounded by tokens."""
     reasoning_effort: Effort | None = None
     """How much effort it is to make."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OllamaSettings(HttpEndpointSettings):
+    """An Ollama, by its own API."""
+
+    kind = "ollama"
+    leaves_sampling = False
+    default_url = "http://127.0.0.1:11434"
+    context: int = 16384
+    """Tokens of context that the model is loaded with (`num_ctx`)."""
+    reasoning: Literal["auto", "on", "off"] | None = None
+    """Whether a model that can think does so; None and auto: as it does by itself."""
+    reasoning_effort: Effort | None = None
+    """How much it is to think, of a model that takes a level."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaSwapSettings(HttpEndpointSettings):
+    """A llama-swap: llama.cpp behind a proxy that brings up models when they are asked for."""
+
+    kind = "llama-swap"
+    leaves_sampling = False
+    default_url = "http://127.0.0.1:8080"

@@ -11,7 +11,6 @@ The key goes to the origin that the spec names and to no other: a redirect is fo
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import time
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin, urlsplit
 
+from runners.engines.endpoint_settings import is_loopback
 from runners.engines.keys import without_key
 from runners.errors import RunnersError
 
@@ -42,7 +42,8 @@ STREAM_BYTES: Final = 1 << 30
 """Of a streamed answer, comments and empty lines included."""
 MOST_REDIRECTS: Final = 3
 _SHOWN: Final = 300
-_OK: Final = 200
+OK: Final = 200
+"""The one status with which there is an answer."""
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
 _SAME_METHOD: Final = frozenset({307, 308})
 
@@ -97,15 +98,6 @@ class Answer:
             return json.loads(self.body)
         except (ValueError, RecursionError):
             return None
-
-
-def is_loopback(base_url: str) -> bool:
-    """Whether the server is on this very node: then no proxy lies between."""
-    host = urlsplit(base_url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def ask(
@@ -254,15 +246,15 @@ async def _read(server: Server, response: httpx2.Response, take: Callable[[bytes
     head = Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()})
     if head.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
         raise HttpError(f"{shown_url(server.base_url)} answers in a compressed form, which was not asked for")
-    streamed = take is not None and response.status_code == _OK
-    most = STREAM_BYTES if streamed else BODY_BYTES if response.status_code == _OK else ERROR_BYTES
+    streamed = take is not None and response.status_code == OK
+    most = STREAM_BYTES if streamed else BODY_BYTES if response.status_code == OK else ERROR_BYTES
     body = bytearray()
     size = 0
     async for piece in response.aiter_raw():
         at_s = time.monotonic()
         size += len(piece)
         if size > most:
-            if response.status_code != _OK:
+            if response.status_code != OK:
                 break  # the beginning of an error says what it is
             raise TooMuchError(f"{shown_url(server.base_url)} sent more than {most >> 20} MiB")
         if not streamed:

@@ -117,6 +117,8 @@ class EndpointServed:
         self.warm_up: WarmUp | None = None
         self.device_busy: Callable[[], bool | None] | None = None
         self.server, self.model, self.who, self.key_env = server, model, who, key_env
+        self.reported_vram_bytes: int | None = None
+        """What the server says that it holds on GPUs for the model."""
         self._stopped = False
 
     # --- what an engine says ------------------------------------------------------------------------------------

@@ -156,6 +156,11 @@ class EndpointSettings(EngineSettings):
         return self.kind
 
     @property
+    def is_local(self) -> bool:
+        """Whether each node asks a server of its own, which computes there."""
+        return False
+
+    @property
     def left_out(self) -> frozenset[str]:
         """Settings of `runners.chat.Sampling` that are not sent, as the model does not take them."""
         return frozenset()

@@ -158,7 +158,7 @@ def test_a_sweep_in_the_cloud_is_planned_run_and_shown_and_its_key_is_nowhere(
     assert len(rows) == 3
     for row in rows:
         assert (row["engine"], row["provider"], row["provider_model"]) == (kind, f"{cloud.base_url}/v1", "stand-in")
-        assert row["device"] in {f"{cloud.base_url}/v1#1", f"{cloud.base_url}/v1#2"}
+        assert row["device"] in {f"{cloud.base_url}/v1@{row['node']}#{number}" for number in (1, 2)}
         whole, cached = row["prompt_tokens"], row["cached_tokens"] or 0
         generated = row["answer_tokens"] + row["reasoning_tokens"]
         cost = ((whole - cached) * 2.5 + cached * 0.25 + generated * 10) / 1e6

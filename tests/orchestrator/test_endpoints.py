@@ -31,12 +31,14 @@ from quants.fit.verdict import Verdict, VerdictKind
 from quants.models import EndpointModel
 from results.tables import report
 from runners.chat import Sampling
+from runners.engines.endpoint_settings import AnthropicSettings, OllamaSettings
 from runners.work import Cell, Job
 from tests.orchestrator.inprocess import Behaviour
 from tests.orchestrator.test_growth import Sweeps, sweeps
 from tests.orchestrator.test_places import cell as file_cell
 from tests.orchestrator.test_places import machine
 from tests.runners import somebody
+from tests.runners.test_ollama_endpoint import BLOB, MANIFEST, MODEL, Ollama
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -370,3 +372,111 @@ def test_a_provider_in_quarantine_is_asked_nothing_more_by_that_node() -> None:
     assert (quarantine.hostname, quarantine.place_id) == ("n1", "cloud")
     assert ev.CancelLease(third) in told, "it would be left without jobs"
     assert started(told) == []
+
+
+def test_a_server_of_the_nodes_own_is_another_one_on_each_node() -> None:
+    engine = OllamaSettings(concurrency=2)
+    cell = Cell("c3", EndpointModel("m", engine.provider, "qwen3"), "", engine, Sampling())
+    here, there = (replace(machine(24), hostname=name, engines=(FoundEngine("ollama"),)) for name in ("here", "there"))
+    places = serving_places(cell, here)
+    assert list(places) == ["http://127.0.0.1:11434@here#1", "http://127.0.0.1:11434@here#2"]
+    assert places.keys().isdisjoint(serving_places(cell, there))
+    (first, *_), (other, *_) = (list(serving_places(cell, node).values()) for node in (here, there))
+    assert first.hardware_class(here) == other.hardware_class(there), "equal machines"
+    assert first.hardware_class(here) != first.hardware_class(replace(here, cpu_model="another"))
+    assert "endpoint" not in first.hardware_class(here)
+    plan = Plan("s", (cell,), (), Limits(1.0, 1.0, 1), {})
+    without_gpu = replace(here, devices=tuple(device for device in here.devices if device.kind == "cpu"))
+    for profile, overlap in ((here, True), (without_gpu, False)):
+        order = to_cell_order(
+            plan, cell, ev.StartLease("L1", "c3", "n", "http://127.0.0.1:11434@here#1"), run_id="r", profile=profile
+        )
+        assert order.overlap_grading is overlap, "grading takes the processor that computes"
+        assert order.place.devices == ()
+
+
+def test_an_ollama_is_asked_for_digests_when_the_plan_is_made(tmp_path: Path) -> None:
+    text = """
+name = "o"
+seeds = [1]
+exams = ["todo"]
+[sampling]
+top_k = 5
+[engine]
+kind = "ollama"
+base_url = "{url}"
+[[models]]
+name = "small"
+source = "{name}"
+"""
+    with Ollama() as server:
+        plan = asked_for(text.format(url=server.origin, name=MODEL), tmp_path)
+        with pytest.raises(SpecError, match=r"s\.toml:12: .*has no model 'nobody'; it has: qwen3:0.6b"):
+            asked_for(text.format(url=server.origin, name="nobody"), tmp_path)
+    (cell,) = plan.cells
+    assert cell.model == EndpointModel("small", server.origin, MODEL, BLOB, MANIFEST)
+    assert (cell.sampling.top_k, cell.sampling.min_p, cell.sampling.temperature) == (5, 0.05, 0.8)
+    assert Plan.from_json(plan.to_json()) == plan
+    with pytest.raises(SpecError, match="broke: ConnectError"):
+        asked_for(text.format(url="http://127.0.0.1:9", name=MODEL), tmp_path)
+
+
+CLOUD = """
+name = "c"
+seeds = [1]
+exams = ["todo"]
+[sampling]
+min_p = 0.1
+temperature = 0.3
+[engine]
+kind = "{kind}"
+key_env = "QS_A_KEY"
+{more}
+[[models]]
+name = "large"
+source = "x-1"
+{model}
+"""
+
+
+def test_what_a_cloud_is_sent_is_what_the_spec_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QS_A_KEY", "not-in-any-plan-0123456789")
+    for kind, more, kept in (
+        ("openai", "", Sampling(temperature=0.3, min_p=0.1, max_tokens=8192)),
+        ("openai", 'omit = ["temperature"]', Sampling(min_p=0.1, max_tokens=8192)),
+        ("anthropic", "price_in = 3\nprice_out = 15", Sampling(temperature=0.3, max_tokens=8192)),
+    ):
+        plan = asked_for(CLOUD.format(kind=kind, more=more, model=""), tmp_path)
+        assert plan.cells[0].sampling == kept
+        assert "not-in-any-plan" not in json.dumps(plan.to_json())
+        assert Plan.from_json(plan.to_json()) == plan
+    priced = plan.cells[0].engine
+    assert isinstance(priced, AnthropicSettings)
+    assert (priced.price_out, priced.currency, priced.comparable()) == (15.0, "USD", {"kind": "anthropic"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "model", "said"),
+    [
+        ("anthropic", "", "sampling = { min_p = 0.2 }", "anthropic has no such setting; leave min_p out"),
+        ("openai", "price_in = 3", "", "price_in and price_out are given together"),
+        ("openai", 'base_url = "https://me:pw@host/v1"', "", "base_url holds a secret"),
+        ("openai", 'base_url = "ftp://host/v1"', "", "base_url is an address such as"),
+        ("openai", "reasoning = 'on'", "", "the engine 'openai' has no such setting"),
+    ],
+)
+def test_what_a_cloud_does_not_have_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, more: str, model: str, said: str
+) -> None:
+    monkeypatch.setenv("QS_A_KEY", "x" * 20)
+    with pytest.raises(SpecError) as refused:
+        asked_for(CLOUD.format(kind=kind, more=more, model=model), tmp_path)
+    assert said in str(refused.value)
+    assert "pw" not in str(refused.value)
+
+
+def test_a_key_in_place_of_its_variable_is_not_shown(tmp_path: Path) -> None:
+    key = "sk-proj-abcdefghijklmnopqrstuvwxyz"
+    with pytest.raises(SpecError, match="key_env names the variable that holds the key") as refused:
+        asked_for(CLOUD.format(kind="openai", more="", model="").replace("QS_A_KEY", key), tmp_path)
+    assert key not in str(refused.value)

@@ -42,9 +42,10 @@ def test_the_lines_that_read_a_run_are_those_that_are_tested() -> None:
         assert f"<!-- read: {name} -->\n```python\n{line}\n```" in README
 
 
-def test_the_spec_in_the_readme_is_one() -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+def test_the_spec_in_the_readme_is_one_and_so_it_is_with_a_model_in_the_cloud() -> None:
+    text, cloud = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     spec = parse_spec(text, "README.md")
+    assert parse_spec(text + cloud, "README.md").models[2].engine.kind == "openai"
     assert [model.name for model in spec.models] == ["qwen3-coder-30b", "local"]
     assert find_model(spec.models[0].source) is not None
     for model in spec.models:

@@ -58,11 +58,12 @@ def bytewise(content: bytes) -> list[bytes]:
 
 
 class EndpointServer:
-    """Answers GET with an empty list of models, and POSTs with what is in line; the last one stays."""
+    """Answers by `routes`; other GETs with an empty list of models, and POSTs with what is in line: the last stays."""
 
     def __init__(self, *answers: Played, models: Played | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.answers = list(answers)
         self.models = models or json_answer({"object": "list", "data": []})
+        self.routes: dict[str, Played | Callable[[Asked], Played]] = {}
         self.asked: list[Asked] = []
         self.closing = threading.Event()
         self._lock = threading.Lock()
@@ -98,6 +99,8 @@ class EndpointServer:
     def _next(self, asked: Asked) -> Played:
         with self._lock:
             self.asked.append(asked)
+            if (route := self.routes.get(asked.path)) is not None:
+                return route if isinstance(route, Played) else route(asked)
             if asked.method == "GET":
                 return self.models
             return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
