@@ -91,7 +91,7 @@ def engine_findings(profile: NodeProfile) -> Iterator[Finding]:
 
 def _engine(engine: FoundEngine, profile: NodeProfile, say: Say) -> Iterator[Finding]:
     from orchestrator.doctor.trials import run_trial, trials_of
-    from runners.engines import engine_kinds
+    from runners.engines import file_engine_kinds
 
     origin = f", from {engine.origin}" if engine.origin else ""
     if engine.problem is not None:
@@ -100,8 +100,8 @@ def _engine(engine: FoundEngine, profile: NodeProfile, say: Say) -> Iterator[Fin
         return
     listed = ", ".join(f"{each.name} ({each.description})" for each in engine.devices) or "the CPU alone"
     yield Finding("ok", engine.kind, f"{engine.build or 'build unknown'}{origin}; it computes on {listed}")
-    if engine.kind not in engine_kinds():
-        yield Finding("note", engine.kind, "found, and not used: quantsweep serves nothing with it yet")
+    if engine.kind not in file_engine_kinds():
+        yield Finding("note", engine.kind, "found: a spec that names it asks its server; nothing is tried here")
         return
     for trial in trials_of(engine.kind, profile):
         say(f"serving the stand-in with {trial.about}")

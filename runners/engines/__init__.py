@@ -29,6 +29,11 @@ def engine_kinds() -> list[str]:
     return list(_ENGINES)
 
 
+def file_engine_kinds() -> list[str]:
+    """Those of them that load files, on devices of the node."""
+    return [kind for kind, (settings, *_) in _ENGINES.items() if not issubclass(settings, EndpointSettings)]
+
+
 def _known(kind: str) -> tuple[type[EngineSettings], str, str]:
     if kind not in _ENGINES:
         near = difflib.get_close_matches(kind, _ENGINES, n=1, cutoff=0.5)

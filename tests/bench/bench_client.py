@@ -19,7 +19,7 @@ from pathlib import Path
 
 from quants.standin import STANDIN_DIR
 from runners.chat import ChatRequest, Message, Sampling
-from runners.engines import engine_kinds, get_engine
+from runners.engines import file_engine_kinds, get_engine
 from runners.engines.base import EngineUnavailable, Served
 from runners.engines.reply import ReplyBuilder
 from runners.stream import SseParser
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10)
     parser.add_argument("--tokens", type=int, default=600)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--engine", choices=engine_kinds(), action="append")
+    parser.add_argument("--engine", choices=file_engine_kinds(), action="append")
     parser.add_argument("--model")
     options = parser.parse_args()
     own_s = own_work(5000)
@@ -107,7 +107,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = find_model(options.model, folder)
-        for kind in options.engine or engine_kinds():
+        for kind in options.engine or file_engine_kinds():
             engine = get_engine(kind)
             there = engine.available()
             if isinstance(there, EngineUnavailable):

@@ -12,7 +12,7 @@ import pytest
 
 from profiles.probe import probe_node
 from runners.chat import ChatRequest, Message, Sampling
-from runners.engines import engine_kinds, get_engine, settings_from_json
+from runners.engines import engine_kinds, file_engine_kinds, get_endpoint_engine, get_engine, settings_from_json
 from runners.engines import llama_server as llama_server_module
 from runners.engines.base import (
     EngineInfo,
@@ -354,9 +354,13 @@ def test_a_build_that_asks_for_no_key_is_not_used(llama_server: Path, tiny_model
 
 class TestRegistry:
     def test_kinds(self) -> None:
-        assert engine_kinds() == ["embedded", "llama-server"]
-        for kind in engine_kinds():
+        assert file_engine_kinds() == ["embedded", "llama-server"]
+        for kind in file_engine_kinds():
             assert get_engine(kind).kind == kind
+        endpoints = [kind for kind in engine_kinds() if kind not in file_engine_kinds()]
+        assert endpoints == ["openai", "anthropic", "ollama", "llama-swap"]
+        for kind in endpoints:
+            assert get_endpoint_engine(kind).kind == kind
 
     def test_an_unknown_one_names_the_nearest(self) -> None:
         with pytest.raises(RunnersError, match="there is no engine 'lama-server'") as caught:
