@@ -3,7 +3,7 @@
 One request has an event loop of its own in the thread that asks, so that it ends within a fraction of a second when
 somebody wants it to, wherever it waits: for a name, a connection, a handshake, headers, the next byte. The clock is
 read where the bytes come out of the connection. A server of our own is asked by `runners.engines.wire` instead, which
-costs less for each chunk (`python -m tests.bench.bench_client`).
+costs less for each chunk (`python -m tests.bench.bench_endpoint_client`).
 
 The key goes to the origin that the spec names and to no other: a redirect is followed there only.
 """
