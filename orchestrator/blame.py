@@ -9,6 +9,8 @@ may be ill. So each failure is noted for the job *and* the slot, and what follow
   goes well there ends the row.
 - A cell that several times in a row could not be served on one slot is tried on others; it is given up when every
   slot that it fits has had its tries.
+- A cell that a program refuses (a kind of model that it does not know, a flag that it does not have) is loaded by it
+  once: no other place where the same program would serve it is tried.
 - A node that was lost is blamed on what ran there alone. Where several jobs ran, all are suspects, and of suspects one
   at a time runs on a node until it is cleared or caught.
 """
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from orchestrator.records import Bundle, Cell, Health, Job, Lease, Place, Station
+    from runners.engines.base import RefusedBy
 
 JOBS_IN_A_ROW = 3
 """So many jobs that fail one after the other end a lease, and count as one failed load of its cell on that slot."""
@@ -113,9 +116,25 @@ def quarantine(health: Health) -> float:
     return seconds
 
 
+def refused(cell: Cell, place: Place, program: str, refused_by: RefusedBy, reason: str) -> None:
+    """Takes in that `program` would refuse the cell again: on this place, or wherever it runs."""
+    if refused_by == "place":
+        cell.refused.add((place, program))
+    elif refused_by == "program":
+        cell.refused_programs.setdefault(program, reason)
+
+
+def is_refused(cell: Cell, station: Station) -> bool:
+    """Whether what serves the cell on this slot has refused it, and would again."""
+    if not cell.refused and not cell.refused_programs:
+        return False
+    program = cell.program_on(station)
+    return program in cell.refused_programs or (station.place, program) in cell.refused
+
+
 def tries_left(cell: Cell, station: Station, retries: int) -> bool:
     """Whether the cell may still be brought to this slot."""
-    return cell.tries.get(station.place, 0) <= retries and station.place not in cell.refused
+    return cell.tries.get(station.place, 0) <= retries and not is_refused(cell, station)
 
 
 def may_run(job: Job, cell: Cell, station: Station, retries: int) -> bool:

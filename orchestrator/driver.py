@@ -297,7 +297,11 @@ class Driver:
         self._progress.node_joined(member.node_id, hello.profile)
         for spooled in hello.spooled:
             self._hear(member, spooled)
-        self._apply(ev.NodeJoined(member.node_id, offer.slots, offer.verdicts, offer.classes, offer.unserved, missing))
+        self._apply(
+            ev.NodeJoined(
+                member.node_id, offer.slots, offer.verdicts, offer.classes, offer.unserved, missing, offer.programs
+            )
+        )
         self._sizes_judged = False
         return True
 
@@ -335,7 +339,7 @@ class Driver:
             self._progress.say(f"lease {event.lease_id} failed: {in_one_line(event.reason)}")
         self._progress.ended(event.lease_id)
         self._lease_nodes.pop(event.lease_id, None)
-        self._apply(ev.LeaseEnded(event.lease_id, event.how, event.outcome, event.reason, event.lasting))
+        self._apply(ev.LeaseEnded(event.lease_id, event.how, event.outcome, event.reason, event.refused_by))
 
     # --- deeds ------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from orchestrator.placement import Slot
     from quants.fit.verdict import Verdict
+    from runners.engines.base import RefusedBy
 
 # --- events: what happened ------------------------------------------------------------------------------------
 
@@ -20,7 +21,8 @@ class NodeJoined:
 
     `verdicts[cell_id][place_id]` is absent where the cell's engine does not serve it on that place; `classes` has the
     hardware class for the same keys. `unserved[cell_id]` says why the node cannot serve a cell at all, `lacking` which
-    needs of exams it does not have, each with a sentence.
+    needs of exams it does not have, each with a sentence. `programs[cell_id]` names what serves the cell there: two
+    of one name take the same files and settings.
     """
 
     node_id: str
@@ -29,6 +31,7 @@ class NodeJoined:
     classes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     unserved: Mapping[str, str] = field(default_factory=dict)
     lacking: Mapping[str, str] = field(default_factory=dict)
+    programs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +89,15 @@ class AttemptOffered:
 class LeaseEnded:
     """A lease is over and its server gone. `reason` is a sentence for all but `done`.
 
-    `lasting` says that the place would refuse the cell again: it gets no other try there, and the place no blame.
+    `refused_by` says who would refuse the cell again: it gets no other try on this place, or on any place where the
+    same program serves it, and the place no blame.
     """
 
     lease_id: str
     how: Literal["done", "cancelled", "failed"]
     outcome: str = ""
     reason: str = ""
-    lasting: bool = False
+    refused_by: RefusedBy = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +202,8 @@ class Blame:
         place_id: of the place.
         reason: a sentence.
         outcome: how it ended, for `cell`.
+        refused_by: who would refuse it again, for `cell`.
+        program: what served the cell there, for `cell`.
     """
 
     kind: Literal["cell", "cell_loss", "job_loss", "suspect"]
@@ -206,6 +212,8 @@ class Blame:
     place_id: str
     reason: str
     outcome: str = ""
+    refused_by: RefusedBy = ""
+    program: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,12 +84,14 @@ class Offer:
         verdicts: cell id and place id to the verdict, for the places that would serve the cell.
         classes: the same to the hardware class, which has the backend of the cell's engine in it.
         unserved: cell id to why the node cannot serve it at all.
+        programs: cell id to the engine and build that would serve it; without those whose build is not known.
     """
 
     slots: tuple[Slot, ...]
     verdicts: dict[str, dict[str, Verdict]]
     classes: dict[str, dict[str, str]]
     unserved: dict[str, str]
+    programs: dict[str, str]
 
 
 def offer_of(node_id: str, profile: NodeProfile, cells: Sequence[Cell]) -> Offer:
@@ -97,16 +99,19 @@ def offer_of(node_id: str, profile: NodeProfile, cells: Sequence[Cell]) -> Offer
     verdicts: dict[str, dict[str, Verdict]] = {}
     classes: dict[str, dict[str, str]] = {}
     unserved: dict[str, str] = {}
+    programs: dict[str, str] = {}
     used: dict[str, ServingPlace] = {}
     for cell in cells:
         places = serving_places(cell, profile)
         verdicts[cell.cell_id] = {place_id: _verdict(cell, profile, place) for place_id, place in places.items()}
         classes[cell.cell_id] = {place_id: place.hardware_class(profile) for place_id, place in places.items()}
         used |= places
+        if (engine := engine_of(cell, profile)) is not None and engine.build is not None:
+            programs[cell.cell_id] = f"{engine.kind} ({engine.build})"
         if (why := why_not_served(cell, profile)) is not None:
             unserved[cell.cell_id] = why
     slots = tuple(_slot(node_id, profile, place) for place in sorted(used.values(), key=lambda p: p.order(profile)))
-    return Offer(slots, verdicts, classes, unserved)
+    return Offer(slots, verdicts, classes, unserved, programs)
 
 
 def _slot(node_id: str, profile: NodeProfile, place: ServingPlace) -> Slot:

@@ -118,7 +118,9 @@ class Cell:
         able: the slots that it fits.
         tries: failed loads by place since a job of it went well there; a `retries + 1`-th ends the tries there.
         reasons: outcome and sentence of the last failed load by place.
-        refused: places whose engine refuses the cell, and would again.
+        programs: by node, what serves the cell there.
+        refused: places with the program whose engine refuses the cell there, and would again.
+        refused_programs: programs that refuse the cell wherever they run, with the sentence of the first refusal.
         losses: nodes that were lost while they loaded it and nothing else.
         queued_on: the slot in whose queue it stands, None outside of any.
         queued_s: what it was estimated to take there.
@@ -134,7 +136,9 @@ class Cell:
     able: dict[SlotId, Station] = field(default_factory=dict)
     tries: dict[Place, int] = field(default_factory=dict)
     reasons: dict[Place, tuple[str, str]] = field(default_factory=dict)
-    refused: set[Place] = field(default_factory=set)
+    programs: dict[str, str] = field(default_factory=dict)
+    refused: set[tuple[Place, str]] = field(default_factory=set)
+    refused_programs: dict[str, str] = field(default_factory=dict)
     losses: int = 0
     hardware_class: str | None = None
     job_seconds: float = 0.0
@@ -163,6 +167,10 @@ class Cell:
             if bundle.open and bundle.runs_on(station):
                 count += bundle.open
         return count
+
+    def program_on(self, station: Station) -> str:
+        """What serves it there; where its name is not known, no other node has the same."""
+        return self.programs.get(station.node_id) or station.slot.hostname
 
     def class_on(self, station: Station) -> str:
         """The hardware class of its timings on that slot."""

@@ -99,7 +99,10 @@ class Restorer:
         kind, subject = line.get("kind"), str(line.get("subject"))
         cell, job = self._cells.get(subject), self._jobs.get(subject)
         if cell is not None:
-            blame.not_served(cell, place, None, str(line.get("outcome")), str(line.get("reason")))
+            reason, refused_by = str(line.get("reason")), line.get("refused_by")
+            blame.not_served(cell, place, None, str(line.get("outcome")), reason)
+            if refused_by in {"place", "program"}:
+                blame.refused(cell, place, str(line.get("program")), refused_by, reason)
             cell.losses += kind == "cell_loss"
         elif job is not None and job.where is not Where.DONE:
             job.record().suspected += 1

@@ -15,6 +15,7 @@ An event costs the same however many jobs there are: see `orchestrator.schedule`
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator import blame, waiting
@@ -191,6 +192,8 @@ class SweepState:
                 station = self._schedule.stations.get(slot_id)
                 if station is not None and why_not(verdict, station.slot) is None:
                     cell.able[slot_id] = station
+        for cell_id, program in event.programs.items():
+            self._cells[cell_id].programs[event.node_id] = program
         for cell_id, why in event.unserved.items():
             self._cells[cell_id].unserved[event.node_id] = why
         self._schedule.changed()
@@ -286,11 +289,12 @@ class SweepState:
         self._book.drop(lease)
         self._book.put_back(lease)
         if event.how == "failed":
-            health = None if event.lasting else station.health
+            health = None if event.refused_by else station.health
+            program = cell.program_on(station)
             blame.not_served(cell, station.place, health, event.outcome, event.reason)
-            if event.lasting:
-                cell.refused.add(station.place)
-            out.append(ev.Blame("cell", cell.cell_id, *station.place, event.reason, event.outcome))
+            blame.refused(cell, station.place, program, event.refused_by, event.reason)
+            blamed = ev.Blame("cell", cell.cell_id, *station.place, event.reason, event.outcome)
+            out.append(replace(blamed, refused_by=event.refused_by, program=program))
             self._book.check_health(station, out)
         self._settle(cell, out)
         self._freed(station)

@@ -63,6 +63,8 @@ def reason(cell: Cell, station: Station, retries: int) -> str:
     if not any(cell.bundles_on(station)):
         needed = set().union(*(bundle.needs for bundle in cell.bundles.values() if bundle.open))
         return "; ".join(said for need, said in station.lacking.items() if need in needed)
+    if (program := cell.program_on(station)) in cell.refused_programs:
+        return f"{where}: {program} refuses it: {cell.refused_programs[program]}"
     if not blame.tries_left(cell, station, retries):
         times, last = cell.tries[station.place], cell.reasons[station.place][1]
         if times == 1:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from profiles.types import Device
     from runners.devicelock import DeviceLock
+    from runners.engines.base import RefusedBy
     from runners.exams.base import Exam
 
 GRADER_CLOSE_S = 15.0
@@ -59,9 +60,9 @@ LOG_TAIL_BYTES = 256 * 1024
 class _Ended(Exception):  # noqa: N818 - control flow inside this module, nothing anybody catches elsewhere
     """The cell cannot go on."""
 
-    def __init__(self, how: str, outcome: str = "", reason: str = "", *, lasting: bool = False) -> None:
+    def __init__(self, how: str, outcome: str = "", reason: str = "", *, refused_by: RefusedBy = "") -> None:
         super().__init__(reason)
-        self.how, self.outcome, self.reason, self.lasting = how, outcome, reason, lasting
+        self.how, self.outcome, self.reason, self.refused_by = how, outcome, reason, refused_by
 
 
 def _close_grader(grader: Grader) -> None:
@@ -162,7 +163,7 @@ class CellRun:
             outcome=ended.outcome,
             reason=ended.reason,
             log=log,
-            lasting=ended.lasting,
+            refused_by=ended.refused_by,
         )
         try:
             self._emit(event)
@@ -211,7 +212,7 @@ class CellRun:
         try:
             return {name: unpack_exam(packed) for name, packed in self.order.exams.items()}
         except RunnersError as error:
-            raise _Ended("failed", Outcome.GRADER_CRASH, str(error), lasting=True) from None
+            raise _Ended("failed", Outcome.GRADER_CRASH, str(error), refused_by="place") from None
 
     def _open_grader(self) -> Grader:
         from runners.sandbox import open_sandbox
@@ -263,8 +264,8 @@ class CellRun:
         except (EngineError, ModelChangedError) as error:
             if self._cancelled.is_set():
                 raise _Ended("cancelled", reason=WORDS_ON_CANCEL) from None
-            lasting = isinstance(error, LoadError) and error.is_lasting
-            raise _Ended("failed", error.outcome, str(error), lasting=lasting) from None
+            refused_by: RefusedBy = error.refused_by if isinstance(error, LoadError) else ""
+            raise _Ended("failed", error.outcome, str(error), refused_by=refused_by) from None
         self._emit(orders.ModelLoaded(lease_id=self.order.lease_id, load_s=served.load_s))
         return served
 
@@ -340,8 +341,8 @@ class CellRun:
             failure = ModelChangedError(f"{changed} was written to while it was served", hint=hint, partial=result)
             engine_failure = failure
         if isinstance(engine_failure, RefusedError) and engine_failure.ends:
-            lasting = engine_failure.ends == "cell"
-            raise _Ended("failed", Outcome.SERVER_START, str(engine_failure), lasting=lasting)
+            by: RefusedBy = "place" if engine_failure.ends == "cell" else ""
+            raise _Ended("failed", Outcome.SERVER_START, str(engine_failure), refused_by=by)
         self._judge(served, engine_failure, time.monotonic() - started_s)
         samples = self._hosted.window("idle")
         reasons = row.unknown_of_node(self._node) | row.unknown_of_model(self.order.cell.model)

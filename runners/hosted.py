@@ -139,7 +139,8 @@ class HostedModel:
         log = "" if served.log_path is None else read_log(served.log_path)
         why = misplaced(self._devices, self._order.place.engine_device, log=log, buffers=served.buffers)
         if why is not None:
-            raise LoadError(f"{self._order.cell.engine.kind} was loaded, but {why}", hint=_MISPLACED_HINT)
+            message = f"{self._order.cell.engine.kind} was loaded, but {why}"
+            raise LoadError(message, hint=_MISPLACED_HINT, reason="wrong_device")
 
     def written_to(self) -> Path | None:
         """The file that was written to since it was loaded, None if none was."""

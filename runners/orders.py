@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from runners.engines.base import RefusedBy
     from runners.work import Cell
 
 
@@ -134,7 +135,7 @@ class CellEnded:
     """The lease is over and no process of it is left.
 
     `how` is `failed` if the cell could not be served: `outcome` and `reason` say why. `log` is the engine's own log
-    (its end, if it is long). `lasting` says that the same engine would refuse the same cell again.
+    (its end, if it is long). `refused_by` says who would refuse the same cell again.
     """
 
     lease_id: str
@@ -142,7 +143,7 @@ class CellEnded:
     outcome: str = ""
     reason: str = ""
     log: str = ""
-    lasting: bool = False
+    refused_by: RefusedBy = ""
 
 
 CellEvent = PhaseChanged | ModelLoaded | RowReady | CellEnded

@@ -38,6 +38,16 @@ class Outcome(StrEnum):
 
     ARTIFACT = "artifact"
     SERVER_START = "server_start"
+    UNSUPPORTED_MODEL = "unsupported_model"
+    UNREADABLE_MODEL = "unreadable_model"
+    REFUSED_SETTINGS = "refused_settings"
+    CHANGED_SETTINGS = "changed_settings"
+    WRONG_DEVICE = "wrong_device"
+    OUT_OF_MEMORY = "out_of_memory"
+    PORT_TAKEN = "port_taken"
+    LOAD_TIMEOUT = "load_timeout"
+    LOAD_STALLED = "load_stalled"
+    LOAD_CRASH = "load_crash"
     SERVER_CRASH = "server_crash"
     STALLED = "stalled"
     TRANSPORT = "transport"
@@ -58,6 +68,16 @@ _INFRASTRUCTURE = frozenset(
     {
         Outcome.ARTIFACT,
         Outcome.SERVER_START,
+        Outcome.UNSUPPORTED_MODEL,
+        Outcome.UNREADABLE_MODEL,
+        Outcome.REFUSED_SETTINGS,
+        Outcome.CHANGED_SETTINGS,
+        Outcome.WRONG_DEVICE,
+        Outcome.OUT_OF_MEMORY,
+        Outcome.PORT_TAKEN,
+        Outcome.LOAD_TIMEOUT,
+        Outcome.LOAD_STALLED,
+        Outcome.LOAD_CRASH,
         Outcome.SERVER_CRASH,
         Outcome.STALLED,
         Outcome.TRANSPORT,
@@ -85,7 +105,17 @@ _SENTENCES: dict[Outcome, str] = {
     Outcome.CONTEXT_OVERFLOW: "the conversation outgrew the context window",
     Outcome.GENERATION_TIMEOUT: "the answer was not finished within its time",
     Outcome.ARTIFACT: "the model's file could not be fetched or did not verify",
-    Outcome.SERVER_START: "the engine did not become ready",
+    Outcome.SERVER_START: "the engine could not be started or reached",
+    Outcome.UNSUPPORTED_MODEL: "the engine does not know this kind of model",
+    Outcome.UNREADABLE_MODEL: "the engine cannot read the model's file",
+    Outcome.REFUSED_SETTINGS: "the engine refuses the settings that it was given",
+    Outcome.CHANGED_SETTINGS: "the engine serves with other settings than those that it was given",
+    Outcome.WRONG_DEVICE: "the engine computes on another device than the one that it was given",
+    Outcome.OUT_OF_MEMORY: "there was not enough memory for the model and its context",
+    Outcome.PORT_TAKEN: "other programs took each port that the engine was given",
+    Outcome.LOAD_TIMEOUT: "the engine was not ready within the time for loading",
+    Outcome.LOAD_STALLED: "the engine stood still while it loaded the model",
+    Outcome.LOAD_CRASH: "the engine ended while it loaded the model",
     Outcome.SERVER_CRASH: "the engine ended while it was serving",
     Outcome.STALLED: "the engine stopped answering while its process lived",
     Outcome.TRANSPORT: "the connection to the engine broke",

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from profiles.environment import child_environment
 from runners.errors import RunnersError
 from runners.reports import Reports
+from runners.vitals import memory_kills
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,6 +95,7 @@ class ServerProcess:
         self._stop_lock = threading.Lock()
         self._stopped = False
         self._reports = Reports()
+        self._memory_kills_before = memory_kills()
 
     @classmethod
     def start(
@@ -188,6 +190,11 @@ class ServerProcess:
         """The same; waits up to `wait_s` for it: the kernel shows a death before the supervisor has told of it."""
         code = self.told("exit", timeout_s=wait_s)
         return code if isinstance(code, int) and not isinstance(code, bool) else None
+
+    def memory_kills(self) -> int | None:
+        """How many processes of this machine the kernel has ended for want of memory since the start; None: unknown."""
+        now, before = memory_kills(), self._memory_kills_before
+        return None if now is None or before is None else max(0, now - before)
 
     def tail(self, lines: int = 20) -> str:
         """The last lines of its log."""

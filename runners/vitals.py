@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 _ENDED_STATES = frozenset({"Z", "X"})
@@ -56,3 +57,18 @@ def _waited_for_disk(pid: int) -> int | None:
     except (OSError, ValueError, IndexError):
         return None
     return faults
+
+
+def memory_kills(path: Path = Path("/proc/vmstat")) -> int | None:
+    """How many processes the kernel has ended for want of memory since the machine started; None: it does not say.
+
+    Those that hit the limit of a control group are among them (`oom_kill` of proc_vmstat(5)).
+    """
+    try:
+        for line in path.read_text(encoding="ascii").splitlines():
+            name, _, number = line.partition(" ")
+            if name == "oom_kill":
+                return int(number)
+    except (OSError, ValueError):
+        return None
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from runners.errors import RunnersError
 from runners.outcomes import Outcome
@@ -78,7 +78,7 @@ class WarmUp:
 class EngineError(RunnersError):
     """An engine could not do what was asked."""
 
-    outcome: ClassVar[Outcome] = Outcome.SERVER_START
+    outcome: Outcome = Outcome.SERVER_START
 
 
 class EngineUnavailableError(EngineError):
@@ -86,22 +86,70 @@ class EngineUnavailableError(EngineError):
 
 
 LoadFailure: TypeAlias = Literal[
-    "out_of_memory", "bad_file", "unknown_architecture", "bad_settings", "timeout", "cancelled", "exited"
+    "not_ready",
+    "bad_build",
+    "unknown_architecture",
+    "bad_file",
+    "no_file",
+    "bad_settings",
+    "bad_on_device",
+    "changed_settings",
+    "wrong_device",
+    "out_of_memory",
+    "port_taken",
+    "timeout",
+    "stopped",
+    "cancelled",
+    "exited",
 ]
+"""Why a load failed: `bad_build` does not run on this machine, `bad_on_device` are settings that another device may
+take, `no_file` could not be opened, `stopped` stood still by a signal, `exited` ended for a reason of none of these."""
+
+RefusedBy: TypeAlias = Literal["", "place", "program"]
+"""Whether a cell would be refused again: not known to be, on this place, or by this program wherever it runs."""
+
+_OUTCOMES: Final[dict[LoadFailure, Outcome]] = {
+    "not_ready": Outcome.SERVER_START,
+    "bad_build": Outcome.SERVER_START,
+    "unknown_architecture": Outcome.UNSUPPORTED_MODEL,
+    "bad_file": Outcome.UNREADABLE_MODEL,
+    "no_file": Outcome.UNREADABLE_MODEL,
+    "bad_settings": Outcome.REFUSED_SETTINGS,
+    "bad_on_device": Outcome.REFUSED_SETTINGS,
+    "changed_settings": Outcome.CHANGED_SETTINGS,
+    "wrong_device": Outcome.WRONG_DEVICE,
+    "out_of_memory": Outcome.OUT_OF_MEMORY,
+    "port_taken": Outcome.PORT_TAKEN,
+    "timeout": Outcome.LOAD_TIMEOUT,
+    "stopped": Outcome.LOAD_STALLED,
+    "cancelled": Outcome.CANCELLED,
+    "exited": Outcome.LOAD_CRASH,
+}
+# Memory may be free, a port or a disk at leisure another time. A file was verified just before it was loaded: what a
+# program cannot read in it, it will not read at a second look.
+_REFUSALS: Final[dict[LoadFailure, RefusedBy]] = {
+    "unknown_architecture": "program",
+    "bad_file": "program",
+    "bad_settings": "program",
+    "bad_build": "place",
+    "bad_on_device": "place",
+    "changed_settings": "place",
+}
 
 
 class LoadError(EngineError):
     """A model did not load. `reason` is what the log tells, `log_tail` its last lines."""
 
-    def __init__(self, message: str, *, hint: str = "", reason: LoadFailure = "exited", log_tail: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", reason: LoadFailure = "not_ready", log_tail: str = "") -> None:
         super().__init__(message, hint)
         self.reason: LoadFailure = reason
+        self.outcome = _OUTCOMES[reason]
         self.log_tail = log_tail
 
     @property
-    def is_lasting(self) -> bool:
-        """Whether the same program would refuse the same model under the same settings again."""
-        return self.reason in {"bad_settings", "unknown_architecture"}
+    def refused_by(self) -> RefusedBy:
+        """Who would refuse the same model under the same settings again."""
+        return _REFUSALS.get(self.reason, "")
 
 
 class Served(Protocol):
@@ -226,6 +274,7 @@ __all__ = [
     "LoadError",
     "LoadFailure",
     "OnSpawn",
+    "RefusedBy",
     "Served",
     "WarmUp",
 ]

@@ -135,7 +135,7 @@ class EmbeddedEngine:
             cancelled=cancelled,
         )
         if served is None:
-            raise LoadError(f"another program answers at {base_url}", hint="start the sweep again", reason="exited")
+            raise LoadError(f"another program answers at {base_url}", hint="start the sweep again", reason="port_taken")
         return served
 
 

@@ -221,7 +221,7 @@ class LlamaCppServed:
         if self._stopping:
             return CancelledError(f"{self._kind} was stopped", partial=partial)
         tail = self._process.tail(TAIL_LINES)
-        why = diagnose(tail, self._process.ended(_DEATH_NOTICE_S))
+        why = diagnose(tail, self._process.ended(_DEATH_NOTICE_S), self._process.memory_kills())
         return ServerCrashError(f"{self._kind} died: {why.sentence}", hint=why.hint, partial=partial, log_tail=tail)
 
     def is_alive(self) -> bool:

@@ -15,7 +15,7 @@ from runners.chat import CancelledError, ChatError, ChatRequest, Message, Sampli
 from runners.engines.base import LoadError, WarmUp
 from runners.engines.figures import count
 from runners.engines.llama_cpp import KEY_VARIABLE, TAIL_LINES, LlamaCppServed
-from runners.engines.llama_log import diagnose, parse_buffers, read_log
+from runners.engines.llama_log import diagnose, last_line, parse_buffers, read_log
 from runners.engines.wire import get_json
 from runners.timing import measure
 from runners.vitals import read_vitals
@@ -23,6 +23,7 @@ from runners.vitals import read_vitals
 if TYPE_CHECKING:
     import threading
 
+    from runners.engines.base import LoadFailure
     from runners.engines.settings import LlamaCppSettings
     from runners.process import ServerProcess
 
@@ -72,7 +73,7 @@ def bring_up(
 def load_error(process: ServerProcess, kind: str) -> LoadError:
     """What to say of a server that ended while it loaded."""
     log = read_log(process.log_path)
-    why = diagnose(log, process.ended(_EXIT_CODE_S))
+    why = diagnose(log, process.ended(_EXIT_CODE_S), process.memory_kills())
     message = f"{kind} could not load the model: {why.sentence}"
     return LoadError(message, hint=why.hint, reason=why.reason, log_tail=process.tail(TAIL_LINES))
 
@@ -96,7 +97,7 @@ class LoadPatience:
         now_s = self._own_time()
         if now_s - self._began_s >= self._timeout_s:
             hint = "raise load_timeout_s in the engine's settings; a slow or remote disk needs longer"
-            raise self._too_long(f"was not ready after {self._timeout_s:g} s", hint)
+            raise self._too_long(f"was not ready after {self._timeout_s:g} s", hint, "timeout")
         if now_s >= self._look_s:
             self._look_s = now_s + stall.STOPPED_S / 15
             vitals = read_vitals(self._process.pid)
@@ -105,11 +106,14 @@ class LoadPatience:
             elif self._stopped_since_s is None:
                 self._stopped_since_s = now_s
             elif now_s - self._stopped_since_s >= stall.STOPPED_S:
-                raise self._too_long("is stopped (signal or debugger) and does not load", "")
+                hint = "see who stops processes on this machine"
+                raise self._too_long("is stopped (signal or debugger) and does not load", hint, "stopped")
 
-    def _too_long(self, what: str, hint: str) -> LoadError:
+    def _too_long(self, what: str, hint: str, reason: LoadFailure) -> LoadError:
         tail = self._process.tail(TAIL_LINES)
-        return LoadError(f"{self._kind} {what}", hint=hint, reason="timeout", log_tail=tail)
+        last = last_line(tail)
+        said = f"; the last line of its log: {last}" if last else "; it has logged nothing"
+        return LoadError(f"{self._kind} {what}{said}", hint=hint, reason=reason, log_tail=tail)
 
 
 def _wait_ready(

@@ -81,7 +81,7 @@ def _sum(context: dict[str, dict[str, int]]) -> int:
 
 
 class LoadDiagnosis(NamedTuple):
-    """Why a load failed: the reason, the telling line or a sentence, and what to do."""
+    """Why a load failed: the reason, the telling line of the log or a sentence, and what to do."""
 
     reason: LoadFailure
     sentence: str
@@ -90,10 +90,14 @@ class LoadDiagnosis(NamedTuple):
 
 _OUT_OF_MEMORY_HINT = "use a smaller quant or context, a quantized KV cache, or fewer layers on the GPU"
 _NEWER_HINT = "a newer engine may know it"
+_TENSORS_HINT = "a newer engine may know it; otherwise the file was converted or quantized wrongly"
 _FILE_HINT = "fetch the file again, and check its sha256"
+_OPEN_HINT = "see whether it is there and may be read by the user who runs the engine"
 _SETTINGS_HINT = "change the engine settings of this model in the spec"
 _LOG_HINT = "the end of its log says more"
 _BUILD_HINT = "install what the program needs, or build it anew"
+_CARD_HINT = "get a build for this card and its driver: docs/gpu-builds.md says how"
+_PORT_HINT = "see what takes ports on 127.0.0.1 so fast"
 
 
 def _sign(pattern: str) -> re.Pattern[str]:
@@ -109,50 +113,76 @@ _SIGNS: tuple[tuple[re.Pattern[str], LoadFailure, str], ...] = (
     (_sign(r"out of memory|OutOfDeviceMemory|OutOfHostMemory|std::bad_alloc"), "out_of_memory", _OUT_OF_MEMORY_HINT),
     (_sign(r"^(?>.*?(?:failed|unable) to allocate ).*(?:buffer|memory|cache)"), "out_of_memory", _OUT_OF_MEMORY_HINT),
     (_sign(r"cannot allocate memory|mmap failed"), "out_of_memory", _OUT_OF_MEMORY_HINT),
-    (
-        _sign(r"quantized V cache|V cache quantization requires|^(?>.*?cache type ).* does not divide"),
-        "bad_settings",
-        _SETTINGS_HINT,
-    ),
+    (_sign(r"no kernel image is available|driver version is insufficient"), "bad_build", _CARD_HINT),
+    (_sign(r"quantized V cache|V cache quantization requires"), "bad_on_device", _SETTINGS_HINT),
+    (_sign(r"invalid device"), "bad_on_device", _SETTINGS_HINT),
+    (_sign(r"^(?>.*?cache type ).* does not divide|unsupported cache type"), "bad_settings", _SETTINGS_HINT),
     (_sign(r"invalid argument|error while handling argument|unknown value for"), "bad_settings", _SETTINGS_HINT),
-    (_sign(r"invalid device|unsupported cache type"), "bad_settings", _SETTINGS_HINT),
+    (_sign(r"failed to open GGUF file"), "no_file", _OPEN_HINT),
     (_sign(r"invalid magic|not within the file bounds|corrupted or incomplete"), "bad_file", _FILE_HINT),
-    (_sign(r"\bgguf_init_from\w++: failed|failed to open GGUF file"), "bad_file", _FILE_HINT),
-    (_sign(r"libgomp\.so\.1: cannot open"), "exited", "install the OpenMP runtime: apt-get install libgomp1"),
-    (_sign(r"error while loading shared libraries|symbol lookup error"), "exited", _BUILD_HINT),
-    (_sign(r"couldn't bind|address already in use"), "exited", "another program took the port"),
-    (_sign(r"error loading model|failed to load model"), "bad_file", _FILE_HINT),
+    (_sign(r"\bgguf_init_from\w++: failed"), "bad_file", _FILE_HINT),
+    (_sign(r"missing tensor|wrong number of tensors|wrong shape"), "unknown_architecture", _TENSORS_HINT),
+    (_sign(r"error loading model (hyperparameters|vocabulary)"), "unknown_architecture", _TENSORS_HINT),
+    (_sign(r"libgomp\.so\.1: cannot open"), "bad_build", "install the OpenMP runtime: apt-get install libgomp1"),
+    (_sign(r"error while loading shared libraries|symbol lookup error"), "bad_build", _BUILD_HINT),
+    (_sign(r"couldn't bind|address already in use"), "port_taken", _PORT_HINT),
+    (_sign(r"error loading model|failed to load model"), "exited", _LOG_HINT),
 )
 _STAMP = re.compile(r"^[\d.]+ [A-Z] (?:(?:srv|cmn|slot|spec|que)\s+)?")
 # Information lines repeat metadata of the file, which may say anything.
 _INFORMATION = re.compile(r"^[\d.]+ I ")
+_METADATA = "llama_model_loader: - kv"
 _ERROR = re.compile(r"^[\d.]+ E ")
 
 
-def port_was_taken(log: str) -> bool:
-    """Whether the server ended because another program had its port."""
-    return bool(re.search(r"couldn't bind|address already in use", log, re.IGNORECASE))
+# Of one line of a log, in a message that goes to rows, the journal and the terminal.
+_MOST_CHARACTERS = 400
 
 
-def diagnose(log: str, exit_code: int | None) -> LoadDiagnosis:
-    """Why the engine ended (`exit_code`: minus the signal's number, None if nobody could tell) while loading."""
+def diagnose(log: str, exit_code: int | None, memory_kills: int | None = None) -> LoadDiagnosis:
+    """Why the engine ended while loading.
+
+    Args:
+        log: what it wrote.
+        exit_code: minus the number of the signal that ended it; None if nobody could tell.
+        memory_kills: processes that the kernel ended for want of memory since it was started; None: unknown.
+    """
     lines = [line for line in log.splitlines() if not _INFORMATION.match(line)]
     for pattern, reason, hint in _SIGNS:
         for line in lines:
             if pattern.search(line):
-                return LoadDiagnosis(reason, _STAMP.sub("", line.strip()), hint)
-    if exit_code == -signal.SIGKILL:
-        return LoadDiagnosis(
-            "out_of_memory", "it was killed (signal 9), most likely for want of memory", _OUT_OF_MEMORY_HINT
-        )
+                return LoadDiagnosis(reason, _shown(line), hint)
+    if exit_code in {-signal.SIGKILL, None} and memory_kills:
+        said = "it was killed, and the kernel ended processes for want of memory meanwhile"
+        return LoadDiagnosis("out_of_memory", said, _OUT_OF_MEMORY_HINT)
+    if exit_code == -signal.SIGKILL and memory_kills is None:
+        said = "it was killed (signal 9), most likely for want of memory"
+        return LoadDiagnosis("out_of_memory", said, _OUT_OF_MEMORY_HINT)
     if exit_code == -signal.SIGILL:
         hint = "build the engine on this machine, or for this CPU"
-        return LoadDiagnosis("exited", "it holds instructions that this CPU does not have", hint)
+        return LoadDiagnosis("bad_build", "it holds instructions that this CPU does not have", hint)
     error = next((line for line in lines if _ERROR.match(line)), None)
     if error is not None:
-        return LoadDiagnosis("exited", _STAMP.sub("", error.strip()), _LOG_HINT)
+        return LoadDiagnosis("exited", _shown(error), _LOG_HINT)
     if exit_code is None:
         return LoadDiagnosis("exited", "it ended, and what watched over it was not there to say how", _LOG_HINT)
+    last = last_line(log)
+    said = f"; the last line of its log: {last}" if last else ""
+    if exit_code == -signal.SIGKILL:
+        killed = "it was killed (signal 9), and not by the kernel for want of memory"
+        return LoadDiagnosis("exited", f"{killed}{said}", "see who ends processes on this machine")
     if exit_code < 0:
-        return LoadDiagnosis("exited", f"it ended by signal {-exit_code}", _LOG_HINT)
-    return LoadDiagnosis("exited", f"it ended with exit code {exit_code}", _LOG_HINT)
+        return LoadDiagnosis("exited", f"it ended by signal {-exit_code}{said}", _LOG_HINT)
+    return LoadDiagnosis("exited", f"it ended with exit code {exit_code}{said}", _LOG_HINT)
+
+
+def last_line(log: str) -> str:
+    """The last line that says something of the load, as it is shown; "" if none does."""
+    lines = (line for line in reversed(log.splitlines()) if line.strip() and _METADATA not in line)
+    return _shown(next(lines, ""))
+
+
+def _shown(line: str) -> str:
+    """The line without its time stamp, and not longer than a message bears."""
+    text = _STAMP.sub("", line.strip())
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} ..."

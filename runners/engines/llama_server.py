@@ -19,7 +19,6 @@ from runners.engines.base import (
 from runners.engines.llama_cpp import new_key, server_environment, variables
 from runners.engines.llama_flags import command_line
 from runners.engines.llama_load import bring_up
-from runners.engines.llama_log import port_was_taken
 from runners.engines.llama_program import Program, examine
 from runners.engines.settings import LlamaServerSettings, of_kind
 from runners.process import ProcessStartError, ServerProcess
@@ -90,23 +89,30 @@ class LlamaServerEngine:
         program = self._examine(own.binary or self._binary)
         if isinstance(program, EngineUnavailable):
             raise EngineUnavailableError(program.reason, program.hint)
+        last = f"another program answered at each port that {KIND} was given"
         for _ in range(_PORT_ATTEMPTS):
-            served = _attempt(
-                program,
-                model,
-                own,
-                log_path=log_path,
-                device=device,
-                cancelled=cancelled,
-                on_spawn=on_spawn,
-                held=held,
-                visible=visible,
-                tensor_split=tensor_split,
-            )
+            try:
+                served = _attempt(
+                    program,
+                    model,
+                    own,
+                    log_path=log_path,
+                    device=device,
+                    cancelled=cancelled,
+                    on_spawn=on_spawn,
+                    held=held,
+                    visible=visible,
+                    tensor_split=tensor_split,
+                )
+            except LoadError as error:
+                if error.reason != "port_taken":
+                    raise
+                last = error.message
+                continue
             if served is not None:
                 return served
         hint = "see what takes ports on 127.0.0.1 so fast"
-        raise LoadError(f"{KIND} found its port taken {_PORT_ATTEMPTS} times", hint=hint, reason="exited")
+        raise LoadError(f"{KIND} found its port taken {_PORT_ATTEMPTS} times: {last}", hint=hint, reason="port_taken")
 
 
 def _attempt(
@@ -122,7 +128,7 @@ def _attempt(
     visible: tuple[str, ...],
     tensor_split: tuple[float, ...] | None,
 ) -> Served | None:
-    """One start; None if another program got the port first."""
+    """One start; None if another program answers at the port."""
     port = _free_port()
     key = new_key()
     alias = f"quantsweep-{uuid.uuid4().hex}"
@@ -155,10 +161,6 @@ def _attempt(
                 settings=settings,
                 cancelled=cancelled,
             )
-        except LoadError as error:
-            if port_was_taken(error.log_tail):
-                return None
-            raise
         except BaseException:  # of `on_spawn`: what is started is never left without an owner
             process.stop()
             raise

@@ -294,7 +294,7 @@ def let_in(served: EndpointServed, path: str, *, timeout_s: float, cancelled: th
         answer = http.ask(served.server, path, look=look, timeout_s=timeout_s)
     except http.HttpError as error:
         hint = "see that base_url is right and that this node reaches it"
-        raise LoadError(served.shown(error.message), hint=hint, reason="exited") from None
+        raise LoadError(served.shown(error.message), hint=hint) from None
     if answer.status in {401, 403}:
         said = said_in(answer.body, "without a word")
         failure = served._refused(said, answer.status, answer.headers, None)  # noqa: SLF001 -- of this module

@@ -18,6 +18,7 @@ from runners.work import Job
 
 if TYPE_CHECKING:
     from results.contest import Rule
+    from runners.engines.base import RefusedBy
 
 OK = Verdict(VerdictKind.FITS, "fits")
 TOO_BIG = Verdict(VerdictKind.TOO_BIG, "the weights alone do not fit")
@@ -238,8 +239,8 @@ class World:
             return
         if held.device in self.nature.no_load:
             del self.leases[lease]
-            refused = held.device[1] == "gpu1"  # an engine that would refuse it again
-            self.tell(ev.LeaseEnded(lease, "failed", "server_start", "no such device", lasting=refused))
+            by: RefusedBy = "place" if held.device[1] == "gpu1" else ""  # an engine that would refuse it again
+            self.tell(ev.LeaseEnded(lease, "failed", "server_start", "no such device", refused_by=by))
         else:
             held.ready = True
             self.tell(ev.LeaseReady(lease, 1.0))

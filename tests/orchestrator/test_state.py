@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from orchestrator import events as ev
+from orchestrator.commits import plain
 from orchestrator.journal import DAMAGED
 from orchestrator.placement import Slot
 from orchestrator.restore import CommittedAttempt
 from orchestrator.state import SweepState
 from quants.fit.verdict import Verdict, VerdictKind
+
+if TYPE_CHECKING:
+    from runners.engines.base import RefusedBy
 
 OK = Verdict(VerdictKind.FITS, "fits")
 TOO_BIG = Verdict(VerdictKind.TOO_BIG, "the weights alone do not fit")
@@ -96,7 +103,8 @@ def test_a_cell_that_an_engine_refuses_is_tried_once_on_each_place_and_no_place_
     refused = []
     while started := [order for order in out if isinstance(order, ev.StartLease)]:
         refused.append(started[0].cell_id)
-        out = state.apply(ev.LeaseEnded(started[0].lease_id, "failed", "server_start", "no such flag", lasting=True))
+        lease = started[0].lease_id
+        out = state.apply(ev.LeaseEnded(lease, "failed", "server_start", "no such flag", refused_by="place"))
         assert not [order for order in out if isinstance(order, ev.Quarantine)]
     assert sorted(refused) == ["c0", "c1", "c2", "c3"]
     assert state.complete
@@ -110,10 +118,83 @@ def test_a_cell_that_one_engine_refuses_goes_to_another_node_and_never_back() ->
     while leases := state.leases():
         ((lease, (_, slot_id)),) = leases.items()
         nodes.append(slot_id[0])
-        lasting = slot_id[0] == "a"
-        state.apply(ev.LeaseEnded(lease, "failed", "server_start", "no such flag", lasting=lasting))
+        refused_by: RefusedBy = "place" if slot_id[0] == "a" else ""
+        state.apply(ev.LeaseEnded(lease, "failed", "server_start", "no such flag", refused_by=refused_by))
     assert nodes.count("a") == 1
     assert nodes.count("b") == 3
+
+
+UNKNOWN = "unknown model architecture: 'llama9'"
+
+
+def two_cards(node: str, build: str | None) -> ev.NodeJoined:
+    """A node with two cards and one program for both."""
+    slots = tuple(Slot((node, card), node, "hw") for card in ("gpu0", "gpu1"))
+    joined = ev.NodeJoined(node, slots, {"c0": {"gpu0": OK, "gpu1": OK}})
+    return joined if build is None else replace(joined, programs={"c0": f"llama-server ({build})"})
+
+
+def refusals(state: SweepState, *, served_by: frozenset[str] = frozenset()) -> list[str]:
+    """Lets every lease on another node than `served_by` be refused by its program; the nodes, in order."""
+    nodes = []
+    while refused := [(lease, slot_id[0]) for lease, (_, slot_id) in state.leases().items()]:
+        lease, node = refused[0]
+        if node in served_by:
+            break
+        nodes.append(node)
+        state.apply(ev.LeaseEnded(lease, "failed", "unsupported_model", UNKNOWN, refused_by="program"))
+    return nodes
+
+
+def test_what_a_program_refuses_is_loaded_once_by_it_however_many_cards_and_nodes_have_it() -> None:
+    state = state_of(jobs=2, retries=2)
+    for node in ("a", "b"):
+        state.apply(two_cards(node, "b1-abc"))
+    assert len(refusals(state)) == 1
+    assert state.complete
+
+
+def test_a_node_with_another_build_of_the_program_is_tried() -> None:
+    state = state_of(jobs=1, retries=2)
+    state.apply(two_cards("old", "b1-abc"))
+    state.apply(two_cards("new", "b2-def"))
+    tried = refusals(state, served_by=frozenset({"new"}))
+    assert tried in ([], ["old"])
+    ((_, (_, slot_id)),) = state.leases().items()
+    assert slot_id[0] == "new"
+
+
+def test_builds_that_are_not_known_are_one_for_each_node() -> None:
+    state = state_of(jobs=1, retries=2)
+    for node in ("a", "b"):
+        state.apply(two_cards(node, None))
+    assert sorted(refusals(state)) == ["a", "b"]
+
+
+def test_a_refusal_outlives_the_driver_and_ends_where_another_build_is_there() -> None:
+    state = state_of(jobs=1, retries=2)
+    state.apply(two_cards("a", "b1-abc"))
+    out = state.apply(ev.LeaseEnded("L1", "failed", "unsupported_model", UNKNOWN, refused_by="program"))
+    (blamed,) = (each for each in out if isinstance(each, ev.Blame))
+    assert (blamed.refused_by, blamed.program) == ("program", "llama-server (b1-abc)")
+    line = {"event": "blamed", **plain(blamed)}
+    for build, leases in (("b1-abc", 0), ("b2-def", 1)):
+        again = state_of(jobs=1, retries=2)
+        again.restore([], [line])
+        again.apply(two_cards("z", build))
+        assert len(again.leases()) == leases, build
+
+
+def test_a_node_that_would_refuse_it_as_well_is_told_with_the_reason() -> None:
+    state = state_of(jobs=1, retries=2)
+    state.restore([], [{"event": "blamed", **plain(REFUSED)}])
+    state.apply(two_cards("z", "b1-abc"))
+    assert list(state.unplaced().values()) == [
+        [f"z/{card}: llama-server (b1-abc) refuses it: {UNKNOWN}" for card in ("gpu0", "gpu1")]
+    ]
+
+
+REFUSED = ev.Blame("cell", "c0", "a", "gpu0", UNKNOWN, "unsupported_model", "program", "llama-server (b1-abc)")
 
 
 def test_a_cell_that_did_not_load_is_tried_on_another_device_first() -> None:

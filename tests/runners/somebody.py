@@ -116,7 +116,7 @@ class SomebodyEngine:
         try:
             status, said = get_json(url, "/props", key=key, timeout_s=own.load_timeout_s)
         except OSError as error:
-            raise LoadError(f"nobody answers at {url}: {error}", reason="exited") from None
+            raise LoadError(f"nobody answers at {url}: {error}") from None
         if status != 200:
             raise LoadError(f"{url} answers with status {status}", reason="bad_settings")
         context, build = said["default_generation_settings"]["n_ctx"], said["build_info"]

@@ -152,16 +152,19 @@ def test_the_undisturbed_history(order: Any) -> None:
     assert outcomes == ["passed", "passed"]
 
 
-@pytest.mark.parametrize(("reason", "lasting"), [("bad_settings", True), ("out_of_memory", False)])
+@pytest.mark.parametrize(
+    ("reason", "outcome", "refused_by"),
+    [("bad_settings", "refused_settings", "program"), ("out_of_memory", "out_of_memory", "")],
+)
 def test_an_engine_that_refuses_the_settings_would_do_so_again(
-    order: Any, monkeypatch: pytest.MonkeyPatch, reason: Any, lasting: bool
+    order: Any, monkeypatch: pytest.MonkeyPatch, reason: Any, outcome: str, refused_by: str
 ) -> None:
     def refuse(*_: object, **__: object) -> Served:
         raise LoadError("error: invalid argument: --no-such-thing", hint="change the settings", reason=reason)
 
     monkeypatch.setattr(FakeEngine, "load", refuse)
     ended, _ = play(order)
-    assert (ended.how, ended.lasting) == ("failed", lasting)
+    assert (ended.how, ended.outcome, ended.refused_by) == ("failed", outcome, refused_by)
 
 
 # Where a collaborator may fail: its owner, its name, at which call, and whether the cell can still be served.

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners.engines.llama_log import diagnose, parse_buffers, port_was_taken, read_log
+from runners.engines.llama_log import diagnose, parse_buffers, read_log
+from runners.vitals import memory_kills
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,11 +111,18 @@ def test_any_log(log: str) -> None:
         ("terminate called after throwing an instance of 'std::bad_alloc'", -6, "out_of_memory"),
         ("0.01.0 E gguf_init_from_reader: invalid magic characters: 'garb', expected 'GGUF'", 1, "bad_file"),
         ("error: invalid argument: --foo", 1, "bad_settings"),
-        ("0.01.0 E llama_init_from_model: quantized V cache requires flash_attn to be enabled", 1, "bad_settings"),
+        ("0.01.0 E llama_init_from_model: quantized V cache requires flash_attn to be enabled", 1, "bad_on_device"),
+        ("0.01.0 E srv start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 80", 1, "port_taken"),
+        ("0.01.0 E gguf_init_from_file: failed to open GGUF file 'm.gguf' (No such file or directory)", 1, "no_file"),
+        ('error while handling argument "--device": invalid device: CUDA0', 1, "bad_on_device"),
+        ("ggml_cuda_compute_forward: no kernel image is available for execution on the device", -6, "bad_build"),
+        ("./llama-server: error while loading shared libraries: libcudart.so.13: cannot open", 127, "bad_build"),
+        ("0.01.0 E llama_model_load: error loading model: missing tensor 'blk.1.x'", 1, "unknown_architecture"),
+        ("0.01.0 E srv load_model: failed to load model, 'm.gguf'", 1, "exited"),
         ("0.01.0 E gguf_init_from_reader: tensor 'a' has invalid ggml type 99", 1, "unknown_architecture"),
         ("0.01.0 E something nobody has seen before", 1, "exited"),
         ("", -9, "out_of_memory"),
-        ("", -4, "exited"),
+        ("", -4, "bad_build"),
         ("", -11, "exited"),
         ("", 3, "exited"),
         ("", None, "exited"),
@@ -132,9 +140,35 @@ def test_why_a_load_failed(line: str, exit_code: int | None, reason: str) -> Non
         assert "out of memory" not in why.sentence
 
 
-def test_a_port_that_was_taken() -> None:
-    assert port_was_taken("0.00.2 E srv start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 80")
-    assert not port_was_taken(ON_A_GPU)
+def test_a_line_without_end_is_cut() -> None:
+    why = diagnose("0.01.0 E llama_model_load: unknown model architecture: '" + "x" * 100_000, 1)
+    assert why.reason == "unknown_architecture"
+    assert len(why.sentence) < 500
+
+
+@pytest.mark.parametrize(
+    ("memory_kills", "reason", "word"),
+    [
+        (0, "exited", "not by the kernel"),
+        (1, "out_of_memory", "want of memory"),
+        (None, "out_of_memory", "most likely"),
+    ],
+)
+def test_a_kill_is_put_down_to_memory_only_where_the_kernel_counted_one(
+    memory_kills: int | None, reason: str, word: str
+) -> None:
+    why = diagnose("0.01.0 I load_tensors: loading model tensors\n", -9, memory_kills)
+    assert why.reason == reason
+    assert word in why.sentence
+
+
+def test_the_kernel_counts_its_kills(tmp_path: Path) -> None:
+    vmstat = tmp_path / "vmstat"
+    assert memory_kills(vmstat) is None
+    vmstat.write_text("nr_free_pages 1\noom_kill 28\n", encoding="ascii")
+    assert memory_kills(vmstat) == 28
+    vmstat.write_text("nr_free_pages 1\n", encoding="ascii")
+    assert memory_kills(vmstat) is None
 
 
 def test_reading_a_log(tmp_path: Path) -> None:

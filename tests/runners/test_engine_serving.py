@@ -332,13 +332,13 @@ class TestModelsThatDoNotLoad:
         with pytest.raises(LoadError) as caught:
             engine.load(model, chosen, log_path=tmp_path / "server.log")
         assert [path.name for path in tmp_path.glob("server.log*")] == ["server.log"]
-        assert caught.value.outcome is Outcome.SERVER_START
+        assert caught.value.outcome is not Outcome.SERVER_START  # each failure has a name of its own
         assert caught.value.hint
         return caught.value
 
     def test_not_there(self, engine: Engine, tmp_path: Path) -> None:
         error = self.refused(engine, tmp_path / "nothing.gguf", tmp_path)
-        assert error.reason == "bad_file"
+        assert (error.reason, error.outcome, error.refused_by) == ("no_file", Outcome.UNREADABLE_MODEL, "")
         assert "nothing.gguf" in error.message
 
     def test_not_a_gguf(self, engine: Engine, tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ class TestModelsThatDoNotLoad:
         model = tmp_path / "cut.gguf"
         model.write_bytes(tiny_model.read_bytes()[:200_000])
         error = self.refused(engine, model, tmp_path)
-        assert error.reason == "bad_file"
+        assert (error.reason, error.outcome, error.refused_by) == ("bad_file", Outcome.UNREADABLE_MODEL, "program")
         assert "incomplete" in error.message
 
     def test_an_architecture_it_does_not_know(self, engine: Engine, tmp_path: Path) -> None:
@@ -366,16 +366,17 @@ class TestModelsThatDoNotLoad:
         model = write_tiny_llama(tmp_path / "llamb.gguf", architecture="llamb")
         error = self.refused(engine, model, tmp_path)
         assert error.reason == "unknown_architecture"
+        assert (error.outcome, error.refused_by) == (Outcome.UNSUPPORTED_MODEL, "program")
         assert "llamb" in error.message
 
     def test_settings_that_contradict_each_other(self, engine: Engine, tiny_model: Path, tmp_path: Path) -> None:
         error = self.refused(engine, tiny_model, tmp_path, cache_type_v="q8_0", flash_attention="off")
-        assert error.reason == "bad_settings"
+        assert (error.reason, error.outcome, error.refused_by) == ("bad_on_device", Outcome.REFUSED_SETTINGS, "place")
         assert "flash_attn" in error.message
 
     def test_too_slow(self, engine: Engine, tiny_model: Path, tmp_path: Path) -> None:
         error = self.refused(engine, tiny_model, tmp_path, load_timeout_s=0.0)
-        assert error.reason == "timeout"
+        assert (error.reason, error.outcome, error.refused_by) == ("timeout", Outcome.LOAD_TIMEOUT, "")
         assert "load_timeout_s" in error.hint
 
     def test_cancelled(self, engine: Engine, tiny_model: Path, tmp_path: Path) -> None:
