@@ -25,6 +25,7 @@ from orchestrator.records import Where
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from orchestrator.events import LeaseEnded
     from orchestrator.records import Bundle, Cell, Health, Job, Lease, Place, Station
     from runners.engines.base import RefusedBy
 
@@ -73,6 +74,16 @@ def not_served(cell: Cell, place: Place, health: Health | None, outcome: str, re
         health.ok = False
         health.failed_cells.add(cell.cell_id)
         health.reason = reason
+
+
+def lease_failed(cell: Cell, station: Station, event: LeaseEnded) -> Blame:
+    """Takes in that a lease of `cell` on `station` came to nothing; a program that refuses a cell is no ill slot's."""
+    health, program = None if event.refused_by else station.health, cell.program_on(station)
+    not_served(cell, station.place, health, event.outcome, event.reason)
+    refused(cell, station.place, program, event.refused_by, event.reason)
+    return Blame(
+        "cell", cell.cell_id, *station.place, event.reason, event.outcome, refused_by=event.refused_by, program=program
+    )
 
 
 def load_lost(cell: Cell, lease: Lease, reason: str, *, alone: bool) -> Blame:

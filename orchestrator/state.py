@@ -15,7 +15,6 @@ An event costs the same however many jobs there are: see `orchestrator.schedule`
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator import blame, waiting
@@ -289,12 +288,7 @@ class SweepState:
         self._book.drop(lease)
         self._book.put_back(lease)
         if event.how == "failed":
-            health = None if event.refused_by else station.health
-            program = cell.program_on(station)
-            blame.not_served(cell, station.place, health, event.outcome, event.reason)
-            blame.refused(cell, station.place, program, event.refused_by, event.reason)
-            blamed = ev.Blame("cell", cell.cell_id, *station.place, event.reason, event.outcome)
-            out.append(replace(blamed, refused_by=event.refused_by, program=program))
+            out.append(blame.lease_failed(cell, station, event))
             self._book.check_health(station, out)
         self._settle(cell, out)
         self._freed(station)
