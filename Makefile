@@ -17,7 +17,7 @@ help:
 	@echo "make test-exams    every specimen of the Go exams whose grading takes long, under both sandboxes (many minutes)"
 	@echo "make check         ruff, mypy"
 	@echo "make system-deps   install the system packages that some tests need (Debian, Ubuntu; asks for root)"
-	@echo "make llama-cpp     build a real llama-server outside the tree, once"
+	@echo "make llama-cpp     build a real llama-server outside the tree, once (BACKEND=cpu|cuda|vulkan|rocm|metal)"
 	@echo "make bench         print the benchmarks' ratios"
 	@echo "make attacks       try hostile programs, files, replies and hosts, and print what held"
 	@echo "make chaos         random faults over real sweeps on a cluster of several nodes on this host (FAULTS=100 SEED=n)"
@@ -68,8 +68,9 @@ chaos: $(VENV)/dev
 wheel: $(VENV)/dev
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
 
+# BACKEND=cuda|vulkan|rocm|metal for a GPU: what each needs is looked for first (docs/gpu-builds.md).
 llama-cpp: $(VENV)/runtime
-	$(BIN)/python tools/build_llama_cpp.py
+	$(BIN)/python -m tools.build_llama_cpp $(BACKEND)
 
 # Asks a real llama.cpp anew: LLAMA_SOURCE is its tree, LLAMA_BUILD where it was built (see tools/fit_truth).
 fit-truth: $(VENV)/dev

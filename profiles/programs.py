@@ -18,7 +18,7 @@ LLAMA_SERVER: Final = "llama-server"
 PLANNER: Final = "llama-fit-params"
 HOW_TO_GET_IT: Final = (
     "put it on PATH, name it with engine.binary in the spec, with the variable LLAMA_SERVER or in machine.toml, "
-    "or build it: make llama-cpp"
+    "or build it: make llama-cpp (BACKEND=cuda, vulkan, rocm, metal for a GPU: docs/gpu-builds.md)"
 )
 
 
@@ -55,7 +55,8 @@ def find_llama_server(
 ) -> Program:
     """The llama-server: named in the spec, else in machine.toml, else by LLAMA_SERVER, else on PATH, else built here.
 
-    What is named and is not there is an error: nobody gets another program than the one that was asked for.
+    Of several builds of ours one for a GPU comes before the CPU's, and of a kind the newest. What is named and is not
+    there is an error: nobody gets another program than the one that was asked for.
 
     Args:
         in_spec: `engine.binary`.
@@ -79,7 +80,7 @@ def find_llama_server(
         return Program(Path(on_path), "PATH")
     built = [each for each in (builds or build_cache()).glob(f"llama-cpp-*/bin/{LLAMA_SERVER}") if each.is_file()]
     if built:
-        return Program(max(built, key=lambda path: path.stat().st_mtime), "make llama-cpp")
+        return Program(max(built, key=lambda path: (_reach(path), path.stat().st_mtime)), "make llama-cpp")
     raise NotHereError(f"{LLAMA_SERVER} was not found on this node")
 
 
@@ -91,6 +92,15 @@ def find_planner(server: Path | None = None) -> Path | None:
             return beside
     on_path = shutil.which(PLANNER)
     return None if on_path is None else Path(on_path)
+
+
+def _reach(path: Path) -> int:
+    """How much of a machine a build of ours can use: its backend is in the name of its folder.
+
+    Whoever built one for a GPU has that GPU. The maker's own backend comes before Vulkan, which any card can do.
+    """
+    words = path.parent.parent.name.split("-")
+    return 2 if {"cuda", "rocm", "metal"} & set(words) else 1 if "vulkan" in words else 0
 
 
 def _named(origin: str, path: str) -> Path:

@@ -44,6 +44,7 @@ def notes(summaries: Sequence[QuantSummary], torn: Sequence[Torn] = (), *, taken
         _spent(summaries),
         _mixed_exams(summaries),
         _mixed_hardware(summaries),
+        *_deviations(summaries),
         _busy(summaries),
         _threads(summaries),
         _disturbed(summaries),
@@ -178,6 +179,15 @@ def _mixed_hardware(summaries: Sequence[QuantSummary]) -> str:
     if len(classes) < 2:
         return ""
     return f"Timings come from different hardware ({_listed(classes)}): compare them within one kind only."
+
+
+def _deviations(summaries: Sequence[QuantSummary]) -> list[str]:
+    """What servers did otherwise than they were asked to, a note for each way."""
+    names: dict[str, dict[str, None]] = {}
+    for summary in summaries:
+        for said in summary.deviations:
+            names.setdefault(said, {})[_name(summary)] = None
+    return [f"Served otherwise than asked: {said} ({_listed(of)})." for said, of in names.items()]
 
 
 def _busy(summaries: Sequence[QuantSummary]) -> str:

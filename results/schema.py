@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SCHEMA_VERSION: Final = 10
+SCHEMA_VERSION: Final = 11
 """Raised with every change of the columns: a file of this version has exactly these, or it is damaged."""
 
 LogicalType = Literal["string", "int", "float", "bool", "timestamp", "json", "list[string]"]
@@ -129,6 +129,15 @@ reasoning_mode       string        -          Whether reasoning was asked for (`
 reasoning_budget     int           tokens     Most tokens of reasoning that were allowed; null: no limit.
 chat_template_sha256 string        -          sha256 of the text in `chat_template`, of all of it, in hex.
 context              int           tokens     Context window of the slot that answered.
+slots                int           -          Requests that the server serves at once, as it says.
+flash_attention      string        -          Whether the server computed with it (`on`, `off`), whoever decided; null:
+                                              it does not say.
+layers               int           -          Layers of the model that its log counts, the output layer among them;
+                                              null: a build without a GPU backend says nothing.
+layers_on_gpu        int           -          Those of `layers` that it put on GPUs.
+deviations           json          -          List of sentences: what the server serves otherwise than it was asked to
+                                              and what changes no answer by itself, as a context that it cut down to
+                                              what the model was trained on. Null for an engine that says nothing.
 load_mode            string        -          How the weights came into memory (`mmap`, `read`, ...); `peak_ram_bytes`
                                               depends on it.
 

@@ -41,7 +41,7 @@ _FIGURES: Final = (
     *("device", "engine_settings", "foreign_cpu_share"),
     *("cold", "cached_tokens", "shared_with", "ttft_any_s", "ttft_answer_s", "prefill_tps"),
     *("decode_tps", "decode_tps_client", "above_ceiling"),
-    *("cost", "currency"),
+    *("cost", "currency", "deviations"),
 )
 
 SUMMARISED: Final = ("sweep", *_GROUP, *_FIGURES)
@@ -157,6 +157,7 @@ class QuantSummary:
         load_s: Median over the loads seen.
         costs: What was spent, by currency: all attempts on record, those that failed too; answers of other runs and
             regrades cost nothing here.
+        deviations: What the servers of its final attempts served otherwise than they were asked to.
         uncosted: Attempts whose cost is not known although others of the cell have one.
         checks: Node, `exam_check`, and how many scored jobs have them; no node for those that were graded again.
     """
@@ -196,6 +197,7 @@ class QuantSummary:
     reused: int = 0
     costs: Mapping[str, float] = field(default_factory=dict)
     uncosted: int = 0
+    deviations: tuple[str, ...] = ()
     tasks_interval: Interval | None = None
     pass_at: Mapping[int, float] = field(default_factory=dict)
     checks: tuple[tuple[str, str, int], ...] = ()
@@ -314,6 +316,7 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
         timings=_timings(finals),
         reused=sum(row["reused_from"] is not None for row in finals),
         costs=_costs(asked := [row for row in rows if row["regrade_of"] is None and row["reused_from"] is None]),
+        deviations=tuple(dict.fromkeys(said for row in finals for said in _sentences(row["deviations"]))),
         uncosted=sum(row["currency"] is not None and row["cost"] is None for row in asked),
         checks=_checks(scored),
     )
@@ -416,6 +419,12 @@ def _disturbances(row: Row) -> frozenset[Disturbance]:
 
 
 @lru_cache(maxsize=256)
+def _sentences(text: str | None) -> list[str]:
+    """The texts of a JSON list of a row."""
+    said = _parsed(text)
+    return [each for each in said if isinstance(each, str)] if isinstance(said, list) else []
+
+
 def _parsed(text: str | None) -> Any:
     """JSON of a row, which may be somebody else's: None where it is none.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
 import time
@@ -198,6 +199,8 @@ class Grader:
         columns = graded.columns
         if result.context_full and columns["outcome"] == Outcome.MAX_TOKENS:
             error = f"the answer filled the context of {answer.columns['context']} tokens"
+            if changed := json.loads(answer.columns.get("deviations") or "[]"):
+                error = f"{error} ({'; '.join(changed)})"
             columns.update(row.outcome_columns(Outcome.CONTEXT_OVERFLOW, error))
         elif result.cut_short and columns["outcome"] == Outcome.MAX_TOKENS:
             columns["error"] = result.cut_short

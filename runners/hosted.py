@@ -9,6 +9,8 @@ from runners.bounded import Closing, HungError, within
 from runners.devicecheck import misplaced
 from runners.engines.base import EngineError, LoadError
 from runners.engines.llama_log import read_log
+from runners.engines.llama_told import too_few_layers
+from runners.engines.settings import LlamaCppSettings
 from runners.errors import RunnersError
 from runners.modelfile import HeldFiles, ModelChangedError
 
@@ -135,12 +137,18 @@ class HostedModel:
         return self._engine
 
     def _require_device(self, served: Served) -> None:
-        """Raises `LoadError` if the server computes on another device than the lease's."""
+        """Raises `LoadError` if the server computes on another device than the lease's, or with fewer layers there."""
         log = "" if served.log_path is None else read_log(served.log_path)
         why = misplaced(self._devices, self._order.place.engine_device, log=log, buffers=served.buffers)
         if why is not None:
             message = f"{self._order.cell.engine.kind} was loaded, but {why}"
             raise LoadError(message, hint=_MISPLACED_HINT, reason="wrong_device")
+        engine, on_gpu = self._order.cell.engine, any(device.is_gpu for device in self._devices)
+        if on_gpu and self._order.place.engine_device != "CPU" and isinstance(engine, LlamaCppSettings):
+            fewer = None if served.told is None else too_few_layers(engine, served.told)
+            if fewer is not None:
+                message = f"{engine.kind} was loaded, but {fewer}"
+                raise LoadError(message, hint="set engine.gpu_layers to what it can have", reason="changed_settings")
 
     def written_to(self) -> Path | None:
         """The file that was written to since it was loaded, None if none was."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from quants.models import Model
     from runners.chat import ChatResult, Sampling
     from runners.engines.base import BufferSizes, Served
+    from runners.engines.llama_told import ServedSettings
     from runners.exams.base import Grade
     from runners.orders import JobOrder, NodeFacts, Place
     from runners.solving import Solved
@@ -207,6 +208,23 @@ def server_columns(served: Served, *, cold: bool | None) -> dict[str, Any]:
         "load_s": served.load_s or None,  # an endpoint that is asked loads nothing for it
         "cold": cold,
         **_buffer_columns(served.buffers),
+        **_told_columns(served.told),
+    }
+
+
+def _told_columns(told: ServedSettings | None) -> dict[str, Any]:
+    """What the server says that it serves with; what it says in place of what it was told, where it says it."""
+    if told is None:
+        return {}
+    flash = None if told.flash_attention is None else "on" if told.flash_attention else "off"
+    in_place = {name: getattr(told, name) for name in ("cache_type_k", "cache_type_v", "load_mode")}
+    return {
+        "slots": told.slots,
+        "flash_attention": flash,
+        "layers": told.layers,
+        "layers_on_gpu": told.layers_on_gpu,
+        "deviations": compact_json(list(told.deviations)),
+        **{name: value for name, value in in_place.items() if value is not None},
     }
 
 

@@ -33,14 +33,15 @@ _COLUMNS: dict[Kind, str] = {
         scoring outcome outcome_class error isolation exam_check extraction node device backend engine_device
         device_match hardware_class governor platform_profile driver reply reasoning grader_log
         quantsweep_version reused_from architecture cache_type_k cache_type_v reasoning_mode os cpu split_mode
-        offload
+        offload flash_attention
         prompt prompt_sha256 chat_template chat_template_sha256""",
     "json": """sampling engine_settings events scores grade_items throttle_reasons shared_with unmatched_devices
-        null_reasons turn_timings transcript files tensor_split""",
+        null_reasons turn_timings transcript files tensor_split deviations""",
     "whole": """attempt regrade_of seed file_bytes context prompt_tokens cached_tokens reasoning_tokens answer_tokens
         peak_ram_bytes peak_ram_anon_bytes peak_ram_file_bytes peak_gtt_bytes peak_vram_bytes
         buffer_model_bytes buffer_kv_bytes buffer_compute_bytes buffer_output_bytes buffer_state_bytes
-        predicted_bytes parameters parameters_active threads gpu_layers cpu_moe_layers reasoning_budget ram_bytes
+        predicted_bytes parameters parameters_active threads gpu_layers cpu_moe_layers reasoning_budget ram_bytes slots
+        layers layers_on_gpu
         device_memory_bytes turns devices""",
     "figure": """load_s ttft_any_s ttft_answer_s prefill_tps decode_tps decode_tps_client decode_ceiling_tps itl_p50_s
         itl_p95_s itl_p99_s e2e_s cost draft_accept_rate energy_j mean_power_w score score_max grade_s

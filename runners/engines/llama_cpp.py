@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from runners.engines.base import BufferSizes, WarmUp
+    from runners.engines.llama_told import ServedSettings
     from runners.process import ServerProcess
 
 _DEATH_NOTICE_S = 2.0
@@ -121,6 +122,7 @@ class LlamaCppServed:
         self.chat_template: str | None = None
         self.supports_tools: bool | None = None
         self.warm_up: WarmUp | None = None
+        self.told: ServedSettings | None = None
         self.device_busy: Callable[[], bool | None] | None = None
         self._process = process
         self._kind = kind

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from runners.engines.base import LoadError, WarmUp
 from runners.engines.figures import count
 from runners.engines.llama_cpp import KEY_VARIABLE, TAIL_LINES, LlamaCppServed
 from runners.engines.llama_log import diagnose, last_line, parse_buffers, read_log
+from runners.engines.llama_told import deviations, read_served, refusal
 from runners.engines.wire import get_json
 from runners.timing import measure
 from runners.vitals import read_vitals
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import threading
 
     from runners.engines.base import LoadFailure
+    from runners.engines.llama_told import ServedSettings
     from runners.engines.settings import LlamaCppSettings
     from runners.process import ServerProcess
 
@@ -32,6 +35,7 @@ _WARM_UP_PROMPT = "Count from one to fifty in words, with a comma after each. " 
 _WARM_UP_TOKENS = 8
 _WARM_UP_TIMEOUT_S = 300.0
 _EXIT_CODE_S = 2.0
+_CHANGED_HINT = "ask for what it can do under [engine], or use another build"
 
 
 def bring_up(
@@ -60,6 +64,7 @@ def bring_up(
         served.load_s = ready_s - process.spawned_s
         properties = _properties(base_url, key)
         served.context = _context(properties) or settings.context
+        served.told = _as_asked(process, kind, settings, properties)
         served.chat_template = _chat_template(properties)
         served.supports_tools = _supports_tools(properties)
         served.warm_up = _warm_up(served, cancelled)
@@ -179,6 +184,15 @@ def _chat_template(properties: Any) -> str | None:
     """The template that the server uses, whoever gave it."""
     template = properties.get("chat_template") if isinstance(properties, dict) else None
     return template if isinstance(template, str) and template else None
+
+
+def _as_asked(process: ServerProcess, kind: str, asked: LlamaCppSettings, properties: Any) -> ServedSettings:
+    """What the server says that it serves with; raises `LoadError` where results would not be those asked for."""
+    served = read_served(properties, read_log(process.log_path))
+    if (why := refusal(asked, served)) is not None:
+        message = f"{kind} was loaded, but {why}"
+        raise LoadError(message, hint=_CHANGED_HINT, reason="changed_settings", log_tail=process.tail(TAIL_LINES))
+    return replace(served, deviations=deviations(asked, served))
 
 
 def _supports_tools(properties: Any) -> bool | None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from runners.engines.base import BufferSizes, WarmUp
     from runners.engines.http import Server
     from runners.engines.keys import Key
+    from runners.engines.llama_told import ServedSettings
 
 _SHOWN_BYTES = 120
 _DECLINED = frozenset({"refusal", "content_filter"})
@@ -115,6 +116,7 @@ class EndpointServed:
         self.chat_template: str | None = None
         self.supports_tools: bool | None = None
         self.warm_up: WarmUp | None = None
+        self.told: ServedSettings | None = None
         self.device_busy: Callable[[], bool | None] | None = None
         self.server, self.model, self.who, self.key_env = server, model, who, key_env
         self.reported_vram_bytes: int | None = None

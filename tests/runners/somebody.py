@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from quants.models import EndpointModel
     from runners.chat import ChatRequest, ChatResult, OnEvent
     from runners.engines.base import WarmUp
+    from runners.engines.llama_told import ServedSettings
     from runners.engines.settings import EngineSettings
 
 KIND = "somebody"
@@ -71,6 +72,7 @@ class SomebodyServed:
         self.chat_template: str | None = None
         self.supports_tools: bool | None = None
         self.warm_up: WarmUp | None = None
+        self.told: ServedSettings | None = None
         self.device_busy: Callable[[], bool | None] | None = None
         self._url, self._key, self._model, self._stopped = url, key, model, False
 

@@ -64,7 +64,7 @@ class FakeServed:
         self.pid = process.pid
         self.load_s = 0.1
         self.engine_build = "fake"
-        self.base_url = self.buffers = self.log_path = self.warm_up = None
+        self.base_url = self.buffers = self.log_path = self.warm_up = self.told = None
         self.context = 1024
         self.chat_template = "{{ messages }}"
 
