@@ -93,7 +93,7 @@ LoadFailure: TypeAlias = Literal[
     "bad_file",
     "no_file",
     "bad_settings",
-    "bad_on_device",
+    "refused_here",
     "changed_settings",
     "wrong_device",
     "out_of_memory",
@@ -103,7 +103,7 @@ LoadFailure: TypeAlias = Literal[
     "cancelled",
     "exited",
 ]
-"""Why a load failed: `bad_build` does not run on this machine, `bad_on_device` are settings that another device may
+"""Why a load failed: `bad_build` does not run on this machine, `refused_here` are settings that another device may
 take, `no_file` could not be opened, `stopped` stood still by a signal, `exited` ended for a reason of none of these."""
 
 RefusedBy: TypeAlias = Literal["", "place", "program"]
@@ -116,7 +116,7 @@ _OUTCOMES: Final[dict[LoadFailure, Outcome]] = {
     "bad_file": Outcome.UNREADABLE_MODEL,
     "no_file": Outcome.UNREADABLE_MODEL,
     "bad_settings": Outcome.REFUSED_SETTINGS,
-    "bad_on_device": Outcome.REFUSED_SETTINGS,
+    "refused_here": Outcome.REFUSED_SETTINGS,
     "changed_settings": Outcome.CHANGED_SETTINGS,
     "wrong_device": Outcome.WRONG_DEVICE,
     "out_of_memory": Outcome.OUT_OF_MEMORY,
@@ -133,7 +133,7 @@ _REFUSALS: Final[dict[LoadFailure, RefusedBy]] = {
     "bad_file": "program",
     "bad_settings": "program",
     "bad_build": "place",
-    "bad_on_device": "place",
+    "refused_here": "place",
     "changed_settings": "place",
 }
 

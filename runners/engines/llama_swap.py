@@ -86,7 +86,7 @@ class LlamaSwapServed(EndpointServed):
         try:
             return http.ask(self.server, path, look=look, timeout_s=timeout_s)
         except http.HttpError as error:
-            raise LoadError(self.shown(error.message), hint="see that base_url is right", reason="exited") from None
+            raise LoadError(self.shown(error.message), hint="see that base_url is right") from None
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
         """A chat completion as llama.cpp takes it, prompt cache off, with its own clock in every chunk."""
@@ -149,7 +149,7 @@ class LlamaSwapEngine:
         names = [str(each.get("id")) for each in models if isinstance(each, dict)] if isinstance(models, list) else []
         if names and model.model_id not in names:
             hint = f"it has: {', '.join(name[:60] for name in names[:10])}"
-            raise LoadError(f"{served.who} has no model {model.model_id!r}", hint=hint, reason="bad_settings")
+            raise LoadError(f"{served.who} has no model {model.model_id!r}", hint=hint, reason="refused_here")
         served.swap_in(cancelled)
         served.look_around()
         return served

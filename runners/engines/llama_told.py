@@ -109,9 +109,7 @@ def refusal(asked: LlamaCppSettings, served: ServedSettings) -> str | None:
     flash = served.flash_attention
     if flash is None or asked.flash_attention == "auto" or flash == (asked.flash_attention == "on"):
         return None
-    return (
-        f"it has switched flash attention {'on' if flash else 'off'}, and not {asked.flash_attention}"
-    )
+    return f"it has switched flash attention {'on' if flash else 'off'}, and not {asked.flash_attention}"
 
 
 def too_few_layers(asked: LlamaCppSettings, served: ServedSettings) -> str | None:

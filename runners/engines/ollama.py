@@ -285,7 +285,7 @@ def _asked(
         return http.ask(served.server, path, body=body, look=look, timeout_s=timeout_s)
     except http.HttpError as error:
         hint = "see that it runs (`ollama serve`) and that base_url is right"
-        raise LoadError(served.shown(error.message), hint=hint, reason="exited") from None
+        raise LoadError(served.shown(error.message), hint=hint) from None
 
 
 def identify(model_id: str, settings: OllamaSettings) -> tuple[str, str]:
@@ -338,7 +338,7 @@ class OllamaEngine:
         own = of_kind(settings, OllamaSettings)
         if model.blob_sha256 and identify(model.model_id, own) != (model.blob_sha256, model.manifest_sha256):
             text = f"Ollama at {own.base_url} has other files under the name {model.model_id!r} than the plan"
-            raise LoadError(text, hint="pull the same version there, or make the sweep anew", reason="bad_file")
+            raise LoadError(text, hint="pull the same version there, or make the sweep anew", reason="no_file")
         served = OllamaServed(http.Server(own.base_url, key_of(own.key_env)), own, model.model_id)
         version = _mapping(_asked(served, "/api/version", None, timeout_s=ASK_S).json()).get("version")
         served.engine_build = str(version or "")[:100]

@@ -371,7 +371,7 @@ class TestModelsThatDoNotLoad:
 
     def test_settings_that_contradict_each_other(self, engine: Engine, tiny_model: Path, tmp_path: Path) -> None:
         error = self.refused(engine, tiny_model, tmp_path, cache_type_v="q8_0", flash_attention="off")
-        assert (error.reason, error.outcome, error.refused_by) == ("bad_on_device", Outcome.REFUSED_SETTINGS, "place")
+        assert (error.reason, error.outcome, error.refused_by) == ("refused_here", Outcome.REFUSED_SETTINGS, "place")
         assert "flash_attn" in error.message
 
     def test_too_slow(self, engine: Engine, tiny_model: Path, tmp_path: Path) -> None:

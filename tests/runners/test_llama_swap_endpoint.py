@@ -102,7 +102,7 @@ def test_a_model_that_it_does_not_have_is_said_with_those_that_it_has(swap: Swap
     with pytest.raises(LoadError, match="has no model 'nobody'") as caught:
         connect(swap, "nobody")
     assert caught.value.hint == "it has: org/model, another"
-    assert caught.value.refused_by == "program"
+    assert caught.value.refused_by == "place"
 
 
 def test_a_model_that_does_not_come_up(swap: Swap) -> None:
