@@ -56,7 +56,7 @@ class LlamaSwapServed(EndpointServed):
             raise LoadError(
                 f"{self.who} could not bring up {self.model!r} (status {answer.status}): {said}",
                 hint="its own log says more: /logs",
-                reason="bad_settings" if answer.status == 404 else "exited",
+                reason="refused_here" if answer.status == 404 else "exited",
             )
         self.load_s = time.monotonic() - began_s
 

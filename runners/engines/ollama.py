@@ -213,7 +213,7 @@ class OllamaServed(EndpointServed):
             said = self.shown(str(_mapping(answer.json()).get("error") or f"status {answer.status}"))
             raise LoadError(
                 f"{self.who} could not load {self.model}: {said}",
-                reason="bad_settings" if answer.status in {400, 404} else "exited",
+                reason="refused_here" if answer.status in {400, 404} else "exited",
             )
         took_s = time.monotonic() - began_s
         self._is_ours = not was_there

@@ -161,7 +161,7 @@ def test_other_blobs_under_the_name_are_refused(ollama: Ollama) -> None:
     ollama.routes["/api/tags"] = json_answer({"models": [{"name": MODEL, "digest": "ef" * 32}]})
     with pytest.raises(LoadError, match="has other files under the name") as caught:
         connect(ollama)
-    assert caught.value.reason == "bad_file"
+    assert caught.value.reason == "no_file"
 
 
 def test_a_byte_at_a_time_and_with_cr(ollama: Ollama) -> None:

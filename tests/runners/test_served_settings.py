@@ -96,7 +96,8 @@ def test_layers_that_a_gpu_was_to_have(gpu_layers: int | None, there: int, wrong
 @given(st.text(max_size=300) | st.lists(st.sampled_from(ON_A_GPU.splitlines())).map("\n".join))
 @hypothesis_settings(deadline=None)
 def test_any_log_and_any_properties(log: str) -> None:
-    for properties in (None, [], {"default_generation_settings": 5}, {"total_slots": "many"}):
+    odd: list[Any] = [None, [], {"default_generation_settings": 5}, {"total_slots": "many"}]
+    for properties in odd:
         assert read_served(properties, log).slots in {None, 2}
 
 
@@ -127,8 +128,7 @@ def test_a_real_server_that_does_not_do_as_it_was_told_is_no_load(
     engine: Engine, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if it had been told f16: it was loaded with q8_0, which its log says."""
-    as_it_is = llama_load.refusal
-    monkeypatch.setattr(llama_load, "refusal", lambda _, told: as_it_is(asked(context=256, cache_type_k="f16"), told))
+    monkeypatch.setattr(llama_load, "refusal", lambda _, told: refusal(asked(context=256, cache_type_k="f16"), told))
     with pytest.raises(LoadError, match="its K cache is of type q8_0, and not f16") as caught:
         engine.load(tiny_model, settings_for(engine, context=256, cache_type_k="q8_0"), log_path=tmp_path / "log")
     assert (caught.value.outcome, caught.value.refused_by) == (Outcome.CHANGED_SETTINGS, "place")
