@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -185,9 +186,18 @@ def _deviations(summaries: Sequence[QuantSummary]) -> list[str]:
     """What servers did otherwise than they were asked to, a note for each way."""
     names: dict[str, dict[str, None]] = {}
     for summary in summaries:
-        for said in summary.deviations:
+        for said in (said for text in summary.deviations for said in _sentences(text)):
             names.setdefault(said, {})[_name(summary)] = None
     return [f"Served otherwise than asked: {said} ({_listed(of)})." for said, of in names.items()]
+
+
+def _sentences(text: str) -> list[str]:
+    """The texts of a JSON list of a row, which may be somebody else's."""
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return [each for each in said if isinstance(each, str)] if isinstance(said, list) else []
 
 
 def _busy(summaries: Sequence[QuantSummary]) -> str:

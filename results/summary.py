@@ -33,9 +33,7 @@ _FIGURES: Final = (
         "outcome_class",
         "prompt_version",
         "grader_version",
-        "scoring",
-        "score",
-        "score_max",
+        *("scoring", "score", "score_max"),
     ),
     *("exam_check", "file_bytes", "node", "load_s", "peak_ram_bytes", "peak_vram_bytes", "hardware_class"),
     *("device", "engine_settings", "foreign_cpu_share"),
@@ -58,12 +56,10 @@ it is kept, as docs/columns.md tells a reader to.
 
 Ray and the driver take some 0.2 of a core themselves, which is a tenth of the smallest machines."""
 
-
 Disturbance = Literal["busy", "shared", "clock", "bus"]
 """What may speak against the timings of a request."""
 
 _CONTRADICTED: Final = frozenset[Disturbance]({"clock", "bus"})
-
 
 UNBUILT: Final = frozenset({"no_code", "compile_error", "tool_format", "refusal", "loop"})
 """Outcomes of a reply that holds no program that builds."""
@@ -157,7 +153,7 @@ class QuantSummary:
         load_s: Median over the loads seen.
         costs: What was spent, by currency: all attempts on record, those that failed too; answers of other runs and
             regrades cost nothing here.
-        deviations: What the servers of its final attempts served otherwise than they were asked to.
+        deviations: What its final attempts have in that column, JSON, each once.
         uncosted: Attempts whose cost is not known although others of the cell have one.
         checks: Node, `exam_check`, and how many scored jobs have them; no node for those that were graded again.
     """
@@ -316,7 +312,7 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
         timings=_timings(finals),
         reused=sum(row["reused_from"] is not None for row in finals),
         costs=_costs(asked := [row for row in rows if row["regrade_of"] is None and row["reused_from"] is None]),
-        deviations=tuple(dict.fromkeys(said for row in finals for said in _sentences(row["deviations"]))),
+        deviations=tuple(dict.fromkeys(row["deviations"] for row in finals if row["deviations"])),
         uncosted=sum(row["currency"] is not None and row["cost"] is None for row in asked),
         checks=_checks(scored),
     )
@@ -419,12 +415,6 @@ def _disturbances(row: Row) -> frozenset[Disturbance]:
 
 
 @lru_cache(maxsize=256)
-def _sentences(text: str | None) -> list[str]:
-    """The texts of a JSON list of a row."""
-    said = _parsed(text)
-    return [each for each in said if isinstance(each, str)] if isinstance(said, list) else []
-
-
 def _parsed(text: str | None) -> Any:
     """JSON of a row, which may be somebody else's: None where it is none.
 

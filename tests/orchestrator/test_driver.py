@@ -20,8 +20,9 @@ from orchestrator.rundir import RunDir
 from orchestrator.spec import parse_spec
 from orchestrator.sweep import restore_state
 from orchestrator.terminal import Printer
+from profiles.types import FoundEngine
 from results.store import RunStore, StoreError, read_run
-from runners.orders import RowReady
+from runners.orders import CellEnded, RowReady
 from tests.orchestrator.inprocess import Agent, Behaviour, Call, Clock, InProcessCluster, graded
 
 if TYPE_CHECKING:
@@ -120,6 +121,36 @@ def test_a_sweep_runs_to_its_end(drive: Callable[[InProcessCluster], Run]) -> No
     assert run.report.trouble is None
     assert sorted(cluster.agents[0].acknowledged) == sorted((job.job_id, 1) for job in run.plan.jobs)
     assert [row["final"] for row in run.rows()] == [True] * 8
+
+
+def test_a_model_that_the_engine_refuses_is_loaded_once_and_the_sweep_goes_on(
+    drive: Callable[[InProcessCluster], Run],
+) -> None:
+    """Two nodes have the same build: what one refuses, the other is not asked for."""
+    loads: list[str] = []
+    why = "embedded could not load the model: unknown model architecture: 'llama9'"
+
+    class Refusing(Agent):
+        def do_start(self, order: Any) -> None:
+            if order.cell.model.quant != "Q2_K":
+                return super().do_start(order)
+            loads.append(self.node.hostname)
+            ended = {"how": "failed", "outcome": "unsupported_model", "refused_by": "program"}
+            self.events.append(CellEnded(lease_id=order.lease_id, reason=why, **ended))
+            return None
+
+    engine = FoundEngine("embedded", None, "xllamacpp 1")
+    cluster = InProcessCluster(
+        {"a": "box", "b": "barn"}, make=lambda all_, node: Refusing(all_, node, Behaviour(engines=(engine,)))
+    )
+    run = drive(cluster)
+    assert run.state.complete
+    assert len(loads) == 1
+    (said,) = (line for line in run.lines if "llama9" in line)
+    assert said.endswith(f"failed: {why}")
+    outcomes = {(row["quant"], row["outcome"]) for row in run.rows()}
+    assert outcomes == {("Q8_0", "passed"), ("Q2_K", "unsupported_model")}
+    assert {row["error"] for row in run.rows() if row["quant"] == "Q2_K"} == {why}
 
 
 @pytest.mark.parametrize(
