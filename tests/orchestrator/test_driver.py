@@ -135,8 +135,9 @@ def test_a_model_that_the_engine_refuses_is_loaded_once_and_the_sweep_goes_on(
             if order.cell.model.quant != "Q2_K":
                 return super().do_start(order)
             loads.append(self.node.hostname)
-            ended = {"how": "failed", "outcome": "unsupported_model", "refused_by": "program"}
-            self.events.append(CellEnded(lease_id=order.lease_id, reason=why, **ended))
+            lease_id, outcome = order.lease_id, "unsupported_model"
+            ended = CellEnded(lease_id=lease_id, how="failed", outcome=outcome, reason=why, refused_by="program")
+            self.events.append(ended)
             return None
 
     engine = FoundEngine("embedded", None, "xllamacpp 1")
