@@ -64,4 +64,4 @@ def test_what_cannot_load_is_loaded_once_and_named(kind: str, tmp_path: Path) ->
     lines = (tmp_path / "run" / "journal.jsonl").read_text(encoding="utf-8").splitlines()
     started = sum(json.loads(line).get("event") == "lease_started" for line in lines)
     assert started == len(expected), "a cell was loaded more than once"
-    assert done.stdout.count("failed: ") == len(expected) - 1
+    assert done.stderr.count(" failed: ") == len(expected) - 1
