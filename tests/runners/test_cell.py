@@ -223,7 +223,7 @@ def test_a_model_that_does_not_load_ends_the_lease_with_the_reason(
     lease = Lease(dataclasses.replace(order, cell=dataclasses.replace(order.cell, model=model)))
     leases.append(lease)
     ended = lease.finish()
-    assert (ended.how, ended.outcome) == ("failed", "server_start")
+    assert (ended.how, ended.outcome) == ("failed", "unsupported_model")
     assert ended.reason
     assert not servers()
 
