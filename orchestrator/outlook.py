@@ -28,7 +28,12 @@ DISK_MARGIN_BYTES = 1 << 30
 
 
 def outlook(
-    cells: Sequence[Cell], jobs: int, places: Iterable[ServingPlace | None], *, least: int | None = None
+    cells: Sequence[Cell],
+    jobs: int,
+    places: Iterable[ServingPlace | None],
+    *,
+    least: int | None = None,
+    decode_tps: Sequence[float | None] = (),
 ) -> dict[str, Any]:
     """Figures of a sweep on this machine.
 
@@ -37,12 +42,14 @@ def outlook(
         jobs: of each cell.
         places: where each cell would be served, None where it cannot be.
         least: how many jobs of each cell there are at least, where that depends on the scores.
+        decode_tps: the predicted rate of each cell (`orchestrator.rates`); None where there is none.
 
     Returns:
         `download_bytes` (what the Hub's cache does not have), `download_folder`, `free_bytes` there, and
-        `seconds`: loading at 1 GB/s, and answers of 1,000 tokens each of which reads the weights once, or 50 tokens/s
-        at an endpoint; devices and endpoints work beside each other. `seconds_least` is the same for the `least` jobs.
-        None where no cell can be served. It is a guess, good for telling minutes from days.
+        `seconds`: loading at 1 GB/s, and answers of 1,000 tokens at the predicted rate; without one, as if each read
+        the weights once, or 50 tokens/s at an endpoint. Devices and endpoints work beside each other. `seconds_least`
+        is the same for the `least` jobs. None where no cell can be served. It is a guess, good for telling minutes from
+        days.
     """
     from quants.hub.client import HubSettings
 
@@ -52,10 +59,10 @@ def outlook(
         wanted |= _to_fetch(cell, folder)
     busy_s: dict[str, float] = {}
     least_s: dict[str, float] = {}
-    for cell, place in zip(cells, places, strict=True):
+    for cell, place, tps in zip(cells, places, decode_tps or [None] * len(cells), strict=True):
         if place is None:
             continue
-        took_s, takes_s = _cell_s(cell, jobs, place), _cell_s(cell, jobs if least is None else least, place)
+        took_s, takes_s = (_cell_s(cell, number, place, tps) for number in (jobs, jobs if least is None else least))
         for who in [device.id for device in place.devices] or [f"endpoint {place.provider}"]:
             busy_s[who] = busy_s.get(who, 0.0) + took_s
             least_s[who] = least_s.get(who, 0.0) + takes_s
@@ -101,12 +108,12 @@ def _to_fetch(cell: Cell, folder: Path) -> dict[tuple[str, str, str], int]:
     }
 
 
-def _cell_s(cell: Cell, jobs: int, place: ServingPlace) -> float:
+def _cell_s(cell: Cell, jobs: int, place: ServingPlace, tps: float | None) -> float:
     if isinstance(cell.engine, EndpointSettings):
         return jobs * max(JUDGED_S + ASSUMED_TOKENS / ASSUMED_ENDPOINT_TPS, cell.engine.pause_s) / cell.engine.places
     weights = cell.model.file_bytes or 0
-    bandwidth = place.bandwidth_of(cell.engine) or ASSUMED_BANDWIDTH
-    return LEAST_LOAD_S + weights / ASSUMED_LOAD_BANDWIDTH + jobs * (JUDGED_S + ASSUMED_TOKENS * weights / bandwidth)
+    token_s = weights / (place.bandwidth_of(cell.engine) or ASSUMED_BANDWIDTH) if tps is None else 1 / tps
+    return LEAST_LOAD_S + weights / ASSUMED_LOAD_BANDWIDTH + jobs * (JUDGED_S + ASSUMED_TOKENS * token_s)
 
 
 def _free_bytes(folder: Path) -> int | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from quants.fit.amounts import amount
 from quants.fit.verdict import VerdictKind
-from results.figures import size
+from results.figures import rate, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +24,9 @@ _WORDS: Final = {
     VerdictKind.UNKNOWN: ("not known", "beside the weights"),
     VerdictKind.TOO_BIG: ("too big", "missing"),
 }
-_HEADINGS: Final = ("quant", "size", "jobs", "device", "verdict")
+_HEADINGS: Final = ("quant", "size", "jobs", "device", "tok/s", "verdict")
 _RIGHT: Final = frozenset({"size", "jobs"})
+_RATE: Final = "tok/s"
 _GAP: Final = 2
 
 
@@ -47,18 +48,23 @@ class _Cells:
     reports: Sequence[dict[str, Any]]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        headings: Sequence[str] = _HEADINGS
         rows = [(_place(report), *_figures(report)) for report in self.reports]
+        rate_at = headings.index(_RATE) + 1
+        if not any(row[rate_at] for row in rows):  # nothing that could be predicted
+            headings = [heading for heading in headings if heading != _RATE]
+            rows = [row[:rate_at] + row[rate_at + 1 :] for row in rows]
         # As they will be drawn: names are foreign, and may hold characters of no width or of two.
         widths = [
             max(console.render_str(cell).cell_len for cell in column)
-            for column in zip(("model", *_HEADINGS), *rows, strict=True)
+            for column in zip(("model", *headings), *rows, strict=True)
         ]
         if sum(widths) + _GAP * (len(widths) - 1) <= options.max_width:
-            yield _table(("model", *_HEADINGS), rows, widths)
+            yield _table(("model", *headings), rows, widths)
             return
         for place, group in groupby(rows, key=lambda row: row[0]):
             yield console.render_str(place, style="bold")
-            yield _table(_HEADINGS, [row[1:] for row in group], widths[1:])
+            yield _table(headings, [row[1:] for row in group], widths[1:])
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> Any:
@@ -88,7 +94,7 @@ def _figures(report: dict[str, Any]) -> tuple[str, ...]:
     device, verdict = _best(report)
     jobs, least = report["jobs"], report.get("jobs_least", report["jobs"])
     asked = str(jobs) if least == jobs else f"{least}-{jobs}"
-    return (str(report["quant"]), size(report["file_bytes"]), asked, device, verdict)
+    return (str(report["quant"]), size(report["file_bytes"]), asked, device, _predicted(report), verdict)
 
 
 def _best(report: dict[str, Any]) -> tuple[str, str]:
@@ -104,6 +110,18 @@ def _best(report: dict[str, Any]) -> tuple[str, str]:
     word, what = _WORDS[VerdictKind(verdict["verdict"])]
     headroom = verdict["headroom_bytes"]
     return device, word if headroom is None else f"{word}, {amount(headroom)} {what}"
+
+
+def _predicted(report: dict[str, Any]) -> str:
+    """The predicted decode rate with its interval, where the cell would be served: `61.0 (50.2-74.5)`."""
+    found = None if not best_place(report) else _ranked(report)[0][1].get("decode")
+    return "" if found is None else f"{rate(found['tps'])} ({rate(found['low'])}-{rate(found['high'])})"
+
+
+def verdict_rate(report: dict[str, Any]) -> float | None:
+    """The predicted decode rate in tokens a second where the cell would be served; None where there is none."""
+    found = None if not best_place(report) else _ranked(report)[0][1].get("decode")
+    return None if found is None else float(found["tps"])
 
 
 def best_place(report: dict[str, Any]) -> str:

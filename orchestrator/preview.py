@@ -11,7 +11,8 @@ from orchestrator.needs import lacking, names_of, not_given
 from orchestrator.nodes import named_binaries, named_endpoints, remarks, verdicts_for
 from orchestrator.outlook import outlook, outlook_lines
 from orchestrator.places import serving_places, why_not_served
-from orchestrator.plan_table import best_place, plan_table
+from orchestrator.plan_table import best_place, plan_table, verdict_rate
+from orchestrator.rates import predicted_decode, predictor_of, rate_json
 from orchestrator.rundir import RunDir, default_folder
 from orchestrator.sweep import machines_at, open_spec
 from orchestrator.unreached import said_of
@@ -22,16 +23,21 @@ from runners.engines.settings import LlamaCppSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from orchestrator.survey import Survey
     from orchestrator.sweep import SpecSource
     from orchestrator.terminal import Part
     from profiles.types import NodeProfile
+    from quants.speed.predictor import Predictor
     from runners.work import Cell
 
 
-def cell_report(cell: Cell, profiles: Sequence[NodeProfile], jobs: int) -> dict[str, Any]:
-    """One cell as JSON: its file, its jobs, and the verdict for each device of the nodes that would serve it.
+def cell_report(
+    cell: Cell, profiles: Sequence[NodeProfile], jobs: int, rates: Predictor | None = None
+) -> dict[str, Any]:
+    """One cell as JSON: its file, its jobs, and the verdict for each device of the nodes that would serve it, with the
+    decode rate that `rates` predicts there.
 
     Devices have their node's name before them where there are several.
     """
@@ -40,6 +46,7 @@ def cell_report(cell: Cell, profiles: Sequence[NodeProfile], jobs: int) -> dict[
             "verdict": verdict.kind.value,
             "headroom_bytes": verdict.headroom_bytes,
             "reason": verdict.reason,
+            "decode": None if rates is None else _rate(cell, profile, place_id, rates),
         }
         for profile in profiles
         for place_id, verdict in verdicts_for(cell, profile).items()
@@ -65,6 +72,12 @@ def cell_report(cell: Cell, profiles: Sequence[NodeProfile], jobs: int) -> dict[
         "missing": "; ".join(why for why in missing if why) if all(missing) else None,
         "unreached": None,
     }
+
+
+def _rate(cell: Cell, profile: NodeProfile, place_id: str, rates: Predictor) -> dict[str, Any] | None:
+    place = serving_places(cell, profile).get(place_id)
+    found = None if place is None else predicted_decode(cell, place, profile, rates)
+    return None if found is None else rate_json(found)
 
 
 def _named(profile: NodeProfile, place_id: str, profiles: Sequence[NodeProfile]) -> str:
@@ -110,14 +123,17 @@ def _unknown(found: Survey, jobs: int) -> list[dict[str, Any]]:
     return [report for each in found.unreached for report in each.reports(jobs)]
 
 
-def preview(text: str, *, as_json: bool, address: str | None = None) -> list[Part]:
+def preview(text: str, *, as_json: bool, address: str | None = None, measured: Sequence[Path] = ()) -> list[Part]:
     """The plan of the spec or built-in sweep `text`, with verdicts for this machine. Nothing is hashed or fetched.
 
-    With `address` the verdicts are those for the nodes of the cluster there. Where the Hub cannot be asked, the plan
-    says what it does not know.
+    Rates are predicted from published ones, from the sweep's own run folder if there is one, and from the runs in
+    `measured`. With `address` the verdicts are those for the nodes of the cluster there. Where the Hub cannot be asked,
+    the plan says what it does not know.
 
     Raises:
         SweepError: the spec cannot be run.
+        RunFolderError: one of `measured` is no run folder.
+        StoreError: a newer quantsweep wrote one.
     """
     from orchestrator.late import said_late
     from orchestrator.newcomers import run_before
@@ -125,10 +141,12 @@ def preview(text: str, *, as_json: bool, address: str | None = None) -> list[Par
     from profiles.probe import probe_node
 
     source = open_spec(text)
+    own = default_folder(source.spec.name)
+    rates = predictor_of(measured, own=own)
     with said_late(lambda line: terminal.stderr().say(f"{line} ..."), "looking up models"):
         local = address is None
         # Where `run` would go on with a run, quants have the names that they have there.
-        before = run_before(RunDir(default_folder(source.spec.name)), source.spec, source.base_dir)
+        before = run_before(RunDir(own), source.spec, source.base_dir)
         found = survey(
             source.spec,
             file=source.file,
@@ -160,12 +178,13 @@ def preview(text: str, *, as_json: bool, address: str | None = None) -> list[Par
     tasks, rule = sum(len(exam.tasks()) for exam in found.exams.values()), source.spec.seeding
     jobs = tasks * len(source.spec.seeds)
     least = jobs if rule is None else tasks * rule.least
-    reports = [cell_report(cell, profiles, jobs) for cell in cells]
+    reports = [cell_report(cell, profiles, jobs, rates) for cell in cells]
     taken = None
     if local:  # of this machine: it fetches nothing else
         pairs = zip(cells, reports, strict=True)
         best = [serving_places(cell, profiles[0]).get(best_place(report)) for cell, report in pairs]
-        taken = outlook(cells, jobs, best, least=least)
+        decode = [verdict_rate(report) for report in reports]
+        taken = outlook(cells, jobs, best, least=least, decode_tps=decode)
     unknown = _unknown(found, jobs)
     reports += [*unknown, *(cell_report(cell, profiles, 0) for cell, _ in found.left_out)]
     for report in reports:

@@ -34,6 +34,7 @@ _MEANINGS: Final = {
     "cost": "of all attempts, failed ones too",
     "of": "requests behind it",
     "min-max": "tok/s",
+    "bus": "share of what the memory bus allows; !: more than it allows, so the figure is wrong",
 }
 """Of headings that do not speak for themselves, in the order of the columns."""
 
@@ -115,6 +116,17 @@ def _starred(text: str, summary: QuantSummary) -> str:
     return text if summary.timings.clean or not text else text + "*"
 
 
+def _decode_rate(summary: QuantSummary) -> str:
+    """The decode rate; `123!` where it is above what the memory bus allows."""
+    text = rate(summary.timings.decode_tps)
+    return f"{text}!" if text and summary.timings.impossible else _starred(text, summary)
+
+
+def _bus_share(summary: QuantSummary) -> str:
+    share = summary.timings.utilisation
+    return "" if share is None else f"{share:.0%}{'!' if summary.timings.impossible else ''}"
+
+
 def _each(cell: Callable[[QuantSummary], str]) -> _Cells:
     return lambda group: [cell(summary) for summary in group]
 
@@ -146,8 +158,9 @@ COLUMNS: Final[tuple[tuple[Column, _Cells], ...]] = (
     (Column("TTFT", (), "machine"), _times(lambda s: s.timings.ttft_any_s)),
     (Column("of", (), "machine", joined=True), _each(_first_tokens_behind)),
     (Column("answer", (), "machine"), _times(_answer_delay)),
-    (Column("tok/s", (), "machine"), _each(lambda s: _starred(rate(s.timings.decode_tps), s))),
+    (Column("tok/s", (), "machine"), _each(_decode_rate)),
     (Column("of", (), "machine", joined=True), _each(_rates_behind)),
     (Column("min-max", (), "machine", joined=True), _each(_rates)),
+    (Column("bus", (), "machine"), _each(_bus_share)),
 )
 """What may stand in a table; a column of which no line has anything to say is left out."""

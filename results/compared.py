@@ -33,6 +33,7 @@ class CellComparison:
         difference: of the means, ours - theirs, in points, with its interval at 95%.
         verdict: on ours.
         more_seeds: about how many more would decide; None where that is not known.
+        our_tps_wrong, their_tps_wrong: whether that side's decode rate is known to be wrong (`profiles.bus`, reports).
         sure: whether the scores behind their mean are the only ones it can have.
     """
 
@@ -55,6 +56,8 @@ class CellComparison:
     our_tps: float | None
     their_tps: float | None
     wrong: Mapping[str, tuple[str, ...]]
+    our_tps_wrong: bool = False
+    their_tps_wrong: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,9 @@ def _beside(cell: SideCell, other: SideCell, *, published: bool) -> CellComparis
         sure=cell.loose_sure and other.loose_sure,
         our_tps=cell.decode_tps,
         their_tps=other.decode_tps,
-        wrong={**cell.wrong, **other.wrong} if published else {},
+        wrong={**cell.wrong, **other.wrong},
+        our_tps_wrong="decode_tps" in cell.wrong,
+        their_tps_wrong="decode_tps" in other.wrong,
     )
 
 

@@ -217,7 +217,8 @@ def _left_out(summaries: Sequence[QuantSummary], why: Disturbance) -> str:
     if not marked:
         return "their timings are left out"
     elsewhere = "" if marked == len(summaries) else ", and left out elsewhere"
-    return f"their timings are marked * where there are no others{elsewhere}"
+    mark = "!" if why == "bus" else "*"
+    return f"their timings are marked {mark} where there are no others{elsewhere}"
 
 
 def _threads(summaries: Sequence[QuantSummary]) -> str:

@@ -39,6 +39,7 @@ _SAID_BY_COLUMN: Final = frozenset({"kind", "context", "cache_type_k", "cache_ty
 _KEY: Final = ("model", "quant", "variant", "exam")
 _HASHES: Final = frozenset({"file", "chat template", "prompt"})
 _HASH_CHARS: Final = 12
+ABOVE_BUS: Final = "the decode rate is above what the memory bus allows"
 _SEPARATORS = re.compile(r"[\W_]+")
 
 
@@ -145,6 +146,7 @@ def cells_of(table: Any) -> tuple[SideCell, ...]:
                 decode_tps=summary.timings.decode_tps,
                 ttft_s=summary.timings.ttft_any_s,
                 conditions=_conditions(rows),
+                wrong={"decode_tps": (ABOVE_BUS,)} if summary.timings.impossible else {},
             )
         )
     return tuple(found)

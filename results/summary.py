@@ -10,6 +10,7 @@ from itertools import chain
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from profiles.bus import is_impossible, utilisation
 from results.bounded import mean_interval
 from results.stats import Interval, pass_at, rate_interval, standard_deviation
 
@@ -38,7 +39,7 @@ _FIGURES: Final = (
     *("exam_check", "file_bytes", "node", "load_s", "peak_ram_bytes", "peak_vram_bytes", "hardware_class"),
     *("device", "engine_settings", "foreign_cpu_share"),
     *("cold", "cached_tokens", "shared_with", "ttft_any_s", "ttft_answer_s", "prefill_tps"),
-    *("decode_tps", "decode_tps_client", "above_ceiling"),
+    *("decode_tps", "decode_tps_client", "decode_ceiling_tps", "above_ceiling"),
     *("cost", "currency", "deviations"),
 )
 
@@ -98,6 +99,8 @@ class Timings:
         rates, first_tokens: How many of them have a decode rate, and a time to the first token.
         by_clock, by_bus: Requests, among all, whose decode rate the client's clock contradicts, or the memory bus.
         decode_tps_low, decode_tps_high: The slowest and the fastest of them.
+        utilisation: Median share of what the memory bus allows (`profiles.bus`); None where that is not known.
+        impossible: Whether the decode rate is over requests above what the memory bus allows, as there are no others.
         busy: Requests, among all, of which it is known that others took more than BUSY_SHARE of the machine's CPU time.
         busiest: The highest such share; None where it was never measured.
         unset_threads: Whether a CPU served with as many threads as the engine chose.
@@ -118,6 +121,8 @@ class Timings:
     by_bus: int = 0
     decode_tps_low: float | None = None
     decode_tps_high: float | None = None
+    utilisation: float | None = None
+    impossible: bool = False
     busy: int = 0
     busiest: float | None = None
     unset_threads: bool = False
@@ -384,6 +389,8 @@ def _timings(finals: Sequence[Row]) -> Timings:
         decode_tps=_median(rows, "decode_tps"),
         decode_tps_low=_fold(min, rows, "decode_tps"),
         decode_tps_high=_fold(max, rows, "decode_tps"),
+        utilisation=_median_of(utilisation(row["decode_tps"], row["decode_ceiling_tps"]) for row in rows),
+        impossible="bus" in marks,
         hardware_classes=_texts(rows, "hardware_class"),
         timed=len(timed),
         rates=sum(row["decode_tps"] is not None for row in rows),
@@ -409,7 +416,8 @@ def _disturbances(row: Row) -> frozenset[Disturbance]:
         found.append("shared")
     if server is not None and client is not None and abs(client - server) > _DISAGREEMENT * server:
         found.append("clock")
-    if row["above_ceiling"]:
+    ceiling = row["decode_ceiling_tps"]
+    if row["above_ceiling"] or (server is not None and ceiling is not None and is_impossible(server, ceiling)):
         found.append("bus")
     return frozenset(found)
 
@@ -429,6 +437,11 @@ def _parsed(text: str | None) -> Any:
 def _leaves_threads(engine_settings: str | None) -> bool:
     settings = _parsed(engine_settings)
     return isinstance(settings, dict) and settings.get("threads") is None and bool(settings)
+
+
+def _median_of(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
 
 
 def _median(rows: Sequence[Row], name: str) -> float | None:

@@ -1,7 +1,6 @@
 """What the memory bus allows: the highest decode rate that a device can have with a model, whatever computes.
 
-Decoding a token reads every weight that takes part in it, and the KV cache as far as it is filled, once
-(roofline model: Williams, Waterman, Patterson 2009; decoding one sequence is bound by memory). So
+The rule is `profiles.bus`; here is what a cell on a place reads for each token:
 
     ceiling = bandwidth / (bytes of weights a token + bytes of KV cache at the depth)
 
@@ -12,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from profiles.bus import ceiling_tps
 from quants.fit.devices import footprint_key
 from quants.models import FileModel
 from runners.engines.settings import LlamaCppSettings
@@ -19,9 +19,6 @@ from runners.engines.settings import LlamaCppSettings
 if TYPE_CHECKING:
     from runners.orders import Place
     from runners.work import Cell
-
-CEILING_SLACK: Final = 1.05
-"""A rate so far above the ceiling is impossible: bandwidths are what makers say, and clocks are not exact."""
 
 CACHES_BYTES: Final = 256 << 20
 """Weights below this may stay in the caches of a processor, which are faster than the bus by far."""
@@ -45,4 +42,4 @@ def decode_ceiling_tps(cell: Cell, place: Place, prompt_tokens: int | None) -> f
     if footprint is not None and footprint.known and prompt_tokens:
         held = sum(device.kv_bytes for device in footprint.devices)
         kv_bytes = held * min(1.0, prompt_tokens / (engine.context * engine.slots))
-    return place.bandwidth_bytes_per_s / (model.facts.token_bytes + kv_bytes)
+    return ceiling_tps(place.bandwidth_bytes_per_s, model.facts.token_bytes + kv_bytes)

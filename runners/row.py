@@ -11,8 +11,9 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from profiles.bus import is_impossible
 from quants.models import EndpointModel
-from runners.ceiling import CEILING_SLACK, decode_ceiling_tps
+from runners.ceiling import decode_ceiling_tps
 from runners.engines.settings import LlamaCppSettings
 from runners.exams.transcript import transcript_json
 from runners.files import files_json
@@ -246,7 +247,7 @@ def ceiling_columns(
     if isinstance(found, str):
         reasons["decode_ceiling_tps"] = found
         return {"decode_ceiling_tps": None}
-    return {"decode_ceiling_tps": found, "above_ceiling": None if rate is None else rate > CEILING_SLACK * found}
+    return {"decode_ceiling_tps": found, "above_ceiling": None if rate is None else is_impossible(rate, found)}
 
 
 def reply_columns(result: ChatResult, *, provided: bool = False) -> dict[str, Any]:

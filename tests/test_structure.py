@@ -22,7 +22,7 @@ ALLOWED = {
     "runners": {"runners", "quants", "profiles"},
     "quants": {"quants", "profiles"},
     "profiles": {"profiles"},
-    "results": {"results"},
+    "results": {"profiles", "results"},
 }
 KNOW_RAY = {
     "orchestrator/agent.py",

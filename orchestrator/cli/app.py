@@ -30,6 +30,10 @@ app = typer.Typer(
 QUICKSTART: Final = "quickstart"
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+MeasuredOption = Annotated[
+    list[Path] | None,
+    typer.Option("--measured", metavar="RUN", help="A run that predicted rates learn from; may be given again."),
+]
 
 
 def _version(asked: bool) -> None:
@@ -132,17 +136,19 @@ def plan(
         str | None,
         typer.Option("--address", help="A Ray cluster to plan for, HOST:PORT or auto. Default: this machine alone."),
     ] = None,
+    measured: MeasuredOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a sweep would run: cells, jobs, files, and whether this machine can serve them. Runs nothing."""
     from orchestrator.preview import preview
 
-    terminal.stdout().page(*preview(spec, as_json=as_json, address=address))
+    terminal.stdout().page(*preview(spec, as_json=as_json, address=address, measured=measured or ()))
 
 
 @app.command(short_help="Print the tables of a run, what was lost in it, or one job.")
 def show(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/quickstart.")],
+    *,
     failures: Annotated[
         bool, typer.Option("--failures", help="What lost points or failed, most frequent first, with the jobs.")
     ] = False,
@@ -150,12 +156,23 @@ def show(
         str | None,
         typer.Option("--job", metavar="ID", help="One job: reply, grade, timings. The beginning of its id will do."),
     ] = None,
+    predicted: Annotated[
+        bool, typer.Option("--predicted", help="Measured decode rates beside those that would have been predicted.")
+    ] = False,
+    measured: MeasuredOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the tables of a run, while it runs or afterwards; or what was lost in it, or one of its jobs."""
-    if failures and job is not None:
-        raise typer.BadParameter("give one of --failures and --job")
+    if failures + (job is not None) + predicted > 1:
+        raise typer.BadParameter("give one of --failures, --job and --predicted")
+    if measured and not predicted:
+        raise typer.BadParameter("--measured is for --predicted: runs that predictions may learn from")
     out = terminal.stdout()
+    if predicted:
+        from orchestrator.commands.predicted import predicted_of_runs
+
+        out.page(*predicted_of_runs(folder, measured or (), as_json=as_json))
+        return
     if job is not None:
         from orchestrator.commands.job import job_of_run
 

@@ -116,8 +116,8 @@ def _tables(found: Compared) -> list[Part]:
             Column("95%", [_interval(cell) for cell in cells]),
             Column("answers", [_answers(cell) for cell in cells]),
             Column("A is", [cell.verdict or "-" for cell in cells]),
-            Column("tok/s A", [rate(cell.our_tps) for cell in cells], "speed"),
-            Column("tok/s B", [_marked(cell, "decode_tps", rate(cell.their_tps)) for cell in cells], "speed"),
+            Column("tok/s A", [_marked(rate(cell.our_tps), wrong=cell.our_tps_wrong) for cell in cells], "speed"),
+            Column("tok/s B", [_marked(rate(cell.their_tps), wrong=cell.their_tps_wrong) for cell in cells], "speed"),
         ]
         parts += [title]
         names = [cell.cell if cell.cell == cell.other else f"{cell.cell} | {cell.other}" for cell in cells]
@@ -140,8 +140,8 @@ def _answers(cell: CellComparison) -> str:
     return f"{cell.ours} | {cell.theirs}" if cell.ours or cell.theirs else ""
 
 
-def _marked(cell: CellComparison, column: str, text: str) -> str:
-    return f"{text}!" if text and column in cell.wrong else text
+def _marked(text: str, *, wrong: bool) -> str:
+    return f"{text}!" if text and wrong else text
 
 
 def _notes(found: Compared, given: Sequence[str]) -> list[Part]:

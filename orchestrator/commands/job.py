@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from orchestrator import terminal
 from orchestrator.rundir import RunDir
+from profiles.bus import is_impossible, utilisation
 from results.answer import cell_name, exam_name
 from results.failures import items_of
 from results.figures import count, duration, plain, rate, size
@@ -115,6 +116,10 @@ def _grade(row: Row) -> Iterator[Part]:
 def _timings(row: Row) -> list[tuple[str, str]]:
     found = [(name, duration(row[name])) for name in _TIMES if row[name] is not None]
     found += [(name, f"{rate(row[name])} tok/s") for name in _RATES if row[name] is not None]
+    if (share := utilisation(row["decode_tps"], row["decode_ceiling_tps"])) is not None:
+        impossible = is_impossible(row["decode_tps"], row["decode_ceiling_tps"])
+        said = ": impossible, so the rate or the bandwidth that is known is wrong" if impossible else ""
+        found.append(("of what the memory bus allows", f"{share:.0%}{said}"))
     found += [(name, f"{row[name]:,}") for name in _COUNTS if row[name] is not None]
     found += [(name, size(row[name])) for name in ("peak_ram_bytes", "peak_vram_bytes") if row[name] is not None]
     share = row["foreign_cpu_share"]

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from profiles.bus import ceiling_tps, is_impossible
 from results.figures import rate
 
 if TYPE_CHECKING:
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
 
     from results.published.printed import Figure
     from results.published.source import Line, Source
-
-CEILING_SLACK: Final = 1.05
-"""As for rates of ours (runners/ceiling.py): makers' bandwidths are not exact."""
 
 _MAXIMA: Final = (
     *(("score", "score_max"), ("score_low", "score_max"), ("score_high", "score_max")),
@@ -48,7 +46,7 @@ class Flag:
 def above_bus(line: Line) -> Flag | None:
     """A decode rate above what the memory bus allows: each token reads every weight that takes part in it, once.
 
-    ceiling = bandwidth / (bytes of the file x active parameters / all parameters). See runners/ceiling.py; without the
+    ceiling = bandwidth / (bytes of the file x active parameters / all parameters). See profiles/bus.py; without the
     KV cache, of which reports say nothing, so that the ceiling is never too low.
     """
     tps, size, bandwidth = line.figure("decode_tps"), line.figure("file_bytes"), line.figure("bandwidth_gb_s")
@@ -62,8 +60,8 @@ def above_bus(line: Line) -> Flag | None:
     else:
         return None
     token_gb = size.value / 1e9 * share
-    ceiling = bandwidth.value / token_gb
-    if tps.value - tps.half <= CEILING_SLACK * ceiling:
+    ceiling = ceiling_tps(bandwidth.value, token_gb)
+    if not is_impossible(tps.value - tps.half, ceiling):
         return None
     reason = (
         f"{rate(tps.value)} tok/s would read {tps.value * token_gb:,.0f} GB a second ({token_gb:.3g} GB a token); "

@@ -11,6 +11,7 @@ from results import figures
 from results.columnar import as_table
 from results.reading import StoreError, read_run
 from results.rows import complete_row
+from results.sides import side_of_run
 from results.store import RunStore
 from results.summary import QuantSummary, summarise
 from results.tables import Report, report, report_of
@@ -227,25 +228,43 @@ class TestSummary:
         store.commit(row(device=device, engine_settings=engine_settings, foreign_cpu_share=share))
         assert ("Fewer `threads` under [engine]" in show(tmp_path, width=200, colour=False)) == said
 
+    def test_the_share_of_the_bus_has_a_column_and_one_above_it_is_marked(self, tmp_path: Path, row: MakeRow) -> None:
+        store = RunStore(tmp_path)
+        store.commit(row(job_id="a", decode_tps=50.0, decode_tps_client=50.0, decode_ceiling_tps=80.0))
+        odd = {"decode_tps": 900.0, "decode_tps_client": 900.0, "decode_ceiling_tps": 80.0}
+        store.commit(row(job_id="b", quant="Q4_0", **odd))
+        text = " ".join(show(tmp_path, width=200, colour=False).split())
+        assert "62%" in text
+        assert "900.0!" in text
+        assert "1125%!" in text
+        summaries = {each.quant: each.timings for each in report(tmp_path).summaries}
+        assert not summaries["Q4_K_M"].impossible
+        assert summaries["Q4_0"].impossible
+        assert [cell.quant for cell in side_of_run(tmp_path, "A").cells if "decode_tps" in cell.wrong] == ["Q4_0"]
+
     @pytest.mark.parametrize(
-        ("odd", "said"),
+        ("odd", "mark", "said"),
         [
-            ({"decode_tps_client": 20447.0}, "1 request whose decode rates by the server's clock and by ours are"),
-            ({"decode_tps_client": 1000.0}, "1 request whose decode rates by the server's clock and by ours are"),
-            ({"above_ceiling": True}, "1 request with a decode rate above what the memory bus allows (standin Q4_K_M"),
+            ({"decode_tps_client": 20447.0}, "*", "1 request whose decode rates by the server's clock and by ours are"),
+            ({"decode_tps_client": 1000.0}, "*", "1 request whose decode rates by the server's clock and by ours are"),
+            (
+                {"above_ceiling": True},
+                "!",
+                "1 request with a decode rate above what the memory bus allows (standin Q4_K_M",
+            ),
         ],
     )
     def test_a_rate_that_is_contradicted_is_left_out_where_there_are_others_and_marked_where_there_are_none(
-        self, tmp_path: Path, row: MakeRow, odd: dict[str, Any], said: str
+        self, tmp_path: Path, row: MakeRow, odd: dict[str, Any], mark: str, said: str
     ) -> None:
         """Also where the request was too short to say whether others kept the machine busy."""
         store = RunStore(tmp_path)
         short = {"foreign_cpu_share": None, "decode_tps": 1924.0, "decode_tps_client": 1924.0}
         store.commit(row(job_id="a", **(short | odd)))
         text = " ".join(show(tmp_path, width=100, colour=False).split())
-        assert "1,924*" in text
+        assert f"1,924{mark}" in text
         assert said in text
-        assert "their timings are marked * where there are no others." in text
+        assert f"are marked {mark} where there are no others" in text
         assert "shared the node" not in text
         # Another that was disturbed, and is at least not contradicted, goes first; and one that is clean before both.
         for job_id, share, rate in (("b", 0.4, 1000.0), ("c", 0.0, 1200.0)):
