@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from profiles.bus import is_impossible
 from profiles.catalogue import GIB, card_of_device
-from quants.speed.observation import Hardware, Load, Observation, family, hardware_of_card
+from quants.speed.observation import Hardware, Load, Observation, hardware_of_card
 from results.reading import read_run
 from results.summary import finals_of
 
@@ -78,14 +78,6 @@ def hardware_of_class(class_id: str, device: str | None) -> Hardware:
     found = _CLASS.fullmatch(class_id)
     card = None if found is None else card_of_device(found[1].replace("-", " "), int(found[2]) * GIB)
     return Hardware(class_id, "other") if card is None else hardware_of_card(card)
-
-
-def hardware_of_device(vendor: str, kind: str, name: str, memory_bytes: int | None, class_id: str) -> Hardware:
-    """The same for a device of a profile."""
-    if kind == "cpu":
-        return Hardware(class_id, "cpu")
-    card = card_of_device(name, memory_bytes)
-    return Hardware(class_id, family(vendor, kind)) if card is None else hardware_of_card(card)
 
 
 def _usable(row: dict[str, Any]) -> bool:

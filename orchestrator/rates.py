@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.fitting import footprint_on
-from orchestrator.measured import hardware_of_device, observations
+from orchestrator.measured import observations
 from orchestrator.rundir import RunDir
 from quants.models import FileModel
 from quants.speed.history import published
-from quants.speed.observation import Load, is_moe
-from quants.speed.predictor import Predictor
+from quants.speed.observation import Load, hardware_of_device, is_moe
+from quants.speed.predictor import DEPTH, Predictor
 from results.reading import StoreError
 from runners.engines.settings import LlamaCppSettings
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from profiles.types import NodeProfile
     from quants.speed.predictor import Rate
     from runners.work import Cell
-
-DEPTH: Final = 1024
-"""Tokens in the cache that a rate is predicted for: a prompt and half an answer."""
 
 
 def predictor_of(measured: Sequence[Path], *, own: Path | None = None) -> Predictor:
@@ -59,10 +56,7 @@ def predicted_decode(cell: Cell, place: ServingPlace, profile: NodeProfile, rate
     footprint = footprint_on(model.footprints, place, engine)
     held = 0 if footprint is None else sum(device.kv_bytes for device in footprint.devices)
     read_bytes = facts.token_bytes + held * min(1.0, DEPTH / (engine.context * engine.slots))
-    first = place.devices[0]
-    hardware = hardware_of_device(
-        first.vendor, first.kind, first.name, first.memory_total_bytes, place.hardware_class(profile)
-    )
+    hardware = hardware_of_device(place.devices[0], place.hardware_class(profile))
     return rates.decode(Load(read_bytes / bandwidth, facts.bits_per_weight, is_moe(facts), model.quant, hardware))
 
 

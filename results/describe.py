@@ -41,7 +41,7 @@ WHERE final AND NOT coalesce(cold, false) AND coalesce(cached_tokens, 0) = 0 AND
   AND coalesce(abs(decode_tps_client - decode_tps) <= 0.05 * decode_tps, true)
 GROUP BY ALL
 """
-"""For DuckDB: the timings of the tables, over the requests that results.summary takes for clean."""
+"""For DuckDB: the timings of the tables, over the requests that results.timings takes for clean."""
 
 _HEAD: Final = f"""\
 # Columns of the results (schema version {SCHEMA_VERSION})

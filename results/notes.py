@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from results.reading import Torn
-    from results.summary import Disturbance, QuantSummary
+    from results.summary import QuantSummary
+    from results.timings import Disturbance
 
 MOST_NAMED = 12
 """Names that a note gives; a sweep of a thousand cells may have a thousand."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -40,6 +41,10 @@ def fits(
     offload: Annotated[
         bool, typer.Option("--offload", help="Also look for placements with part of the model in host memory.")
     ] = False,
+    measured: Annotated[
+        list[Path] | None,
+        typer.Option("--measured", metavar="RUN", help="A run that predicted rates learn from; may be given again."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show which quants fit which cards, how much is left, and at what context; only headers are read."""
@@ -54,7 +59,15 @@ def fits(
         cache_type_v=cache_type_v.lower(),
         offload=offload,
     )
-    answer = show_fits(sources, vram=vram or (), cards=card or (), here=here, settings=settings, as_json=as_json)
+    answer = show_fits(
+        sources,
+        vram=vram or (),
+        cards=card or (),
+        here=here,
+        settings=settings,
+        measured=measured or (),
+        as_json=as_json,
+    )
     if as_json:
         terminal.stdout().page(*answer.parts)
         terminal.stderr().say(*answer.notes)

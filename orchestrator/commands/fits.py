@@ -10,9 +10,11 @@ from orchestrator.commands.fits_notes import legend, notes
 from orchestrator.terminal import Json
 from quants.fit.amounts import GIB, MIB, amount
 from quants.fit.verdict import VerdictKind
+from results.figures import rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
@@ -54,17 +56,21 @@ def show_fits(
     cards: Sequence[str] = (),
     here: bool = False,
     settings: FitsSettings | None = None,
+    measured: Sequence[Path] = (),
     as_json: bool = False,
 ) -> FitsOutput:
-    """The answer for `sources`, on the cards named or else on this machine.
+    """The answer for `sources`, on the cards named or else on this machine; rates are learned from `measured` as well.
 
     Raises:
         QuantsError: a source, a size or a setting that cannot be used.
         ProfilesError: a card that is not in the catalogue.
+        RunFolderError: one of `measured` is no run folder.
+        StoreError: a newer quantsweep wrote one.
     """
+    from orchestrator.rates import predictor_of
     from quants.fit.table import fits
 
-    table = fits(sources, choose_targets(vram, cards, here=here), settings)
+    table = fits(sources, choose_targets(vram, cards, here=here), settings, rates=predictor_of(measured))
     parts: list[Part] = [Json([row.to_json() for row in table.rows])] if as_json else render(table)
     return FitsOutput(parts, notes(table))
 
@@ -184,7 +190,20 @@ def _bits(bits_per_weight: float | None) -> str:
 
 def _verdicts(rows: Sequence[FitRow], targets: Sequence[Target], unit: int) -> list[_Column]:
     longest = _Column("max ctx", [_tokens(row.max_context) for row in rows])
-    return [longest, *(_Column(each.name, [_cell(row.verdicts[each.name], unit) for row in rows]) for each in targets)]
+    verdicts = [_Column(each.name, [_cell(row.verdicts[each.name], unit) for row in rows]) for each in targets]
+    rates = [
+        _Column(
+            "tok/s" if len(targets) == 1 else f"{each.name} tok/s", [_rate(row.verdicts[each.name]) for row in rows]
+        )
+        for each in targets
+    ]
+    return [longest, *verdicts, *(column for column in rates if any(column.cells))]
+
+
+def _rate(verdict: CardVerdict) -> str:
+    """The predicted decode rate with its interval: `61.0 (50.2-74.5)`."""
+    found = verdict.decode
+    return "" if found is None else f"{rate(found.tps)} ({rate(found.low)}-{rate(found.high)})"
 
 
 def _table(columns: Sequence[_Column]) -> Table:

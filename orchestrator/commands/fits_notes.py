@@ -32,6 +32,8 @@ def legend(table: FitTable, unit: tuple[int, str], columns: tuple[str, ...]) -> 
     if any(row.target for row in table.rows):
         lines += _of_sizes(table, columns)
     lines.append("max ctx: the most tokens of context for each slot, on whichever takes most (k = 1,024)")
+    if any(verdict.decode for row in table.rows for verdict in row.verdicts.values()):
+        lines.append("tok/s: predicted decode rate at 1,024 tokens, with the interval of 90% (docs/rates.md)")
     lines += [_of_target(target, unit) for target in table.targets]
     if any(target.as_sold for target in table.targets):
         lines.append("GB of a card: as it is sold, where 1 GB is 1 GiB; the driver keeps a part of it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from quants.errors import QuantsError
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from quants.fit.targets import Target
     from quants.fit.verdict import VerdictKind
+    from quants.speed.predictor import Rate
 
 _LARGEST_CONTEXT: Final = 1 << 24
 _MOST_SLOTS: Final = 256  # LLAMA_MAX_SEQ in llama.cpp
@@ -66,6 +67,8 @@ class CardVerdict:
         host_bytes: what lies in host memory beside the GPUs; with part of the model there, that part too. None where
             there is no GPU, and where nothing is known.
         flags: what llama-server is to be told for it; empty for others.
+        decode: predicted decode rate where it fits (`quants.speed`); None where the bandwidth is not known.
+        prefill: the same for reading a prompt.
     """
 
     verdict: VerdictKind
@@ -77,6 +80,8 @@ class CardVerdict:
     max_context: int | None = None
     host_bytes: int | None = None
     flags: str = ""
+    decode: Rate | None = None
+    prefill: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,10 +154,15 @@ class FitRow:
         """The row as a JSON object, as `quantsweep fits --json` prints it."""
         values = {name: getattr(self, name) for name in self.__slots__ if name != "verdicts"}
         verdicts = {
-            name: {slot: getattr(each, slot) for slot in each.__slots__} | {"verdict": each.verdict.value}
+            name: {slot: getattr(each, slot) for slot in each.__slots__}
+            | {"verdict": each.verdict.value, "decode": _json(each.decode), "prefill": _json(each.prefill)}
             for name, each in self.verdicts.items()
         }
         return values | {"verdicts": verdicts}
+
+
+def _json(found: Rate | None) -> dict[str, Any] | None:
+    return None if found is None else asdict(found)
 
 
 @dataclass(frozen=True, slots=True)

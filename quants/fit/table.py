@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from quants.errors import QuantsError
+from quants.facts import facts_of
 from quants.fit.amounts import amount
 from quants.fit.oracle import DryLoadError, dry_load, find_program, header_files
 from quants.fit.rows import CardVerdict, FitRow, FitsSettings, FitTable
@@ -16,22 +17,28 @@ from quants.footprint.placement import place
 from quants.sources.headers import read_headers
 from quants.sources.local import builtin_root
 from quants.sources.resolve import resolve
+from quants.speed.observation import Load, is_moe
+from quants.speed.predictor import DEPTH
 from quants.trained import trained_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from quants.fit.targets import Target
+    from quants.fit.verdict import Offload
     from quants.gguf import Header
     from quants.hub.client import HubSettings
     from quants.sources.headers import CandidateHeader
     from quants.sources.listing import Listing
+    from quants.speed.predictor import Predictor
 
 __all__ = ["CardVerdict", "FitRow", "FitTable", "FitsSettings", "fits"]
 
 # What a sweep starts a server with unless told otherwise; a model trained on less gets that.
 DEFAULT_CONTEXT: Final = 16_384
 # Where a search for a longer context is worth it: too big for now may still do with a shorter one.
+HOST_BANDWIDTH: Final = 60e9
+"""Bytes a second of host memory beside a card, which no header and no catalogue tells: dual-channel DDR5."""
 _WHOLE: Final = frozenset({VerdictKind.FITS, VerdictKind.TOO_BIG})
 
 
@@ -40,6 +47,7 @@ def fits(
     targets: Sequence[Target],
     settings: FitsSettings | None = None,
     *,
+    rates: Predictor | None = None,
     base_dir: Path | None = None,
     hub: HubSettings | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -52,6 +60,7 @@ def fits(
         sources: files, folders, hf:owner/name[@revision], names of the catalogue.
         targets: one column each; the sizes of a row are those on the first.
         settings: of the server.
+        rates: predicts how fast it will be; None: nothing is predicted.
         base_dir: what relative paths count from; the current folder by default.
         hub: where the Hub is; by default as huggingface_hub took it from the environment.
         cancelled: asked now and then while headers are read.
@@ -78,7 +87,9 @@ def fits(
             if found.header is None:
                 skipped.append((found.candidate.files[0].path, str(found.error)))
             else:
-                rows.append(_Judge(source, listing, found, Quant(found.header, family), asked).row(targets))
+                rows.append(
+                    _Judge(source, listing, found, Quant(found.header, family), asked=asked, rates=rates).row(targets)
+                )
     if not rows:
         reasons = "; ".join(reason for _, reason in skipped[:3])
         raise QuantsError(f"no header could be read{': ' + reasons if reasons else ''}")
@@ -123,7 +134,14 @@ class _Judge:
     """Judges one quant of a source."""
 
     def __init__(
-        self, source: str, listing: Listing, found: CandidateHeader, quant: Quant, asked: FitsSettings
+        self,
+        source: str,
+        listing: Listing,
+        found: CandidateHeader,
+        quant: Quant,
+        *,
+        asked: FitsSettings,
+        rates: Predictor | None,
     ) -> None:
         self.source = source
         self.listing = listing
@@ -131,6 +149,8 @@ class _Judge:
         self.missing_bytes = found.missing_bytes
         self.quant = quant
         self.asked = asked
+        self.rates = rates
+        self.facts = None if found.header is None else facts_of(found.header)
         self.trained = None if found.header is None else trained_context(found.header)
         self.context = asked.context or min(DEFAULT_CONTEXT, self.trained or DEFAULT_CONTEXT)
 
@@ -202,13 +222,16 @@ class _Judge:
             "" if settings.tensor_split is None else f"-ts {','.join(f'{each:g}' for each in settings.tensor_split)}"
         )
         flags = shares if found.verdict.kind in _WHOLE else ""
+        on_host: float = 0
         if self.asked.offload and found.verdict.kind is VerdictKind.TOO_BIG:
             moved = cheapest_offload(self.quant, settings, target.devices)
             if moved is not None:
                 flags, footprint = f"{moved.command} {shares}".strip(), moved.footprint
+                on_host = self._read_on_host(moved)
                 found = report(footprint, target.devices)
                 reason = f"{found.verdict.reason}, with {flags} and {amount(footprint.host.safe_bytes)} of host memory"
         kind = found.verdict.kind
+        load = None if kind is VerdictKind.TOO_BIG else self._load(target, footprint, on_host)
         return CardVerdict(
             verdict=kind,
             headroom_bytes=found.verdict.headroom_bytes,
@@ -219,6 +242,32 @@ class _Judge:
             max_context=largest_context(self.quant, settings, target.devices) if kind in _WHOLE else None,
             host_bytes=_besides(footprint),
             flags=flags,
+            decode=None if load is None or self.rates is None else self.rates.decode(load),
+            prefill=None if load is None or self.rates is None or on_host else self.rates.prefill(load),
+        )
+
+    def _read_on_host(self, moved: Offload) -> float:
+        """Bytes that a token reads in host memory: of experts those that it uses, of layers what it uses of them."""
+        model, facts = self.quant.model, self.facts
+        if model is None or facts is None:
+            return float(moved.host_bytes)
+        if moved.settings.gpu_layers is None:
+            count = self.quant.header.integer("{arch}.expert_count") or max(model.experts_used)
+            return moved.host_bytes * max(model.experts_used) / count
+        return moved.host_bytes * min(1.0, facts.token_bytes * 8 / (facts.parameters * facts.bits_per_weight))
+
+    def _load(self, target: Target, footprint: Footprint, on_host: float) -> Load | None:
+        """What the rates there depend on; None where something of it is not known."""
+        facts, bandwidth = self.facts, target.bandwidth_bytes_per_s
+        if facts is None or not facts.token_bytes or not bandwidth or target.hardware is None:
+            return None
+        kv_bytes = sum(device.kv_bytes for device in footprint.devices) * min(
+            1.0, DEPTH / (self.context * self.asked.slots)
+        )
+        on_device = max(facts.token_bytes - on_host, 0) + kv_bytes
+        ideal_s = on_device / bandwidth + on_host / HOST_BANDWIDTH
+        return Load(
+            ideal_s, facts.bits_per_weight, is_moe(facts), self.candidate.quant, target.hardware, split=on_host > 0
         )
 
 

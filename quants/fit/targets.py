@@ -7,11 +7,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from profiles.types import hardware_class
 from quants.errors import QuantsError
 from quants.fit.amounts import GIB
 from quants.fit.devices import device_memory, memory_of, shares_of
 from quants.fit.verdict import DeviceSet, Memory
 from quants.footprint import Backend
+from quants.speed.observation import Hardware, hardware_of_card, hardware_of_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +55,8 @@ class Target:
         as_sold: its title has the memory that cards are sold with.
         asks_engine: these are the devices that an engine started on this machine sees, so it can be asked about models
             that the estimator does not know.
+        bandwidth_bytes_per_s: at which it reads weights; None where that is not known, and for several cards.
+        hardware: what it is, as far as rates depend on it; None where that is not known.
     """
 
     name: str
@@ -61,6 +65,8 @@ class Target:
     devices: DeviceSet
     as_sold: bool = False
     asks_engine: bool = False
+    bandwidth_bytes_per_s: float | None = None
+    hardware: Hardware | None = None
 
     @property
     def gpus(self) -> int:
@@ -148,7 +154,15 @@ def by_card(card: Card) -> Target:
         host = Memory(total_bytes=card.memory_bytes, name=f"the RAM of {card.id}")
         wired = Memory(total_bytes=_wired_bytes(card.vendor, card.memory_bytes), name=card.id)
         devices = DeviceSet(host=host, gpus=(wired,), unified=True)
-    return Target(name=card.id, title=title, backend=backend, devices=devices, as_sold=True)
+    return Target(
+        name=card.id,
+        title=title,
+        backend=backend,
+        devices=devices,
+        as_sold=True,
+        bandwidth_bytes_per_s=card.bandwidth_bytes_per_s,
+        hardware=hardware_of_card(card),
+    )
 
 
 def of_machine(profile: NodeProfile) -> tuple[Target, ...]:
@@ -174,12 +188,15 @@ def of_device(device: Device, profile: NodeProfile) -> Target:
     devices = memory_of(profile, [device])
     total = device_memory(device).total_bytes
     size = "memory unknown" if total is None else f"{total / GIB:.1f} GiB"
+    backend = _backend_here(device, profile) if device.is_gpu else Backend.CPU
     return Target(
         name=device.id,
         title=f"{device.name}, {size}",
-        backend=_backend_here(device, profile) if device.is_gpu else Backend.CPU,
+        backend=backend,
         devices=devices,
         asks_engine=not device.is_gpu or len(profile.gpus) == 1,
+        bandwidth_bytes_per_s=device.bandwidth_bytes_per_s,
+        hardware=hardware_of_device(device, hardware_class(profile, [device], backend.value).id),
     )
 
 

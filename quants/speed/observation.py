@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from profiles.catalogue import card_of_device
+
 if TYPE_CHECKING:
     from profiles.catalogue import Card
+    from profiles.types import Device
     from quants.facts import ModelFacts
 
 
@@ -66,6 +69,14 @@ class Observation:
 def hardware_of_card(card: Card) -> Hardware:
     """A product of the catalogue, whatever its memory."""
     return Hardware(card.name, family(card.vendor, card.kind))
+
+
+def hardware_of_device(device: Device, class_id: str) -> Hardware:
+    """A device of a machine; `class_id` is the id of its hardware class, for one that the catalogue does not know."""
+    if device.kind == "cpu":
+        return Hardware(class_id, "cpu")
+    card = card_of_device(device.name, device.memory_total_bytes)
+    return Hardware(class_id, family(device.vendor, device.kind)) if card is None else hardware_of_card(card)
 
 
 def family(vendor: str, kind: str) -> str:

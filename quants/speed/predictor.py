@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from quants.speed.observation import Load
 
+DEPTH: Final = 1024
+"""Tokens in the cache that rates are predicted for unless more is known: a prompt and half an answer."""
 LEVEL: Final = 0.9
 """Of the intervals."""
 _Z: Final = 1.645

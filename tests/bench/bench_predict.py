@@ -58,8 +58,14 @@ def constant(rates: Sequence[Observation]) -> float:
 def of_published() -> None:
     """Leave one out, by card and report."""
     known = published()
-    names = ("decode, before", "decode, after one row", "prefill, before", "prefill, after one row")
-    before, after, prefill_before, prefill_after = tallies = [Tally() for _ in names]
+    names = (
+        "decode, before",
+        "decode, after one row",
+        "of these, both dense",
+        "prefill, before",
+        "prefill, after one row",
+    )
+    before, after, dense, prefill_before, prefill_after = tallies = [Tally() for _ in names]
     plain, plain_after = [], []
     for asked in known:
         key = asked.load.hardware.key
@@ -74,6 +80,8 @@ def of_published() -> None:
                 continue
             learned = Predictor(others, [local])
             after.add(learned.decode(asked.load), asked.decode_tps)
+            if not asked.load.moe and not local.load.moe:
+                dense.add(learned.decode(asked.load), asked.decode_tps)
             plain_after.append(abs(constant([local]) / asked.load.ideal_s / asked.decode_tps - 1))
             if asked.prefill_tps is not None:
                 prefill_after.add(learned.prefill(asked.load), asked.prefill_tps)

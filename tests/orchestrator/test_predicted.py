@@ -74,3 +74,16 @@ def test_another_run_is_learned_from(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_said(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["show", str(run_folder(tmp_path / "r")), "--predicted", "--measured", "/nowhere"])
     assert found.exit_code != 0
+
+
+def test_fits_predicts_rates_for_cards_and_learns_from_a_run(tmp_path: Path) -> None:
+    asked = ["fits", "builtin:stand-in", "--card", "rtx-3080-ti", "--json"]
+    found = json.loads(CliRunner().invoke(app, asked).stdout)[0]["verdicts"]["rtx-3080-ti"]
+    assert 0 < found["decode"]["low"] < found["decode"]["tps"] < found["decode"]["high"]
+    assert found["decode"]["local"] == 0
+    assert found["prefill"]["tps"] > 0
+    learned = json.loads(CliRunner().invoke(app, [*asked, "--measured", str(run_folder(tmp_path / "r"))]).stdout)
+    assert learned[0]["verdicts"]["rtx-3080-ti"]["decode"]["local"] == 2
+    assert "tok/s" in CliRunner().invoke(app, asked[:-1]).stdout
+    by_size = json.loads(CliRunner().invoke(app, ["fits", "builtin:stand-in", "--vram", "12", "--json"]).stdout)
+    assert by_size[0]["verdicts"]["12 GB"]["decode"] is None

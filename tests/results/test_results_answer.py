@@ -11,7 +11,8 @@ from results.answer import Answer, answers
 from results.reading import read_run
 from results.stats import Interval
 from results.store import RunStore
-from results.summary import QuantSummary, Score, Timings, summarise
+from results.summary import QuantSummary, Score, summarise
+from results.timings import Timings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
