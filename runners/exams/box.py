@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from runners.toolchains.base import Toolchain
     from runners.sandbox.base import Completed, Limits, Sandbox, View
 
 READ_BYTES = 16 * MIB
@@ -71,6 +72,10 @@ class Box:
     ) -> Completed:
         """Runs a program in the box and waits until nothing of it is left; see `Sandbox.run`."""
         return self.sandbox.run(argv, workdir=self._work, stdin=stdin, env=env, limits=limits or self.limits, view=view)
+
+    def run_tool(self, toolchain: Toolchain, arguments: Sequence[str], *, limits: Limits | None = None) -> Completed:
+        """The same of a toolchain, with all that it needs."""
+        return toolchain.run(self.sandbox, arguments, workdir=self._work, limits=limits)
 
     def write(self, path: str, data: bytes) -> None:
         """Writes a file of the box, whatever a program put in its place.

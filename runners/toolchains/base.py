@@ -9,7 +9,7 @@ from runners.errors import RunnersError
 from runners.sandbox.base import DEFAULT_LIMITS, Limits, Sandbox, View
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from runners.sandbox.base import Completed
@@ -32,6 +32,7 @@ class Toolchain:
         view: What of the host it needs, all of it read-only.
         environment: The whole environment that it runs in.
         limits: What one build may use.
+        prepare: Called with the folder before each run, on the host.
     """
 
     name: str
@@ -40,11 +41,14 @@ class Toolchain:
     view: View
     environment: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = DEFAULT_LIMITS
+    prepare: Callable[[Path], None] | None = None
 
     def run(
         self, sandbox: Sandbox, arguments: Sequence[str], *, workdir: Path, limits: Limits | None = None
     ) -> Completed:
         """Runs it in `workdir`; see `Sandbox.run`."""
+        if self.prepare is not None:
+            self.prepare(workdir)
         return sandbox.run(
             [str(self.program), *arguments],
             workdir=workdir,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -98,6 +99,22 @@ def test_go_builds_and_its_program_runs_without_touching_the_cache(
     assert (built.status, built.stderr) == ("ok", b"")
     assert sandbox.run(["/box/program"], workdir=tmp_path, env={"A": "1", "B": "2"}).exit_code in {2, 3}  # PWD
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == before
+
+
+def test_a_program_builds_however_long_its_files_lay_there_before(
+    go: Toolchain, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """`go` indexes what was not changed for two seconds, and fails where it cannot keep the index (busy machines)."""
+    (tmp_path / "go.mod").write_text(MODULE.replace("exam", "relay"))
+    (tmp_path / "relay").mkdir()
+    (tmp_path / "relay" / "relay.go").write_text("package relay\n\nconst Code = 3\n")
+    (tmp_path / "main.go").write_text(
+        'package main\n\nimport (\n\t"os"\n\n\t"relay/relay"\n)\n\nfunc main() { os.Exit(relay.Code) }\n'
+    )
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    built = go.run(sandbox, ["build", "-o", "program", "."], workdir=tmp_path)
+    assert (built.status, built.stderr) == ("ok", b"")
 
 
 def test_a_program_may_import_what_is_not_compiled_and_nothing_from_the_network(

@@ -88,8 +88,7 @@ def build(
         builder.write(path, data)
     words = [filename if word == "{source}" else word for word in language.build]
     limits = replace(toolchain.limits, wall_s=build_s, cpu_s=build_s)
-    argv = [str(toolchain.program), *words]
-    done = builder.run(argv, env=toolchain.environment, limits=limits, view=toolchain.view)
+    done = builder.run_tool(toolchain, words, limits=limits)
     binary = builder.read(BINARY, _MOST_BINARY) if language.compiled and done.status == "ok" else b""
     if done.status != "ok" or not (binary or not language.compiled):
         return NotBuilt(done, toolchain.version)

@@ -58,7 +58,7 @@ def build(
 
     Raises:
         SandboxFailed: The sandbox could not be started.
-        ToolchainError: Go could not open what it has compiled beforehand, twice.
+        ToolchainError: Go could not use what it has compiled beforehand.
         OSError: There is no room.
     """
     folder.mkdir(parents=True)
@@ -68,10 +68,8 @@ def build(
         target.write_bytes(data)
     words = [*arguments, "-o", "program", "."]
     done = toolchain.run(sandbox, words, workdir=folder, limits=limits)
-    if _cache_failed(toolchain, done):  # seen on a machine with ten times the load that it can bear; gone at once
-        done = toolchain.run(sandbox, words, workdir=folder, limits=limits)
-        if _cache_failed(toolchain, done):
-            raise ToolchainError(f"{toolchain.version} cannot use its compiled library: {complaint(done.stderr)}")
+    if _cache_failed(toolchain, done):
+        raise ToolchainError(f"{toolchain.version} cannot use its compiled library: {complaint(done.stderr)}")
     program = folder / "program"
     there = done.status == "ok" and program.is_file() and not program.is_symlink()
     return Built(done, program if there else None)
