@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from runners.toolchains.base import Toolchain
     from runners.sandbox.base import Completed, Limits, Sandbox, View
+    from runners.toolchains.base import Toolchain
 
 READ_BYTES = 16 * MIB
 _DEPTH = 16
