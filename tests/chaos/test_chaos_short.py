@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+@pytest.mark.long
 @pytest.mark.cluster
 @pytest.mark.fault
 def test_seven_faults_lose_nothing_double_nothing_and_leave_nothing(tmp_path: Path) -> None:

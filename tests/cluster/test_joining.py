@@ -203,6 +203,7 @@ def closed_head() -> Iterator[RealHead]:
         yield head
 
 
+@pytest.mark.long
 @pytest.mark.cluster
 def test_an_open_cluster_is_refused_by_every_name(open_head: RealHead, monkeypatch: pytest.MonkeyPatch) -> None:
     text, seconds = command("nodes", "--address", open_head.address)
@@ -220,11 +221,13 @@ def test_an_open_cluster_is_refused_by_every_name(open_head: RealHead, monkeypat
     assert "refused: this cluster asks for no token" in refused("auto")
 
 
+@pytest.mark.long
 @pytest.mark.cluster
 def test_auto_is_the_cluster_of_our_own_node(open_head: RealHead) -> None:
     assert open_head.address in address_module._own_clusters()
 
 
+@pytest.mark.long
 @pytest.mark.cluster
 def test_a_token_that_is_missing_or_wrong_is_said_in_a_sentence(closed_head: RealHead, tmp_path: Path) -> None:
     text, seconds = command("nodes", "--address", closed_head.address, HOME=str(tmp_path))
@@ -238,6 +241,7 @@ def test_a_token_that_is_missing_or_wrong_is_said_in_a_sentence(closed_head: Rea
     assert f"{closed_head.address}: the token in {file} is not this cluster's" in text
 
 
+@pytest.mark.long
 @pytest.mark.cluster
 def test_a_cluster_with_our_token_is_joined(closed_head: RealHead) -> None:
     done = subprocess.run(
@@ -257,6 +261,7 @@ def test_a_cluster_with_our_token_is_joined(closed_head: RealHead) -> None:
     assert "other users of that machine can write to Ray's folder" not in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.cluster
 def test_a_cluster_of_another_version_is_refused(closed_head: RealHead, monkeypatch: pytest.MonkeyPatch) -> None:
     """The head is told that it is of another version, where every client looks it up."""

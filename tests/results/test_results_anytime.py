@@ -53,12 +53,12 @@ def test_looking_after_every_seed_is_wrong_seldom_where_fixed_bounds_would_be_wr
     """Two cells that are equally good, looked at after every seed: who ever calls one of them better is wrong."""
     chance = random.Random(3)
     wrong = by_fixed = 0
-    for _ in range(150):
+    for _ in range(80):
         differences = [float(chance.random() < 0.6) - float(chance.random() < 0.6) for _ in range(60)]
-        looks = range(6, 61, 3)
+        looks = range(6, 61, 6)
         wrong += any(
             compared_at_any_time([pairs(*differences[:look])], RULE)[0].verdict in {"better", "worse"} for look in looks
         )
         by_fixed += any(verdict_on(differences[:look]) in {"better", "worse"} for look in looks)
-    assert wrong <= 0.05 * 150
-    assert by_fixed > 0.08 * 150
+    assert wrong <= 0.05 * 80
+    assert by_fixed > 0.08 * 80

@@ -114,6 +114,7 @@ def graded(text: str, tmp_path: Path, finish_reason: str = "stop") -> Grade:
     return grade_reply(EXAM, Reply(text, finish_reason=finish_reason), open_sandbox(), tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("needs_go")
 def test_the_reference_has_full_marks_and_a_cut_off_one_what_it_has(tmp_path: Path) -> None:
     reference = next(each for each in EXAM.specimens() if each.kind == "reference").text
