@@ -39,11 +39,16 @@ class Answer:
 
 
 def answers(summaries: Iterable[QuantSummary]) -> tuple[Answer, ...]:
-    """One answer for each model, variant and exam among `summaries`."""
+    """One answer for each model, variant and exam among `summaries`; none for what an endpoint serves."""
     groups: dict[tuple[str, str, str], list[QuantSummary]] = defaultdict(list)
     for summary in summaries:
         groups[summary.model, summary.variant, summary.exam].append(summary)
-    return tuple(_answer(*key, group) for key, group in groups.items())
+    return tuple(_answer(*key, group) for key, group in groups.items() if has_quants(group))
+
+
+def has_quants(group: Sequence[QuantSummary]) -> bool:
+    """Whether there is a question which quant to take: not for what an endpoint serves."""
+    return any(summary.quant != "none" for summary in group)
 
 
 def place_name(model: str, variant: str) -> str:
@@ -69,6 +74,8 @@ def _answer(model: str, variant: str, exam: str, group: Sequence[QuantSummary]) 
     comparisons = compared(list(smaller), correct=in_order)[::-1]
     words = _Words(usable, comparisons)
     smallest, sure, text = words.answer()
+    if words.nothing_to_keep():
+        comparisons = ()  # that all fail alike needs no more seeds
     where = f"{place_name(model, variant)} on {exam}"
     saves = words.saves(smallest) if smallest is not None and smallest != usable[0].quant else None
     return Answer(model, variant, exam, smallest, sure, f"{where}: {text}", comparisons, saves)
@@ -95,7 +102,7 @@ class _Words:
         if not self.usable:
             return None, False, "no quant has a score yet."
         best = max(self.usable, key=lambda summary: summary.mean or 0.0)
-        if (best.mean or 0.0) <= ALLOWANCE * (best.score_max or 1.0):
+        if self.nothing_to_keep():
             return None, False, f"no quant scored above {_mean_of(best)}: there is no score to keep."
         if not self.comparisons:
             return None, False, f"only {self.usable[0].quant} has scores, so there is nothing to compare it with."
@@ -110,6 +117,10 @@ class _Words:
         surely = all(comparison.verdict == "worse" for comparison in self.comparisons)
         text = f"only the largest, {self._sized(largest.quant)}, has its score: mean {_mean_of(largest)}."
         return largest.quant, surely, text + self._below(largest.quant)
+
+    def nothing_to_keep(self) -> bool:
+        """Whether no quant has a score that differs from none at all."""
+        return all((summary.mean or 0.0) <= ALLOWANCE * (summary.score_max or 1.0) for summary in self.usable)
 
     def saves(self, name: str) -> Saving:
         """What a quant takes less than the largest."""

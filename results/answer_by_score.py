@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from results.answer import Answer, place_name
+from results.answer import Answer, has_quants, place_name
 from results.figures import count, plain, points, size
 from results.saving import saving_of, saving_text
 from results.verdict import ALLOWANCE
@@ -32,7 +32,7 @@ def answers_by_score(summaries: Iterable[QuantSummary], notes: Iterable[SeedNote
     groups: dict[tuple[str, str, str], list[QuantSummary]] = defaultdict(list)
     for summary in summaries:
         groups[summary.model, summary.variant, summary.exam].append(summary)
-    return tuple(_answer(group, by_cell, rule) for group in groups.values())
+    return tuple(_answer(group, by_cell, rule) for group in groups.values() if has_quants(group))
 
 
 def _answer(group: Sequence[QuantSummary], by_cell: Mapping[tuple[str, str, str, str], SeedNote], rule: Rule) -> Answer:

@@ -166,14 +166,17 @@ def _taken_out(number: int) -> str:
 
 def _mixed_exams(summaries: Sequence[QuantSummary]) -> str:
     mixed = [
-        _name(summary)
+        summary
         for summary in summaries
         if len(summary.grader_versions) > 1 or len(summary.prompt_versions) > 1 or len(summary.scorings) > 1
     ]
     if not mixed:
         return ""
-    names = _listed(mixed)
-    return f"More than one version of prompt or grader, or more than one scoring, in {names}: means of several things."
+    names = _listed(dict.fromkeys(map(_name, mixed)))
+    text = f"More than one version of prompt or grader, or more than one scoring, in {names}: means of several things."
+    if any(len(summary.grader_versions) > 1 for summary in mixed):
+        text += " `quantsweep regrade RUN` grades all answers by one grader."
+    return text
 
 
 def _mixed_hardware(summaries: Sequence[QuantSummary]) -> str:

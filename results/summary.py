@@ -78,6 +78,7 @@ class QuantSummary:
         retried: Attempts on record whose answers are not the ones that count.
         regraded: Jobs whose answer was graded again; their earlier grades are on record.
         reused: Jobs whose answer was taken from another run.
+        score_max: Full marks; the highest where versions of the grader have several, and scores are on that scale.
         scores: Of the scored jobs, by task and seed: one each.
         mean: Over the scored jobs, in points.
         strict_mean: The same with infrastructure failures as 0.
@@ -208,12 +209,12 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
     model, variant, exam, quant = key
     finals = finals_of(rows)
     scored = [row for row in finals if row["score"] is not None]
-    scores = sorted(Score(row["task"] or "main", int(row["seed"]), float(row["score"])) for row in scored)
-    points = [score.points for score in scores]
     shown = finals or rows
+    score_max = max((row["score_max"] for row in shown if row["score_max"] is not None), default=None)
+    scores = sorted(Score(row["task"] or "main", int(row["seed"]), _points(row, score_max)) for row in scored)
+    points = [score.points for score in scores]
     standing = {(row["job_id"], row["regrade_of"] or row["attempt"]) for row in finals}
     answers = {(row["job_id"], row["attempt"]) for row in rows if row["regrade_of"] is None}
-    score_max = max((row["score_max"] for row in shown if row["score_max"] is not None), default=None)
     full = sum(row["score"] >= row["score_max"] for row in scored)
     built = sum(map(_is_built, scored))
     loads = {(row["node"], row["load_s"]) for row in rows if row["load_s"] is not None}
@@ -258,6 +259,13 @@ def _summary(key: _Key, rows: Sequence[Row]) -> QuantSummary:
         uncosted=sum(row["currency"] is not None and row["cost"] is None for row in asked),
         checks=_checks(scored),
     )
+
+
+def _points(row: Row, score_max: float | None) -> float:
+    """The score of a row, on the scale of its cell: grades by several versions of a grader may have several."""
+    score = float(row["score"])
+    own = row["score_max"]
+    return score if not own or not score_max or own == score_max else score / own * score_max
 
 
 def _costs(rows: Sequence[Row]) -> dict[str, float]:

@@ -205,11 +205,20 @@ def test_where_nothing_scored_there_is_nothing_to_keep() -> None:
     [
         ([quant("Q8_0", 2_000, [])], "no quant has a score yet"),
         ([quant("Q8_0", 2_000, [100, 100, 100])], "only Q8_0 has scores"),
-        ([quant("none", None, [100, 100, 100])], "no quant has a score yet"),
     ],
 )
 def test_without_a_comparison_it_says_so(summaries: list[QuantSummary], words: str) -> None:
     assert words in answer(*summaries).sentence
+
+
+def test_a_model_of_an_endpoint_has_no_quants_to_choose_from() -> None:
+    assert answers([quant("none", None, [100, 100, 100])]) == ()
+
+
+def test_that_all_fail_alike_needs_no_more_seeds() -> None:
+    found = answer(quant("Q8_0", 2_000, [0] * 5), quant("Q4", 1_000, [0] * 5))
+    assert found.comparisons == ()
+    assert "there is no score to keep" in found.sentence
 
 
 def test_equal_falls_on_every_seed_need_a_few_seeds_too() -> None:

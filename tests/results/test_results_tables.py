@@ -49,6 +49,15 @@ def summary_of(folder: Path, quant: str) -> QuantSummary:
 
 
 class TestSummary:
+    def test_grades_of_other_full_marks_are_brought_to_one_scale(self, tmp_path: Path, row: MakeRow) -> None:
+        store = RunStore(tmp_path)
+        for seed, score_max, version in ((1, 6.0, "1"), (2, 6.0, "1"), (3, 8.0, "2")):
+            fields = {"score": score_max, "score_max": score_max, "grader_version": version}
+            assert store.commit(row(job_id=f"j{seed}", seed=seed, **fields))
+        (found,) = summarise(store.table())
+        assert (found.score_max, found.mean, found.low, found.full_marks) == (8.0, 8.0, 8.0, 3)
+        assert "`quantsweep regrade RUN` grades all answers by one grader" in " ".join(report_of(store.table()).remarks)
+
     def test_means_are_given_with_and_without_infrastructure_failures(self, run_of: Callable[..., Path]) -> None:
         found = summary_of(run_of(QUANTS), "Q4_K_M")
         assert (found.jobs, found.infrastructure, found.coverage) == (5, 1, 0.8)
