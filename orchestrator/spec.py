@@ -29,7 +29,7 @@ from pydantic import (
 from orchestrator.errors import MOST_PROBLEMS, Problem, SpecError
 from orchestrator.spec_endpoints import EndpointKeys
 from orchestrator.spec_values import impossible_values, key_of
-from profiles.toml_lines import LineIndex
+from profiles.toml_lines import LineIndex, line_of_dotted_key
 from results.contest import Rule
 
 if TYPE_CHECKING:
@@ -429,9 +429,8 @@ def _check_size(text: str, file: str) -> None:
     if len(text) > MOST_CHARACTERS:
         problem = Problem(f"a spec has at most {MOST_CHARACTERS:,} characters, this has {len(text):,}")
         raise SpecError(file, [problem])
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.partition("=")[0].count(".") > MOST_DOTS:
-            raise SpecError(file, [Problem(f"a key has at most {MOST_DOTS} dots", None, number)])
+    if line := line_of_dotted_key(text, MOST_DOTS):
+        raise SpecError(file, [Problem(f"a key has at most {MOST_DOTS} dots", None, line)])
 
 
 def read_spec(path: Path) -> tuple[SweepSpec, str]:

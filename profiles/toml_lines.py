@@ -12,11 +12,31 @@ _HEADER = re.compile(r"^\s*+(\[\[?)([^\[\]]++)\]\]?\s*+(?:#.*)?$")
 _KEY = re.compile(r"""^\s*((?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+)(?:\s*\.\s*(?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+))*)\s*=""")
 _PART = re.compile(r""""([^"]*)"|'([^']*)'|([A-Za-z0-9_-]+)""")
 
+_QUOTED = re.compile(
+    r'''"""(?:[^"\\]|\\(?:.|\Z)|"(?!""))*+(?:"{3,5})?|"(?:[^"\\\n]|\\[^\n])*+"?'''
+    r"""|'''(?:[^']|'(?!''))*+(?:'{3,5})?|'[^'\n]*+'?|\#[^\n]*+""",
+    re.DOTALL,
+)
+_UNQUOTED_RUN = re.compile(r"[A-Za-z0-9_. \t-]++")
+
 Path = tuple[str | int, ...]
 
 
 def _parts(dotted: str) -> list[str]:
     return [a or b or c for a, b, c in _PART.findall(dotted)]
+
+
+def line_of_dotted_key(text: str, most: int) -> int | None:
+    """The line of the first key with more than `most` dots; None where there is none.
+
+    For whoever parses a text of others: tomllib's time grows with the square of a key's dots. Texts, comments and
+    values may have any number of them. It takes time in proportion to the text, whether that is valid TOML or not.
+    """
+    bare = _QUOTED.sub(lambda found: "\n" * found[0].count("\n") or "_", text)
+    for run in _UNQUOTED_RUN.finditer(bare):
+        if run[0].count(".") > most:
+            return bare.count("\n", 0, run.start()) + 1
+    return None
 
 
 class LineIndex:

@@ -180,6 +180,15 @@ def test_a_spec_that_nobody_wrote_by_hand_is_refused_in_words(text: str, words: 
         parse_spec(text, "demo.toml")
 
 
+def test_dots_in_texts_and_comments_are_no_keys() -> None:
+    dots = "." * 200
+    text = SPEC_OF_MANY.format(seeds="[1]", exams='"todo"')
+    assert parse_spec(f"# {dots}\n{text}\n# '{dots}", "x.toml") == parse_spec(text, "x.toml")
+    with pytest.raises(SpecError, match="x") as caught:
+        parse_spec(f'x = """\n{dots}\n"""\n{text}', "x.toml")
+    assert "dots" not in str(caught.value)
+
+
 def test_long_lists_cost_what_they_are_long() -> None:
     """Each seed was counted anew for each seed: 100,000 of them, the most there may be, took three minutes."""
     seeds = parse_spec(SPEC_OF_MANY.format(seeds='"0-99999"', exams='"todo"'), "x.toml").seeds

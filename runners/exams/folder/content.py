@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from runners.errors import RunnersError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 MIB: Final = 1 << 20
@@ -40,7 +40,14 @@ _WHEN: Final = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can say: eq
 
 
 class ExamFolderError(RunnersError):
-    """A folder that is no exam; the message says where and what, the hint what to do."""
+    """A folder that is no exam; the message says where and what, each of `details` what else, the hint what to do."""
+
+    def __init__(self, message: str, hint: str = "", *, details: Sequence[str] = ()) -> None:
+        super().__init__(message, hint)
+        self.details = tuple(details)
+
+    def __str__(self) -> str:
+        return "\n".join([self.message, *self.details, *([self.hint] if self.hint else [])])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from importlib import import_module
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from runners.chat import Message
@@ -23,6 +23,7 @@ from runners.exams.folder.specimens import fenced, read_specimens
 from runners.sandbox.scratch import Scratch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
     from runners.exams.base import Chat
@@ -128,10 +129,16 @@ class FolderExam:
             self.content.write_to(scratch.path)
             found = []
             if self.settings.tasks == ("main",):
-                found = read_specimens(scratch.path, wrap, scorings=self.scorings)
+                found = read_specimens(scratch.path, wrap, scorings=self.scorings, score_max=self.score_max)
             else:
                 for task in self.settings.tasks:
-                    found += read_specimens(scratch.path / "tasks" / task, wrap, scorings=self.scorings, task=task)
+                    found += read_specimens(
+                        scratch.path / "tasks" / task,
+                        wrap,
+                        scorings=self.scorings,
+                        score_max=self.score_max,
+                        task=task,
+                    )
         answered = {each.task for each in found if each.kind == "reference"}
         for task in self.settings.tasks:
             if task not in answered and "" not in answered:
@@ -159,10 +166,14 @@ class FolderExam:
 
 def files_of(content: Content, task: str) -> dict[str, bytes]:
     """What lies in the box of a task, by path there: the exam's files, and the task's own over them."""
-    found: dict[str, bytes] = {}
+    return {inner: content.files[path] for path, inner in _in_box(content, task)}
+
+
+def _in_box(content: Content, task: str) -> Iterator[tuple[str, str]]:
+    """The path in the exam's folder and in a task's box of each file that goes there; what comes later counts."""
     for folder in ("files", f"tasks/{task}/files"):
-        found |= {path.removeprefix(f"{folder}/"): data for path, data in content.below(folder).items()}
-    return found
+        for path in content.below(folder):
+            yield path, path.removeprefix(f"{folder}/")
 
 
 def _digest(value: object) -> str:
@@ -175,7 +186,15 @@ def open_exam(folder: Path) -> FolderExam:
     Raises:
         ExamFolderError: it is no exam; the message says what is wrong with which file.
     """
+    if folder.is_dir() and not os.path.lexists(folder / EXAM_TOML):
+        raise _no_exam(folder)  # before anything that lies there is complained of: it may be any folder
     return exam_of(read_content(folder), folder)
+
+
+def _no_exam(folder: Path) -> ExamFolderError:
+    return ExamFolderError(
+        f"{folder} is no exam: it has no {EXAM_TOML}", "`quantsweep exams new NAME` makes one that runs"
+    )
 
 
 @lru_cache
@@ -206,9 +225,7 @@ def exam_of(content: Content, folder: Path) -> FolderExam:
     """
     text = _text(content, folder, EXAM_TOML)
     if text is None:
-        raise ExamFolderError(
-            f"{folder} is no exam: it has no {EXAM_TOML}", "`quantsweep exams new NAME` makes one that runs"
-        )
+        raise _no_exam(folder)
     settings = read_settings(text, str(folder / EXAM_TOML))
     prompts = []
     for task, path in zip(settings.tasks, _prompt_paths(settings), strict=True):
@@ -217,11 +234,7 @@ def exam_of(content: Content, folder: Path) -> FolderExam:
             what = f"longer than {_PROMPT_CHARS:,} characters" if prompt else "missing, or empty"
             raise ExamFolderError(f"{folder / path}: the prompt is {what}", "write there what the model is asked")
         prompts.append(_with_inserts(prompt, settings, content, folder))
-        if settings.filename in files_of(content, task):
-            raise ExamFolderError(
-                f"{folder}/files holds {settings.filename!r}, which is what the answer is called",
-                "rename it, or give another filename in exam.toml",
-            )
+        _refuse_clashes(settings, content, folder, task)
     for word, _ in settings.inserts:
         if not any(word in (_text(content, folder, path) or "") for path in _prompt_paths(settings)):
             raise ExamFolderError(
@@ -231,6 +244,29 @@ def exam_of(content: Content, folder: Path) -> FolderExam:
     if settings.python is not None and settings.python not in content.files:
         raise ExamFolderError(f"{folder / settings.python}: there is no such file", "[grader] names it in exam.toml")
     return FolderExam(settings, content, tuple(prompts))
+
+
+def _refuse_clashes(settings: ExamSettings, content: Content, folder: Path, task: str) -> None:
+    """Refuses files of a task's box that cannot lie there together, or where the answer belongs.
+
+    Raises:
+        ExamFolderError: names the paths.
+    """
+    places = {inner: path for path, inner in _in_box(content, task)}
+    answer = settings.filename
+    for inner, path in places.items():
+        if inner == answer or inner.startswith(f"{answer}/"):
+            raise ExamFolderError(
+                f"{folder / path}: {answer!r} is what the answer is called",
+                "rename it, or give another filename in exam.toml",
+            )
+        for parent in PurePosixPath(inner).parents:
+            if other := places.get(str(parent)):
+                raise ExamFolderError(
+                    f"{folder / path} and {folder / other} go into one box, where {str(parent)!r} cannot be "
+                    "both a file and a folder",
+                    "rename one of them",
+                )
 
 
 def _prompt_paths(settings: ExamSettings) -> list[str]:

@@ -44,6 +44,7 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from profiles.probe.needs import NEEDS
 from runners.exams.folder.content import ExamFolderError
 from runners.exams.folder.languages import LANGUAGES
 from runners.exams.folder.tables import MOST_SAID, Table, parsed
@@ -58,6 +59,10 @@ OUTPUTS: Final = ("exit-code", "tap", "jsonl")
 MOST_ITEMS: Final = 500
 MOST_TASKS: Final = 200
 _MOST_POINTS: Final = 1e6
+_MOST_WORD: Final = 100_000
+"""Linux takes arguments of up to 128 KiB each (MAX_ARG_STRLEN, execve(2)); the sandbox needs some of all of them."""
+_MOST_WORDS: Final = 500_000
+_MOST_WORDS_NUMBER: Final = 5000
 _RUN: Final = Limits(wall_s=10.0, cpu_s=10.0, memory_bytes=512 * MIB, processes=64)
 _BUILD_S: Final = 60.0
 _PARTS: Final = {"go-race": ("go",)}
@@ -140,7 +145,7 @@ def read_settings(text: str, file: str) -> ExamSettings:
     filename = root.text("filename", LANGUAGES[language].filename)
     if not NAME.fullmatch(filename):
         root.problem("filename", f"{filename[:80]!r} must be a plain name such as {LANGUAGES[language].filename!r}")
-    needs = root.texts("needs")
+    needs = _needs(root)
     limits, build_s = _limits(root.table("limits"))
     inserts = _inserts(root.table("prompt"))
     tasks = _tasks(root)
@@ -175,6 +180,16 @@ def read_settings(text: str, file: str) -> ExamSettings:
     return settings
 
 
+def _needs(root: Table) -> tuple[str, ...]:
+    """The needs that are named, each of them known: a machine can only lack what it can be asked for."""
+    needs = root.texts("needs")
+    unknown = [need for need in dict.fromkeys(needs) if need not in NEEDS]
+    if unknown:
+        said = ", ".join(repr(need[:40]) for need in unknown[:5]) + (" ..." if len(unknown) > 5 else "")
+        root.problem("needs", f"unknown: {said}; known here: {', '.join(NEEDS)}")
+    return needs
+
+
 def _all_needs(given: Collection[str], of_language: Collection[str]) -> frozenset[str]:
     """What an exam needs, without what is part of something else that it needs."""
     needs = {*given, *of_language}
@@ -194,17 +209,17 @@ def _inserts(table: Table) -> tuple[tuple[str, str], ...]:
 
 
 def _limits(table: Table) -> tuple[Limits, float]:
-    space_mib = table.number("address_space_mib", 0.0, most=1_048_576)
+    space_mib = table.whole("address_space_mib", 0, most=1_048_576)
     found = replace(
         _RUN,
         wall_s=table.number("wall_s", _RUN.wall_s, most=600),
         cpu_s=table.number("cpu_s", _RUN.cpu_s, most=600),
-        memory_bytes=int(table.number("memory_mib", _RUN.memory_bytes / MIB, most=65_536)) * MIB,
-        output_bytes=int(table.number("output_kib", _RUN.output_bytes / 1024, most=65_536)) * 1024,
-        processes=int(table.number("processes", _RUN.processes, most=4096)),
-        file_bytes=int(table.number("file_mib", _RUN.file_bytes / MIB, most=65_536)) * MIB,
-        files=int(table.number("files", _RUN.files, most=1_000_000)),
-        address_space_bytes=int(space_mib) * MIB or None,
+        memory_bytes=table.whole("memory_mib", _RUN.memory_bytes // MIB, most=65_536) * MIB,
+        output_bytes=table.whole("output_kib", _RUN.output_bytes // 1024, most=65_536) * 1024,
+        processes=table.whole("processes", _RUN.processes, most=4096),
+        file_bytes=table.whole("file_mib", _RUN.file_bytes // MIB, most=65_536) * MIB,
+        files=table.whole("files", _RUN.files, most=1_000_000),
+        address_space_bytes=space_mib * MIB or None,
     )
     build_s = table.number("build_s", _BUILD_S, most=600)
     table.close()
@@ -230,10 +245,10 @@ def _tests(root: Table, tasks: Collection[str]) -> tuple[OwnTest, ...]:
         test = OwnTest(
             name=_item_name(table),
             points=table.number("points", 1.0, most=_MOST_POINTS),
-            args=table.texts("args"),
+            args=_words(table, "args"),
             stdin=table.text("stdin"),
             stdout=table.text("stdout") if table.has("stdout") else None,
-            exit_code=int(table.number("exit_code", 0, most=255, above=False)),
+            exit_code=table.whole("exit_code", 0, most=255, least=0),
             task=table.text("task"),
         )
         if test.task and test.task not in tasks:
@@ -243,6 +258,23 @@ def _tests(root: Table, tasks: Collection[str]) -> tuple[OwnTest, ...]:
         table.close()
         found.append(test)
     return tuple(found)
+
+
+def _words(table: Table, key: str) -> tuple[str, ...]:
+    """What a program is started with: no more than the kernel takes, or each run would fail as the model's mistake."""
+    words = table.texts(key)
+    sizes = [len(word.encode()) for word in words]
+    if sizes and max(sizes) > _MOST_WORD:
+        table.problem(
+            key, f"one of its texts has {max(sizes):,} bytes; each may have {_MOST_WORD:,}: use stdin or files/"
+        )
+    elif sum(sizes) > _MOST_WORDS or len(words) > _MOST_WORDS_NUMBER:
+        table.problem(
+            key,
+            f"has {len(words):,} texts of {sum(sizes):,} bytes; there may be {_MOST_WORDS_NUMBER:,} "
+            f"of {_MOST_WORDS:,} bytes together: use stdin or files/",
+        )
+    return words
 
 
 def _meet(one: OwnTest, other: OwnTest) -> bool:
@@ -263,7 +295,7 @@ def _grader(root: Table, score_max: float) -> tuple[Command | None, str | None]:
         return None, None
     table = root.table("grader")
     python = table.text("python") or None
-    argv = table.texts("command")
+    argv = _words(table, "command")
     output = table.text("output", "exit-code")
     if output not in OUTPUTS:
         table.problem("output", f"{output[:40]!r} is none of {', '.join(OUTPUTS)}")
@@ -326,4 +358,4 @@ def _with_score_max(settings: ExamSettings, root: Table) -> ExamSettings:
 def _raise(said: list[str]) -> None:
     if said:
         more = [f"and {len(said) - MOST_SAID} more"] if len(said) > MOST_SAID else []
-        raise ExamFolderError("\n".join([*said[:MOST_SAID], *more]), "docs/exams.md has every key")
+        raise ExamFolderError(said[0], "docs/exams.md has every key", details=[*said[1:MOST_SAID], *more])

@@ -24,8 +24,10 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from profiles.toml_lines import line_of_dotted_key
 from runners.errors import RunnersError
 from runners.exams.base import Specimen
+from runners.exams.folder.tables import MOST_CHARACTERS, MOST_DOTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,12 +36,21 @@ if TYPE_CHECKING:
     Files = Mapping[str, str]
 
 _REPLY: Final = ".md"
+_MOST_POINTS: Final = 1e6
 _KEYS: Final = {
     "reference": {"exactly"},
     "mutants": {"find", "replace", "more", "of", "loses"},
     "cheats": {"most"},
     "published": {"exactly"},
 }
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """What points an exam has: its scorings, and full marks."""
+
+    scorings: Sequence[str]
+    most: float
 
 
 class SpecimenError(RunnersError):
@@ -87,7 +98,12 @@ def fenced(language: str) -> Wrap:
 
 
 def read_specimens(
-    folder: Traversable, wrap: Wrap, *, scorings: Sequence[str] = ("points",), task: str = ""
+    folder: Traversable,
+    wrap: Wrap,
+    *,
+    scorings: Sequence[str] = ("points",),
+    score_max: float = _MOST_POINTS,
+    task: str = "",
 ) -> list[Specimen]:
     """The specimens of an exam's folder, or of one of its tasks, in the order reference, published, mutant, cheat.
 
@@ -95,35 +111,35 @@ def read_specimens(
         folder: A `Path`, or what `importlib.resources.files` gives.
         wrap: Makes a reply of source.
         scorings: The exam's; a bound that is a number holds for all of them.
+        score_max: The exam's full marks, which no bound can exceed.
         task: The task that they answer; empty for the exam's first.
 
     Raises:
         SpecimenError: an entry or a table cannot be read, or a passage to replace is not there exactly once.
     """
     references = list(_entries(folder, "reference"))
-    found = _references(folder, references, wrap, scorings, task)
-    found += _bounded(folder, "published", wrap, scorings, task)
+    marks = _Marks(scorings, score_max)
+    found = _references(folder, references, wrap, marks, task)
+    found += _bounded(folder, "published", wrap, marks, task)
     found += _mutants(folder, references, wrap, task)
-    found += _bounded(folder, "cheats", wrap, scorings, task)
+    found += _bounded(folder, "cheats", wrap, marks, task)
     return found
 
 
-def _references(
-    folder: Traversable, entries: Sequence[_Entry], wrap: Wrap, scorings: Sequence[str], task: str
-) -> list[Specimen]:
+def _references(folder: Traversable, entries: Sequence[_Entry], wrap: Wrap, marks: _Marks, task: str) -> list[Specimen]:
     """Answers with full marks; with less where the table says so of a scoring."""
     table = _table(folder, "reference")
     _refuse_unknown(table, {entry.name: entry for entry in entries}, "reference")
     found = []
     for entry in entries:
         what = f"reference.toml: exactly of {entry.name!r}"
-        bounds = _bounds(table.get(entry.name, {}).get("exactly", {}), what, scorings)
+        bounds = _bounds(table.get(entry.name, {}).get("exactly", {}), what, marks)
         found.append(Specimen(entry.name, "reference", entry.text(wrap), bounds=bounds, task=task))
     return found
 
 
 def _bounded(
-    folder: Traversable, where: Literal["published", "cheats"], wrap: Wrap, scorings: Sequence[str], task: str
+    folder: Traversable, where: Literal["published", "cheats"], wrap: Wrap, marks: _Marks, task: str
 ) -> list[Specimen]:
     """Answers whose points are bounded by a table: a cheat that the table does not name may get none."""
     table = _table(folder, where)
@@ -135,18 +151,27 @@ def _bounded(
         given = table.get(name, {})
         if key not in given and where == "published":
             raise SpecimenError(f"{where}.toml does not say what {name!r} scores", f"add [{name}] {key} = ...")
-        bounds = _bounds(given.get(key, 0), f"{where}.toml: {key} of {name!r}", scorings)
+        what = f"{where}.toml: {key} of {name!r}"
+        bounds = _bounds(given.get(key, 0), what, marks)
+        if kind == "cheat":
+            bounds = dict.fromkeys(marks.scorings, 0.0) | bounds
+        elif not bounds:
+            raise SpecimenError(f"{what} names no scoring", f"the scorings are: {', '.join(marks.scorings)}")
         specimens.append(Specimen(name, kind, entry.text(wrap), bounds=bounds, task=task))  # type: ignore[arg-type]  # one of the two above
     return specimens
 
 
-def _bounds(given: Any, what: str, scorings: Sequence[str]) -> dict[str, float]:
+def _bounds(given: Any, what: str, marks: _Marks) -> dict[str, float]:
+    scorings = marks.scorings
     bounds = given if isinstance(given, dict) else dict.fromkeys(scorings, given)
     for scoring, points in bounds.items():
         if scoring not in scorings:
             raise SpecimenError(f"{what} names the scoring {scoring!r}", f"the scorings are: {', '.join(scorings)}")
         if isinstance(points, bool) or not isinstance(points, int | float):
-            raise SpecimenError(f"{what} is {points!r}", "give points: a number, or a table of numbers by scoring")
+            said = f"{points!r:.80}"
+            raise SpecimenError(f"{what} is {said}", "give points: a number, or a table of numbers by scoring")
+        if not 0 <= points <= marks.most:  # false of nan as well
+            raise SpecimenError(f"{what} is {points!s:.40}", f"give points from 0 to full marks, {marks.most:g}")
     return {scoring: float(points) for scoring, points in bounds.items()}
 
 
@@ -222,7 +247,7 @@ def _table(folder: Traversable, where: str) -> dict[str, Any]:
         if not place.is_file():
             continue
         try:
-            table = tomllib.loads(_text(place))
+            table = tomllib.loads(_bounded_toml(place))
         except (ValueError, RecursionError) as error:
             raise SpecimenError(f"{place}: not valid TOML: {error}") from None
         for name, each in table.items():
@@ -233,6 +258,16 @@ def _table(folder: Traversable, where: str) -> dict[str, Any]:
                 raise SpecimenError(f"{place}: unknown key {min(unknown)!r} in [{name}]", f"the keys are: {known}")
         return table
     return {}
+
+
+def _bounded_toml(place: Traversable) -> str:
+    """The text of a table, refused where reading it would take for ever."""
+    text = _text(place)
+    if len(text) > MOST_CHARACTERS:
+        raise SpecimenError(f"{place}: it has more than {MOST_CHARACTERS:,} characters", "put long answers into files")
+    if line := line_of_dotted_key(text, MOST_DOTS):
+        raise SpecimenError(f"{place}:{line}: a key has at most {MOST_DOTS} dots", "docs/exams.md has every key")
+    return text
 
 
 def _entries(folder: Traversable, where: str) -> Iterator[_Entry]:

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
-from profiles.toml_lines import LineIndex
+from profiles.toml_lines import LineIndex, line_of_dotted_key
 from runners.exams.folder.content import ExamFolderError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MOST_SAID: Final = 20
-_MOST_CHARACTERS: Final = 1_000_000
-_MOST_DOTS: Final = 20
+MOST_CHARACTERS: Final = 1_000_000
+MOST_DOTS: Final = 20
 
 
 @dataclass
@@ -80,6 +80,17 @@ class Table:
             return default
         return float(value)
 
+    def whole(self, key: str, default: int, *, most: int, least: int = 1) -> int:
+        """A whole number from `least` to `most`; 64.0 is one as well."""
+        value = self._take(key)
+        if value is None:
+            return default
+        fine = isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+        if not fine or value != int(value):
+            self.problem(key, f"must be a whole number from {least} to {most} (here: {str(value)[:40]})")
+            return default
+        return int(value)
+
     def flag(self, key: str) -> bool:
         """True or false; false where it is not there."""
         value = self._take(key)
@@ -132,18 +143,17 @@ class Table:
 def parsed(text: str, file: str) -> tuple[Table, Problems]:
     """The file as a table, refused where no person wrote it: tomllib's time grows with the square of a key's dots."""
     problems = Problems(file, LineIndex(text))
-    if len(text) > _MOST_CHARACTERS:
-        raise ExamFolderError(f"{file}: it has more than {_MOST_CHARACTERS:,} characters")
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.partition("=")[0].count(".") > _MOST_DOTS:
-            raise ExamFolderError(f"{file}:{number}: a key has at most {_MOST_DOTS} dots")
+    if len(text) > MOST_CHARACTERS:
+        raise ExamFolderError(f"{file}: it has more than {MOST_CHARACTERS:,} characters")
+    if line := line_of_dotted_key(text, MOST_DOTS):
+        raise ExamFolderError(f"{file}:{line}: a key has at most {MOST_DOTS} dots", "docs/exams.md has every key")
     try:
         data = tomllib.loads(text)
     except RecursionError:
         raise ExamFolderError(f"{file}: its tables and lists are nested too deeply") from None
     except ValueError as error:
         place = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
-        line = f":{place[1]}" if place else ""
+        where = f"{file}:{place[1]}" if place else file
         message = re.sub(r" \(at [^()]*\)$", "", str(error))
-        raise ExamFolderError(f"{file}{line}: this is not valid TOML: {message}", "see docs/exams.md") from None
+        raise ExamFolderError(f"{where}: this is not valid TOML: {message}", "see docs/exams.md") from None
     return Table(data, (), problems), problems

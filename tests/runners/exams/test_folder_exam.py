@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from profiles.probe.needs import find_needs
-from runners.exams.base import NeedMissing, Reply
+from runners.exams.base import Reply
 from runners.exams.check import check_exam
 from runners.exams.folder.content import ExamFolderError
 from runners.exams.folder.exam import open_exam, unpack_exam
 from runners.exams.folder.languages import LANGUAGES
 from runners.exams.folder.new import new_exam
 from runners.exams.folder.results_text import ends_with_word, read_results
+from runners.exams.folder.specimens import SpecimenError
 from runners.outcomes import Outcome
 from tests.runners.exams.graded import grade as grade_reply
 
@@ -358,5 +359,58 @@ def test_a_need_that_nobody_knows_is_told(tmp_path: Path, sandbox: Sandbox) -> N
     new_exam(tmp_path / "own")
     settings = tmp_path / "own" / "exam.toml"
     settings.write_text(settings.read_text().replace('"python"\n', '"python"\nneeds = ["abacus"]\n', 1))
-    with pytest.raises(NeedMissing, match="knows no need called 'abacus'"):
+    with pytest.raises(ExamFolderError, match="needs: unknown: 'abacus'; known here: go, "):
         check_exam(str(tmp_path / "own"), sandbox)
+
+
+def test_files_that_cannot_lie_in_one_box_are_named_when_the_exam_is_read(tmp_path: Path) -> None:
+    new_exam(tmp_path / "own")
+    (tmp_path / "own" / "files").mkdir(exist_ok=True)
+    (tmp_path / "own" / "files" / "x").write_text("a file")
+    below = tmp_path / "own" / "tasks" / "main" / "files" / "x"
+    below.mkdir(parents=True)
+    (below / "y").write_text("below it")
+    with pytest.raises(ExamFolderError, match=r"tasks/main/files/x/y and .*own/files/x go into one box"):
+        open_exam(tmp_path / "own")
+    (tmp_path / "own" / "files" / "x").unlink()
+    (tmp_path / "own" / "files" / "x").mkdir()
+    (tmp_path / "own" / "files" / "x" / "z").write_text("beside it")
+    assert open_exam(tmp_path / "own")
+    (below / "y").unlink()
+    below.rmdir()
+    below.write_text("a file, and the exam has a folder of that name")
+    with pytest.raises(ExamFolderError, match=r"files/x/z and .*tasks/main/files/x go into one box"):
+        open_exam(tmp_path / "own")
+
+
+def test_a_folder_where_the_answer_belongs_is_named(tmp_path: Path) -> None:
+    new_exam(tmp_path / "own")
+    taken = tmp_path / "own" / "files" / "main.py"
+    taken.mkdir(parents=True)
+    (taken / "data").write_text("1")
+    with pytest.raises(ExamFolderError, match=r"files/main.py/data: 'main.py' is what the answer is called"):
+        open_exam(tmp_path / "own")
+
+
+def test_a_folder_without_exam_toml_is_no_exam_whatever_else_lies_there(tmp_path: Path) -> None:
+    (tmp_path / "a-link").symlink_to("/etc")
+    with pytest.raises(ExamFolderError, match=r"is no exam: it has no exam\.toml"):
+        open_exam(tmp_path)
+
+
+def test_a_bound_above_full_marks_proves_nothing_and_is_refused(tmp_path: Path) -> None:
+    new_exam(tmp_path / "own")
+    (tmp_path / "own" / "cheats" / "more.py").write_text("print(1)\n")
+    (tmp_path / "own" / "cheats" / "cheats.toml").write_text("[more]\nmost = 1000\n")
+    with pytest.raises(SpecimenError, match="most of 'more' is 1000\ngive points from 0 to full marks, "):
+        open_exam(tmp_path / "own").specimens()
+
+
+def test_the_longest_argument_that_is_read_can_be_given(tmp_path: Path, sandbox: Sandbox) -> None:
+    new_exam(tmp_path / "own")
+    words = ["é" * 50_000] * 5
+    (tmp_path / "own" / "exam.toml").write_text(
+        f'name = "long"\nlanguage = "python"\n[[test]]\nname = "long"\nargs = {words}\nstdout = "250000"\n'
+    )
+    program = "import sys\nprint(sum(map(len, sys.argv[1:])))\n"
+    assert graded(tmp_path / "own", program, sandbox, tmp_path / "1").outcome is Outcome.PASSED

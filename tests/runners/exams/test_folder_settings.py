@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 
 from runners.exams.folder.content import ExamFolderError
@@ -15,7 +17,7 @@ TEST = '[[test]]\nname = "one"\n'
 def complaint(text: str) -> str:
     with pytest.raises(ExamFolderError) as caught:
         read_settings(text, "exam.toml")
-    return caught.value.message
+    return str(caught.value)
 
 
 def test_tests_of_our_own() -> None:
@@ -59,7 +61,20 @@ def test_tests_of_several_tasks_need_equal_points() -> None:
         (HEAD + TEST + TEST, "exam.toml:6: test[1].name: two tests are called 'one'"),
         (HEAD + "[[test]]\npoints = 0\nname = 'x'\n", "exam.toml:4: test[0].points: must be a number above 0"),
         (HEAD + "[[test]]\npoints = nan\nname = 'x'\n", "must be a number"),
-        (HEAD + TEST + "exit_code = 256\n", "exam.toml:5: test[0].exit_code: must be a number from 0 to 255"),
+        (HEAD + TEST + "exit_code = 256\n", "exam.toml:5: test[0].exit_code: must be a whole number from 0 to 255"),
+        (HEAD + TEST + "exit_code = 2.9\n", "exam.toml:5: test[0].exit_code: must be a whole number from 0 to 255"),
+        (
+            HEAD + TEST + f"args = ['{'9' * 200_000}']\n",
+            "args: one of its texts has 200,000 bytes; each may have 100,000",
+        ),
+        (HEAD + TEST + f"args = ['{'é' * 60_000}']\n", "args: one of its texts has 120,000 bytes"),
+        (HEAD + TEST + f"args = {['9' * 90_000] * 6}\n", "args: has 6 texts of 540,000 bytes; there may be"),
+        (HEAD + TEST + f"args = {['9'] * 6_000}\n", "args: has 6,000 texts"),
+        (HEAD + f"[grader]\ncommand = ['{'9' * 200_000}']\n", "grader.command: one of its texts has 200,000 bytes"),
+        (
+            HEAD + "needs = ['a\\u001bb', '']\n".replace("'", '"') + TEST,
+            r"exam.toml:3: needs: unknown: 'a\x1bb', ''; known here: go,",
+        ),
         (HEAD + TEST + "task = 'b'\n", "there is no task 'b'; the tasks are: main"),
         (HEAD + TEST + "args = '1'\n", "must be a list of texts"),
         (HEAD + TEST + "[grader]\npython = 'g.py'\n", "has one of the two"),
@@ -89,4 +104,38 @@ def test_every_mistake_is_named(text: str, said: str) -> None:
 
 def test_many_mistakes_are_counted() -> None:
     text = HEAD + "".join(f"k{number} = 1\n" for number in range(50))
-    assert len(complaint(text).splitlines()) <= 21
+    said = complaint(text).splitlines()
+    assert said[1].startswith("exam.toml:3: k0: unknown key")
+    assert len(said) <= 22
+
+
+@pytest.mark.parametrize("key", ["memory_mib", "output_kib", "file_mib", "files", "processes", "address_space_mib"])
+@pytest.mark.parametrize("value", ["0.5", "0", "-1", "1.5", "nan", "inf", "true", "1e300", "'1'"])
+def test_limits_that_are_counted_are_whole_and_above_nothing(key: str, value: str) -> None:
+    assert f"limits.{key}: must be a whole number from 1 to " in complaint(HEAD + f"[limits]\n{key} = {value}\n" + TEST)
+    found = read_settings(HEAD + f"[limits]\n{key} = 1.0\n" + TEST, "exam.toml")
+    assert found.limits != read_settings(HEAD + TEST, "exam.toml").limits
+
+
+DOTS = "." * 60
+
+
+@pytest.mark.parametrize(
+    "stdout",
+    [
+        f'"{DOTS}"',
+        f"'{DOTS}'",
+        f'"""\n{DOTS}\n"""',
+        f"'''\n{DOTS}\n'''",
+        f'""""{DOTS}"""""',
+        f'"""\\"""\n{DOTS}"""',
+        "'#'",
+    ],
+)
+def test_dots_in_texts_are_no_keys(stdout: str) -> None:
+    numbers = "args = [\n" + "'1.5', " * 30 + f"\n# {DOTS}\n]\n"
+    text = HEAD + TEST + f"stdout = {stdout} # {DOTS}\n{numbers}"
+    (test,) = read_settings(text, "exam.toml").tests
+    assert test.stdout == tomllib.loads(f"x = {stdout}")["x"]
+    for key in ("a" + ".a" * 30 + " = 1\n", "[a" + " . 'b.c'" * 30 + "]\n", "x = { a" + ".a" * 30 + " = 1 }\n"):
+        assert f"exam.toml:{text.count(chr(10)) + 1}: a key has at most 20 dots" in complaint(text + key)

@@ -108,3 +108,32 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
     (tmp_path / "reference" / "r.py").write_bytes(b"ok\xff")
     with pytest.raises(SpecimenError, match=r"r\.py: byte 2 is not UTF-8"):
         read_specimens(tmp_path, fenced("python"))
+
+
+@pytest.mark.parametrize("points", ["nan", "inf", "-1", "-inf", "5.1", "1e400", "{ strict = nan }"])
+@pytest.mark.parametrize(("place", "key"), [("reference", "exactly"), ("published", "exactly"), ("cheats", "most")])
+def test_a_bound_is_a_number_of_points(tmp_path: Path, place: str, key: str, points: str) -> None:
+    folder = write(tmp_path, **{f"{place}__one_dot_py": "1\n", f"{place}_dot_toml": f"[one]\n{key} = {points}\n"})
+    with pytest.raises(SpecimenError, match="give points from 0 to full marks, 5"):
+        read_specimens(folder, fenced("python"), scorings=("strict", "published"), score_max=5)
+    (folder / f"{place}.toml").write_text(f"[one]\n{key} = 5\n")
+    (found,) = read_specimens(folder, fenced("python"), scorings=("strict", "published"), score_max=5)
+    assert found.bounds == {"strict": 5.0, "published": 5.0}
+
+
+def test_no_scoring_of_a_cheat_is_left_open(tmp_path: Path) -> None:
+    folder = write(tmp_path, cheats__one_dot_py="1\n", cheats_dot_toml="[one]\nmost = { strict = 2 }\n")
+    (found,) = read_specimens(folder, fenced("python"), scorings=("strict", "published"))
+    assert found.bounds == {"strict": 2.0, "published": 0.0}
+    write(folder, published__two_dot_py="1\n", published_dot_toml="[two]\nexactly = {}\n")
+    with pytest.raises(SpecimenError, match="exactly of 'two' names no scoring"):
+        read_specimens(folder, fenced("python"))
+
+
+def test_a_table_that_would_be_read_for_ever_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path, cheats_dot_toml="a" + ".a" * 400_000 + " = 1\n")
+    with pytest.raises(SpecimenError, match=r"cheats\.toml:1: a key has at most 20 dots"):
+        read_specimens(folder, fenced("python"))
+    write(folder, cheats_dot_toml="#" * 1_000_001)
+    with pytest.raises(SpecimenError, match="more than 1,000,000 characters"):
+        read_specimens(folder, fenced("python"))
