@@ -312,7 +312,7 @@ def test_several_tasks_have_prompts_and_proofs_of_their_own(tmp_path: Path, sand
         ("prompt.md", " \n", r"prompt\.md: the prompt is missing, or empty"),
         ("prompt.md", None, r"prompt\.md: the prompt is missing, or empty"),
         ("exam.toml", None, r"is no exam: it has no exam\.toml"),
-        ("files/main.py", "x", r"files holds 'main\.py', which is what the answer is called"),
+        ("files/main.py", "x", r"files/main\.py: 'main\.py' is what the answer is called"),
     ],
 )
 def test_a_folder_that_is_no_exam_is_refused(tmp_path: Path, path: str, text: str | None, said: str) -> None:
