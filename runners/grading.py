@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import threading
@@ -22,6 +23,7 @@ from runners.outcomes import Outcome
 from runners.rowcheck import sound
 from runners.scoring import grade_of
 from runners.selfcheck import SelfChecks
+from runners.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -227,8 +229,9 @@ class Grader:
             return self._ungraded(answer, Outcome.GRADER_CRASH, reason)
 
     def _crash(self, error: BaseException) -> str:
-        self._note_traceback()
-        return f"the grader failed: {type(error).__name__}: {error}"
+        with contextlib.suppress(Exception):  # it formats the error, whose methods are the grader's
+            self._note_traceback()
+        return f"the grader failed: {told(error)}"
 
     def _ungraded(self, answer: Answer, outcome: Outcome, reason: str) -> _Graded:
         return _Graded(row.unscored_columns(outcome, reason, score_max=answer.exam.score_max), {})

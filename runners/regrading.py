@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from runners.outcomes import Outcome, OutcomeClass
 from runners.rowcheck import KINDS, REQUIRED, sound
 from runners.scoring import grade_of
 from runners.selfcheck import FAILED, OK
+from runners.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,12 +73,13 @@ def graded_again(
     try:
         columns, files = _columns(kept, exam, sandbox, note_traceback, began)
     except OSError as error:
-        raise RunnersError(f"this machine could not grade: {error.strerror or error}") from error
+        raise RunnersError(f"this machine could not grade: {told(error)}") from error
     except RunnersError:
         raise
     except Exception as error:  # a bug in a grader is never the model's
-        note_traceback()
-        raise RunnersError(f"the grader failed: {type(error).__name__}: {error}") from error
+        with contextlib.suppress(Exception):  # it formats the error, whose methods are the grader's
+            note_traceback()
+        raise RunnersError(f"the grader failed: {told(error)}") from error
     old = {name: _as_text(value) for name, value in kept.items() if name in KINDS}
     new = {
         **old,

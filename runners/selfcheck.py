@@ -26,6 +26,7 @@ from runners.exams.base import Reply, Specimen, Transcript
 from runners.exams.check import problems_of
 from runners.scoring import grade_of
 from runners.spool import state_dir
+from runners.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,8 +70,9 @@ class SelfChecks:
                 self._found[asked] = " ".join(self._looked_up(exam).split())[:_CHARS]
             return self._found[asked]
         except Exception as error:  # a warning at most, whatever happens
-            self._note_traceback()
-            return f"{FAILED}: the check itself: {type(error).__name__}"
+            with contextlib.suppress(Exception):  # it formats the error, whose methods are the grader's
+                self._note_traceback()
+            return f"{FAILED}: the check itself: {told(error)}"[:_CHARS]
 
     def _looked_up(self, exam: Exam) -> str:
         key = _key(exam, self._sandbox)
@@ -103,7 +105,7 @@ class SelfChecks:
             try:
                 grade = grade_of(exam, task, said, self._sandbox, self._note_traceback)
             except Exception as error:  # a grader that fails over an answer that is known
-                return f"{FAILED}: {what} cannot be graded: {error}"
+                return f"{FAILED}: {what} cannot be graded: {told(error)}"
             if wrong := problems_of(exam, specimen, grade):
                 return f"{FAILED}: {what}: {'; '.join(wrong)}"
         return OK

@@ -77,8 +77,14 @@ def check(name: str, *, as_json: bool) -> tuple[list[Part], bool]:
     Raises:
         RunnersError: there is no such exam, no sandbox, or not what the exam needs.
     """
+    from runners.exams import is_folder
     from runners.exams.check import check_exam
     from runners.sandbox import open_sandbox
 
-    report = check_exam(name, open_sandbox())
+    if is_folder(name):  # whose grader may be anybody's, and may end its process
+        from runners.exams.check_apart import check_apart
+
+        report = check_apart(name)
+    else:
+        report = check_exam(name, open_sandbox())
     return ([Json(asdict(report))] if as_json else [*report.lines()]), report.ok

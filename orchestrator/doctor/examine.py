@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from orchestrator.doctor.findings import Diagnosis, Finding
 from orchestrator.errors import lines_of, user_errors
 from profiles.programs import HOW_TO_GET_IT
+from runners.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -177,4 +178,4 @@ def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Fin
         said, *more = lines_of(error)
         yield Finding("off", about, said, "; ".join(more))
     except Exception as error:  # a check must not keep the others from being made, whatever it met
-        yield Finding("off", about, f"the check failed: {type(error).__name__}: {error}", "please report it")
+        yield Finding("off", about, f"the check failed: {told(error)}", "please report it")

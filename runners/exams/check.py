@@ -15,6 +15,7 @@ from runners.exams.base import Exam, Grade, NeedMissing, Reply, Specimen, Transc
 from runners.exams.box import Box
 from runners.outcomes import Outcome
 from runners.sandbox.cleanup import remove_tree
+from runners.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,8 +134,8 @@ def _examine(exam: Exam, specimen: Specimen, sandbox: Sandbox) -> tuple[Finding,
         grade = exam.grade(task, transcript, Box(sandbox, folder))
     except (RunnersError, OSError):  # this machine's, or a folder's that is no exam
         raise
-    except Exception as error:  # a grader that fails over an answer is wrong about it
-        problem = f"the grader failed: {type(error).__name__}: {error}"
+    except BaseException as error:  # a grader that fails over an answer is wrong about it; Ctrl-C is not of this thread
+        problem = f"the grader failed: {told(error)}"
         return Finding(specimen.name, specimen.kind, {}, Outcome.GRADER_CRASH.value, problem), frozenset()
     finally:
         remove_tree(folder)

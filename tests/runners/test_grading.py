@@ -24,6 +24,7 @@ from runners.orders import JobOrder, RowReady
 from runners.outcomes import Outcome
 from runners.sandbox import Completed
 from runners.spool import FORGOTTEN_S, Spool, clear_forgotten, sealed
+from runners.told import told
 from tests.runners.test_rowcheck import GRADED, IDENTITY
 
 if TYPE_CHECKING:
@@ -283,6 +284,42 @@ def test_whatever_a_grader_does_its_row_is_complete(desk: Desk, grade: Callable[
     desk.submit(lambda _: FULL, "v1-b")
     desk.grader.drain()
     assert desk.told[-1].row["score"] == 100.0
+
+
+class Mute(Exception):  # noqa: N818 - a grader's own, named as its author likes
+    """An error that cannot be formatted."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+    __repr__ = __str__
+
+
+class MuteForUsersError(RunnersError):
+    __str__ = Mute.__str__
+
+
+class MuteExit(BaseException):
+    __str__ = Mute.__str__
+
+
+@pytest.mark.parametrize("error", [Mute(), MuteForUsersError("x"), MuteExit()])
+def test_an_error_that_cannot_be_formatted_ends_neither_grader_nor_sweep(desk: Desk, error: BaseException) -> None:
+    desk.submit(_raises(error))
+    desk.grader.drain()
+    row = desk.only_row()
+    assert row["outcome"] == "grader_crash"
+    assert row["error"].startswith("the grader failed: ")
+    desk.submit(lambda _: FULL, "v1-b")
+    desk.grader.drain()
+    assert desk.told[-1].row["score"] == 100.0
+
+
+def test_what_an_error_says_is_bounded() -> None:
+    assert told(ValueError("x" * 10_000_000)).startswith("ValueError: xxx")
+    assert len(told(ValueError("x" * 10_000_000))) < 3000
+    assert told(Mute()) == "Mute (its text cannot be had: its __str__ raises)"
+    assert told(KeyError()) == "KeyError"
 
 
 def test_a_log_of_a_hundred_megabytes_is_cut(desk: Desk) -> None:

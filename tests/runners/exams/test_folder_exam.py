@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from profiles.probe.needs import find_needs
+from runners.errors import RunnersError
 from runners.exams.base import Reply
 from runners.exams.check import check_exam
+from runners.exams.check_apart import check_apart
 from runners.exams.folder.content import ExamFolderError
 from runners.exams.folder.exam import open_exam, unpack_exam
 from runners.exams.folder.languages import LANGUAGES
@@ -219,6 +221,25 @@ BAD_GRADERS = {
     "return Grade({'points': 1.0}, 9.0, Outcome.WRONG, (), '', '', '')": "full marks of 9 instead of 1",
     "return Grade({'points': 1.0}, 1.0, 'fine', (), '', '', '')": "an outcome that is none",
     "return Grade({'points': 1.0}, 1.0, Outcome.NODE_LOST, (), '', '', '')": "no finding about an answer",
+    "return Grade({'points': True}, 1.0, Outcome.WRONG, (), '', '', '')": "no numbers from 0",
+    "return Grade({'points': 0.0}, 1.0, Outcome.PASSED, (), '', '', '')": "outcome 'passed' with a score of 0",
+    "return Grade({'points': 1.0}, 1.0, Outcome.WRONG, (), '', '', '', {'odd': Outcome.WRONG})": "outcome of 'odd'",
+    "return Grade([1.0], 1.0, Outcome.WRONG, (), '', '', '')": "scores are no dict but of type list",
+    "return Grade({'points': 1.0}, 1.0, Outcome.WRONG, (), None, '', '')": "log is no text but of type NoneType",
+    "return Grade({'points': 1.0}, 1.0, Outcome.WRONG, (), '', 5, '')": "extraction_method is no text",
+    "return Grade({'points': 1.0}, 1.0, Outcome.WRONG, None, '', '', '')": "items of type NoneType",
+    "return Grade({'points': 1.0}, 1.0, Outcome.WRONG, (3,), '', '', '')": "item of type int instead of an Item",
+    "return of(Item(3, 0.0, 1.0, False))": "whose name is no text but of type int",
+    "return of(Item(' ', 0.0, 1.0, False))": "without a name",
+    "return of(Item('a', 0.0, 1.0, False, None))": "'a' whose note is no text but of type NoneType",
+    "return of(Item('a', 0.0, 1.0, False, scoring='odd'))": "of the scoring 'odd', which the exam does not have",
+    "return of(Item('a', 0.0, 1.0, 0))": "whose passed is neither True nor False",
+    "return of(Item('a', 2.0, 1.0, False))": "'a' with 2 points of 1",
+    "return of(Item('a', True, 1.0, False))": "'a' with points that are no numbers from 0",
+    "return of(Item('a', 0.0, 1.0, True))": "'a' that has passed with 0 points of 1",
+    "return of(Item('a', 0.0, 1.0, False), Item('a', 1.0, 1.0, True))": "two items called 'a'",
+    "return of(*(Item(str(n), 0.0, 1.0, False) for n in range(2001)))": "2,001 items; a grade may have 2,000",
+    "return of(Item('a', 0.0, 1.0, False, 'x' * (1 << 20)))": "items of more than 1,048,576 bytes as JSON",
 }
 
 
@@ -227,7 +248,8 @@ def test_a_grader_that_returns_no_grade_is_said_to(tmp_path: Path, sandbox: Sand
     (tmp_path / "prompt.md").write_text("?")
     (tmp_path / "exam.toml").write_text('name="own"\nlanguage="python"\nscore_max=1\n[grader]\npython="grader.py"\n')
     (tmp_path / "grader.py").write_text(
-        "from runners.exams.base import Grade\nfrom runners.outcomes import Outcome\n"
+        "from runners.exams.base import Grade, Item\nfrom runners.outcomes import Outcome\n"
+        "def of(*items): return Grade({'points': 0.5}, 1.0, Outcome.WRONG, items, '', '', '')\n"
         f"def grade(task, transcript, box):\n    {body}\n"
     )
     with pytest.raises(ExamFolderError, match=BAD_GRADERS[body]):
@@ -239,6 +261,7 @@ def test_a_grader_that_returns_no_grade_is_said_to(tmp_path: Path, sandbox: Sand
     [
         ("import nothing_of_that_name\n", "cannot be imported: ModuleNotFoundError"),
         ("raise SystemExit\n", "cannot be imported: SystemExit"),
+        ("raise BaseException('odd')\n", "cannot be imported: BaseException: odd"),
         ("def mark(task, transcript, box): ...\n", r"has no function grade\(task, transcript, box\)"),
     ],
 )
@@ -247,6 +270,44 @@ def test_a_grader_that_cannot_be_loaded_is_named(tmp_path: Path, sandbox: Sandbo
     (tmp_path / "own" / "grader.py").write_text(text)
     with pytest.raises(ExamFolderError, match=said):
         check_exam(str(tmp_path / "own"), sandbox)
+
+
+ENDINGS = {
+    "import os; os._exit(0)": "it ended its process (exit code 0) after 0 of the answers were graded",
+    "import os; os.closerange(0, 3); os._exit(0)": "it ended its process (exit code 0)",
+    "import os; os.kill(os.getpid(), 9)": "it ended its process (signal 9)",
+    "raise Mute": "the grader failed: Mute (its text cannot be had",
+}
+
+
+@pytest.mark.parametrize("body", list(ENDINGS))
+def test_a_grader_that_ends_its_process_is_found_by_its_proof(tmp_path: Path, body: str) -> None:
+    new_exam(tmp_path / "own", form="python")
+    (tmp_path / "own" / "grader.py").write_text(
+        "class Mute(Exception):\n    def __str__(self): raise ValueError\n    __repr__ = __str__\n"
+        f"def grade(task, transcript, box):\n    {body}\n"
+    )
+    report = check_apart(str(tmp_path / "own"))
+    assert not report.ok
+    assert ENDINGS[body] in report.findings[-1].problem
+    assert report.lines()[-2].startswith("WRONG ")
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit(0)", "BaseException('odd')"])
+def test_a_grader_that_raises_what_ends_processes_ends_none(tmp_path: Path, sandbox: Sandbox, error: str) -> None:
+    new_exam(tmp_path / "own", form="python")
+    (tmp_path / "own" / "grader.py").write_text(f"def grade(task, transcript, box):\n    raise {error}\n")
+    report = check_exam(str(tmp_path / "own"), sandbox)
+    assert not any(finding.ok for finding in report.findings)
+    assert report.findings[0].problem.startswith("the grader failed: RuntimeError: it raised ")
+
+
+def test_an_error_of_the_folder_is_told_by_the_process_that_met_it(tmp_path: Path) -> None:
+    new_exam(tmp_path / "own", form="python")
+    (tmp_path / "own" / "grader.py").write_text("import nothing_of_that_name\n")
+    with pytest.raises(RunnersError, match="cannot be imported: ModuleNotFoundError") as caught:
+        check_apart(str(tmp_path / "own"))
+    assert caught.value.hint == "mend it"
 
 
 def test_a_grader_that_fails_over_an_answer_is_found_out_by_its_proof(tmp_path: Path, sandbox: Sandbox) -> None:
