@@ -69,6 +69,7 @@ def _run(name: str, said: Path) -> str:
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "runners.exams.check_apart", name, str(said), str(os.getpid())],
         stdin=subprocess.DEVNULL,
+        stderr=2,
         stdout=2,  # what a grader prints is no part of the report
         env={**os.environ, "PYTHONPATH": path},
         start_new_session=True,  # Ctrl-C reaches it once, by the parent
