@@ -68,6 +68,7 @@ class FailureGroup:
         retried: whether they are earlier attempts of jobs that were tried again, and in no figure.
         jobs: how many jobs of this exam have ended: what the number of failures is of.
         note: what most of them say of it, in a sentence of the grader's or the engine's; empty where they say nothing.
+        noted: how many say just that.
         failures: the attempts, by cell and seed.
     """
 
@@ -78,6 +79,7 @@ class FailureGroup:
     retried: bool
     jobs: int
     note: str
+    noted: int
     failures: tuple[Failure, ...]
 
 
@@ -113,7 +115,8 @@ def failure_groups(table: Any) -> list[FailureGroup]:
             outcome_class=outcome_class,
             retried=retried,
             jobs=jobs[exam],
-            note=_commonest(note for _, note in found),
+            note=(said := _commonest(note for _, note in found))[0],
+            noted=said[1],
             failures=tuple(sorted((_failure(row) for row, _ in found), key=_place)),
         )
         for (exam, item, outcome, outcome_class, retried), found in gathered.items()
@@ -167,9 +170,9 @@ def _losses(row: Row) -> list[tuple[str | None, str]]:
     return [(None, row["error"] or "")] if row["score_max"] is not None else []
 
 
-def _commonest(notes: Iterable[str]) -> str:
+def _commonest(notes: Iterable[str]) -> tuple[str, int]:
     found = Counter(note for note in notes if note)
-    return found.most_common(1)[0][0] if found else ""
+    return found.most_common(1)[0] if found else ("", 0)
 
 
 def _failure(row: Row) -> Failure:

@@ -69,7 +69,9 @@ def _of_group(group: FailureGroup, short: Mapping[str, str]) -> list[Part]:
         share = f"{count(len(group.failures), 'earlier attempt')} without a score, tried again"
     parts: list[Part] = [f"{group.exam}: {what} ({group.outcome_class}): {share}"]
     if group.note:
-        parts.append(f"  said: {terminal.line(group.note, _NOTE_CHARS)}")
+        all_say = group.noted == len(group.failures)
+        who = "said" if all_say else f"said of {group.noted:,} of {len(group.failures):,}"
+        parts.append(f"  {who}: {terminal.line(group.note, _NOTE_CHARS)}")
     cells: dict[str, list[Failure]] = defaultdict(list)
     for failure in group.failures:
         cells[cell_name(failure.model, failure.variant, failure.quant)].append(failure)
