@@ -121,7 +121,7 @@ def test_files_of_a_grading_are_named_with_their_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (("--failures", "--job", "aaaa"), "give one of --failures and --job"),
+        (("--failures", "--job", "aaaa"), "give one of --failures, --job and --predicted"),
         (("--job", "eeee"), "no job of"),
         (("--job", ""), "no job of"),
     ],
