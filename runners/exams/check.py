@@ -23,13 +23,17 @@ if TYPE_CHECKING:
     from runners.sandbox.base import Sandbox
 
 _TOLERANCE = 1e-9
+_MOST_NAMED = 8
+_MOST_LOST = 3
+_NOTE_CHARS = 200
 
 
 @dataclass(frozen=True)
 class Finding:
     """What became of one specimen.
 
-    `problem` says what the grader got wrong; empty where it was right.
+    `problem` says what the grader got wrong; empty where it was right. `items` are what it was graded by, `lost` those
+    of them that it did not pass.
     """
 
     name: str
@@ -37,6 +41,8 @@ class Finding:
     scores: dict[str, float]
     outcome: str
     problem: str
+    items: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -59,11 +65,23 @@ class CheckReport:
         """Whether the grader may be trusted."""
         return all(finding.ok for finding in self.findings)
 
+    @property
+    def untested(self) -> tuple[str, ...]:
+        """Items that a reference passes and no mutant loses: nothing shows that they measure anything."""
+        passed = dict.fromkeys(item for each in self.findings if each.kind == "reference" for item in each.items)
+        lost = {item for each in self.findings if each.kind == "mutant" for item in each.lost}
+        return tuple(item for item in passed if item not in lost)
+
     def lines(self) -> list[str]:
-        """The report as text: one line each, the verdict last."""
+        """The report as text: one line each, then what no mutant tests, the verdict last."""
         found = [_line(finding) for finding in self.findings]
         wrong = sum(not finding.ok for finding in self.findings)
-        verdict = f"{wrong} of {len(self.findings)} specimens are graded wrongly" if wrong else "the grader is right"
+        verdict = f"{wrong} of {len(self.findings)} answers are graded wrongly" if wrong else "the grader is right"
+        if untested := self.untested:
+            names = ", ".join(map(repr, untested[:_MOST_NAMED]))
+            more = f" and {len(untested) - _MOST_NAMED} more" if len(untested) > _MOST_NAMED else ""
+            found.append(f"note: no mutant loses {names}{more}: nothing shows yet that this measures anything")
+            verdict += "" if wrong else " about these answers"
         return [*found, f"{self.exam} (grader {self.version}), isolated by {self.isolation}: {verdict}"]
 
 
@@ -92,17 +110,18 @@ def check_exam(name: str, sandbox: Sandbox, *, on_finding: Callable[[Finding], N
         )
     empty = Specimen("empty answer", "published", "", bounds=dict.fromkeys(exam.scorings, 0.0))
     findings = []
-    items: dict[str, frozenset[str]] = {}  # what there is to lose, by the references, which come before the mutants
+    items: dict[str, set[str]] = {}  # what there is to lose, by the references, which come before the mutants
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
             specimens = (empty, *exam.specimens())
             examined = pool.map(lambda specimen: _examine(exam, specimen, sandbox), specimens)
-            for specimen, (found, names) in zip(specimens, examined, strict=True):
+            for specimen, found in zip(specimens, examined, strict=True):
                 finding = found
                 if specimen.kind == "reference":
-                    items[specimen.task] = items.get(specimen.task, frozenset()) | names
+                    items.setdefault(specimen.task, set()).update(found.items)
                 elif (known := items.get(specimen.task)) and (unknown := sorted(set(specimen.loses) - known)):
-                    said = f"is to lose what no reference has: {', '.join(map(repr, unknown))}"
+                    said = f"it is to lose {', '.join(map(repr, unknown))}, which is no item; there are: "
+                    said += ", ".join(map(repr, sorted(known)[:_MOST_NAMED]))
                     finding = replace(found, problem="; ".join(filter(None, (said, found.problem))))
                 findings.append(finding)
                 if on_finding is not None:
@@ -125,8 +144,8 @@ def find_exam(name: str) -> Exam:
     return open_exam(expanded(name))
 
 
-def _examine(exam: Exam, specimen: Specimen, sandbox: Sandbox) -> tuple[Finding, frozenset[str]]:
-    """What became of a specimen, and the names of the items that it was graded by."""
+def _examine(exam: Exam, specimen: Specimen, sandbox: Sandbox) -> Finding:
+    """What became of a specimen."""
     folder = Path(tempfile.mkdtemp(prefix="quantsweep-check-"))
     try:
         task = specimen.task_of(exam)
@@ -136,12 +155,21 @@ def _examine(exam: Exam, specimen: Specimen, sandbox: Sandbox) -> tuple[Finding,
         raise
     except BaseException as error:  # a grader that fails over an answer is wrong about it; Ctrl-C is not of this thread
         problem = f"the grader failed: {told(error)}"
-        return Finding(specimen.name, specimen.kind, {}, Outcome.GRADER_CRASH.value, problem), frozenset()
+        return Finding(specimen.name, specimen.kind, {}, Outcome.GRADER_CRASH.value, problem)
     finally:
         remove_tree(folder)
-    problem = "; ".join(problems_of(exam, specimen, grade))
-    found = Finding(specimen.name, specimen.kind, grade.scores, grade.outcome.value, problem)
-    return found, frozenset(item.name for item in grade.items)
+    problems = problems_of(exam, specimen, grade)
+    if problems and specimen.kind == "reference":
+        problems += _said_of(grade)
+    return Finding(
+        specimen.name,
+        specimen.kind,
+        grade.scores,
+        grade.outcome.value,
+        "; ".join(problems),
+        items=tuple(dict.fromkeys(item.name for item in grade.items)),
+        lost=tuple(dict.fromkeys(item.name for item in grade.items if not item.passed)),
+    )
 
 
 def problems_of(exam: Exam, specimen: Specimen, grade: Grade) -> list[str]:
@@ -167,6 +195,16 @@ def problems_of(exam: Exam, specimen: Specimen, grade: Grade) -> list[str]:
         if specimen.kind == "published" and abs(score - bound) > _TOLERANCE:
             wrong.append(f"{scoring} gives {score:g} instead of {bound:g}")
     return wrong
+
+
+def _said_of(grade: Grade) -> list[str]:
+    """What a grader says of the items that a reference lost, or where it names none, the end of its log."""
+    lost = [item for item in grade.items if not item.passed]
+    said = [f"it loses {item.name!r}" + (f" ({item.note[:_NOTE_CHARS]})" if item.note else "") for item in lost]
+    more = [f"and {len(lost) - _MOST_LOST} items more"] if len(lost) > _MOST_LOST else []
+    log = [line for line in (grade.log or "").splitlines() if line.strip()]
+    notes = any(item.note for item in lost)
+    return [*said[:_MOST_LOST], *more, *([] if notes or not log else [f"its log ends: {log[-1][:_NOTE_CHARS]}"])]
 
 
 def _line(finding: Finding) -> str:

@@ -48,7 +48,7 @@ def check_apart(name: str) -> CheckReport:
     for line in lines:
         if "error" in line:
             raise RunnersError(*line["error"])
-    findings = [Finding(**line["finding"]) for line in lines if "finding" in line]
+    findings = [_finding(line["finding"]) for line in lines if "finding" in line]
     if not any("done" in line for line in lines):
         problem = next((line["crash"] for line in lines if "crash" in line), "") or (
             f"it ended its process ({ending}) after {len(findings)} of the answers were graded; in a sweep that would "
@@ -56,6 +56,10 @@ def check_apart(name: str) -> CheckReport:
         )
         findings.append(Finding("grader.py", "process", {}, Outcome.GRADER_CRASH.value, problem))
     return _report(exam, sandbox.isolation, findings)
+
+
+def _finding(fields: dict[str, Any]) -> Finding:
+    return Finding(**{**fields, "items": tuple(fields["items"]), "lost": tuple(fields["lost"])})
 
 
 def _report(exam: Exam, isolation: str, findings: list[Finding]) -> CheckReport:

@@ -116,7 +116,7 @@ def test_a_generous_grader_is_found_out(monkeypatch: pytest.MonkeyPatch, sandbox
         "cheat",
         "known",
     ]
-    assert report.lines()[-1].endswith("4 of 5 specimens are graded wrongly")
+    assert report.lines()[-1].endswith("4 of 5 answers are graded wrongly")
 
 
 def test_a_stingy_grader_is_found_out(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
@@ -132,11 +132,11 @@ def test_who_stops_a_check_does_not_wait_for_what_has_not_begun(
     """A check of minutes, asked to stop, graded every specimen that was left before it did."""
     begun: list[str] = []
 
-    def examine(_exam: Exam, specimen: Specimen, _sandbox: Sandbox) -> tuple[Finding, frozenset[str]]:
+    def examine(_exam: Exam, specimen: Specimen, _sandbox: Sandbox) -> Finding:
         begun.append(specimen.name)
         if len(begun) > 1:
             stopped.wait(PATIENCE_S)
-        return Finding(specimen.name, specimen.kind, {}, "passed", ""), frozenset()
+        return Finding(specimen.name, specimen.kind, {}, "passed", "")
 
     def stop(_finding: Finding) -> None:
         threading.Timer(0.2, stopped.set).start()

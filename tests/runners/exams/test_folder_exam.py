@@ -78,6 +78,7 @@ def test_a_new_exam_proves_itself(tmp_path: Path, sandbox: Sandbox, language: st
     assert (kinds.count("reference"), kinds.count("cheat")) == (1, 1)
     assert kinds.count("mutant") >= 2
     assert report.exam == "mine"
+    assert report.untested == ()
 
 
 @pytest.mark.parametrize("form", ["python", "command"])
@@ -413,7 +414,26 @@ def test_a_mutant_that_loses_what_is_no_item_is_named(tmp_path: Path, sandbox: S
     table.write_text(table.read_text().replace('["no number"]', '["no nubmer"]'))
     report = check_exam(str(tmp_path / "own"), sandbox)
     (wrong,) = [finding for finding in report.findings if not finding.ok]
-    assert wrong.problem == "is to lose what no reference has: 'no nubmer'"
+    assert wrong.problem.startswith("it is to lose 'no nubmer', which is no item; there are: 'large numbers', ")
+
+
+def test_why_a_reference_loses_and_what_no_mutant_tests_is_told(tmp_path: Path, sandbox: Sandbox) -> None:
+    new_exam(tmp_path / "own")
+    settings = tmp_path / "own" / "exam.toml"
+    settings.write_text(settings.read_text() + '\n[[test]]\nname = "one number"\nargs = ["7"]\nstdout = "8"\n')
+    wrong = check_exam(str(tmp_path / "own"), sandbox)
+    (found,) = [finding for finding in wrong.findings if not finding.ok]
+    assert found.problem.startswith("points gives 6 instead of full marks; it loses 'one number' (")
+    assert "8" in found.problem
+    settings.write_text(settings.read_text().replace('stdout = "8"', 'stdout = "7"'))
+    mutants = tmp_path / "own" / "mutants.toml"
+    mutants.write_text(mutants.read_text().partition("[begins-with-one]")[0])
+    report = check_exam(str(tmp_path / "own"), sandbox)
+    assert report.ok
+    assert report.untested == ("two numbers", "no numbers", "one number")
+    note, verdict = report.lines()[-2:]
+    assert note.startswith("note: no mutant loses 'two numbers', 'no numbers', 'one number': nothing shows yet")
+    assert verdict.endswith("the grader is right about these answers")
 
 
 def test_a_need_that_nobody_knows_is_told(tmp_path: Path, sandbox: Sandbox) -> None:
