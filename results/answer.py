@@ -51,6 +51,12 @@ def has_quants(group: Sequence[QuantSummary]) -> bool:
     return any(summary.quant != "none" for summary in group)
 
 
+def doubt_of(group: Iterable[QuantSummary]) -> str:
+    """What is put in front of an answer that rests on grades of a grader that was wrong about known answers."""
+    doubted = any(found.startswith("failed") for summary in group for _, found, _ in summary.checks)
+    return " (if its grader, which was wrong about known answers, can be trusted; see below)" if doubted else ""
+
+
 def place_name(model: str, variant: str) -> str:
     """A model with its variant, where the spec names one."""
     return model if variant == "default" else f"{model} ({variant})"
@@ -76,7 +82,7 @@ def _answer(model: str, variant: str, exam: str, group: Sequence[QuantSummary]) 
     smallest, sure, text = words.answer()
     if words.nothing_to_keep():
         comparisons = ()  # that all fail alike needs no more seeds
-    where = f"{place_name(model, variant)} on {exam}"
+    where = f"{place_name(model, variant)} on {exam}{doubt_of(group)}"
     saves = words.saves(smallest) if smallest is not None and smallest != usable[0].quant else None
     return Answer(model, variant, exam, smallest, sure, f"{where}: {text}", comparisons, saves)
 

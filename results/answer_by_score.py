@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from results.answer import Answer, has_quants, place_name
+from results.answer import Answer, doubt_of, has_quants, place_name
 from results.figures import count, plain, points, size
 from results.saving import saving_of, saving_text
 from results.verdict import ALLOWANCE
@@ -47,7 +47,7 @@ def _answer(group: Sequence[QuantSummary], by_cell: Mapping[tuple[str, str, str,
     named, text = words.answer()
     smallest = None if named is None else usable[named][0].quant
     saves = saving_of(usable[named][0], usable[0][0]) if named else None
-    where = f"{place_name(first.model, first.variant)} on {first.exam}"
+    where = f"{place_name(first.model, first.variant)} on {first.exam}{doubt_of(group)}"
     sure = named is not None and words.is_settled(named)
     return Answer(first.model, first.variant, first.exam, smallest, sure, f"{where}: {text}", (), saves)
 

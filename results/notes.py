@@ -89,7 +89,7 @@ def _checks(summaries: Sequence[QuantSummary]) -> Iterator[str]:
         yield (
             f"{count(number, 'answer')} to {_cut(exam)} graded {where}, where its grader is wrong about an answer that "
             f"is known ({_cut(found, _FINDING_CHARS)}): the scores may be wrong. `quantsweep exams check` there shows "
-            "more; `quantsweep regrade` on a sound machine grades them anew."
+            "whether exam or machine is at fault; `quantsweep regrade`, once that is mended, grades them anew."
         )
     if len(failed) > MOST_NAMED:
         yield f"{len(failed) - MOST_NAMED} more exams and machines where a grader is wrong about known answers."

@@ -77,14 +77,18 @@ def check(name: str, *, as_json: bool) -> tuple[list[Part], bool]:
     Raises:
         RunnersError: there is no such exam, no sandbox, or not what the exam needs.
     """
-    from runners.exams import is_folder
+    from runners.exams import exam_names, is_folder
     from runners.exams.check import check_exam
     from runners.sandbox import open_sandbox
 
+    taken = ""
     if is_folder(name):  # whose grader may be anybody's, and may end its process
         from runners.exams.check_apart import check_apart
 
         report = check_apart(name)
+        if report.exam in exam_names():
+            taken = f"note: {report.exam!r} is an exam of quantsweep; a sweep takes this one under another name only"
     else:
         report = check_exam(name, open_sandbox())
-    return ([Json(asdict(report))] if as_json else [*report.lines()]), report.ok
+    lines = report.lines()
+    return ([Json(asdict(report))] if as_json else [*lines[:-1], *filter(None, [taken]), lines[-1]]), report.ok

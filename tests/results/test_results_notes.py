@@ -39,6 +39,7 @@ def test_a_machine_whose_grader_is_wrong_is_named_with_exam_and_reason(tmp_path:
     text = " ".join(show(tmp_path).split())
     assert "Note: 2 answers to sums graded on broken, where its grader is wrong about an answer" in text
     assert "(reference sum: points gives 0 instead of full marks): the scores may be wrong" in text
+    assert "sums (if its grader, which was wrong about known answers, can be trusted; see below):" in text
     assert "on sound" not in text
     assert "on old" not in text
 

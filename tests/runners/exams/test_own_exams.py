@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from orchestrator.commands.exams import check
 from runners.exams import exam_names, get_exam
 from runners.exams.base import Reply
 from runners.exams.folder.content import ExamFolderError
@@ -107,3 +108,10 @@ def test_versions_of_a_user_are_digests_whatever_the_settings_say(tmp_path: Path
     settings.write_text(f'prompt_version = "7"\ngrader_version = "7"\n{settings.read_text()}')
     after = open_exam(folder)
     assert (after.prompt_version, after.grader_version) == (before.prompt_version, before.grader_version)
+
+
+def test_who_proves_an_exam_with_a_name_of_ours_is_told_that_no_sweep_takes_it(tmp_path: Path) -> None:
+    new_exam(tmp_path / "todo")
+    lines, right = check(str(tmp_path / "todo"), as_json=False)
+    assert right
+    assert "note: 'todo' is an exam of quantsweep; a sweep takes this one under another name only" in lines
