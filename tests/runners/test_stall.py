@@ -268,7 +268,7 @@ def test_an_engine_that_is_stopped_while_it_loads(engine: Engine, tiny_model: Pa
     settings = settings_for(engine, context=1024, threads=1)
     with pytest.raises(LoadError, match="is stopped") as caught:
         engine.load(tiny_model, settings, log_path=tmp_path / "log", on_spawn=stop)
-    assert caught.value.reason == "timeout"
+    assert caught.value.reason == "stopped"
     assert not psutil.pid_exists(pids[0])
 
 
