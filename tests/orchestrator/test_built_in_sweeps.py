@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 STAND_IN = Path(quants.__file__).parent / "standin"
 OF_REPORTS = {"todo-showdown": "todo-cli", "go-exams": "go-exams", "go-exams-dropped": "go-exams"}
 THERE = sorted(OF_REPORTS)
+CLOUD = "todo-showdown-cloud"
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_with_the_hub_every_cell_has_its_file_and_a_verdict(name: str, hub: Loca
 
 
 def test_every_built_in_sweep_is_of_a_report_or_the_quickstart() -> None:
-    assert set(built_in_sweeps()) == {"quickstart", *OF_REPORTS}
+    assert set(built_in_sweeps()) == {"quickstart", *OF_REPORTS, CLOUD}
 
 
 def test_a_repository_that_is_not_there_is_an_error_all_the_same(hub: LocalHub) -> None:
@@ -160,3 +161,24 @@ def test_what_the_report_does_not_say_is_said_to_be_ours(name: str) -> None:
         stands = [each for each in text.splitlines() if each.startswith(f"{key} =")]
         assert all("# ours" in each for each in stands), key
     assert tomllib.loads(text)["engine"]["kind"] == "embedded", "plan needs no program that has to be installed"
+
+
+class TestCloud:
+    """The models of a report that somebody else serves: they need a key, and no file."""
+
+    def test_they_are_those_of_the_report_with_the_settings_of_its_local_ones(self) -> None:
+        lines = [line for line in read_source("todo-cli").lines if line.text("kind") == "cloud"]
+        cloud, local = open_spec(CLOUD).spec, open_spec("todo-showdown").spec
+        names = {model.name.replace("-", " ") for model in cloud.models}
+        assert names == {line.text("model") for line in lines}
+        assert (cloud.seeds, cloud.exams, cloud.scoring) == (local.seeds, local.exams, local.scoring)
+        assert (cloud.sampling.max_tokens, cloud.sampling.temperature) == (4096, 0.8)
+
+    def test_the_plan_needs_the_key_and_nothing_else(self, no_hub: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+        with pytest.raises(SpecError, match="the variable ANTHROPIC_API_KEY, which should hold the key, is not set"):
+            preview(CLOUD, as_json=False)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "not-a-key")
+        page = Printer(None).text_of(*preview(CLOUD, as_json=False), width=200)
+        assert page.splitlines()[0] == "todo-showdown-cloud: 2 cells x 5 jobs = 10 jobs"
+        assert "not-a-key" not in page
