@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import threading
 import time
 from importlib.metadata import version
@@ -158,6 +157,4 @@ def _remember(key: str) -> None:
         for other in marker.parent.iterdir():
             if time.time() - other.stat().st_mtime > _FORGOTTEN_S:
                 other.unlink()
-        descriptor, name = tempfile.mkstemp(dir=marker.parent)
-        os.close(descriptor)
-        Path(name).rename(marker)
+        marker.touch()  # its name says all

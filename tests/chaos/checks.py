@@ -92,6 +92,7 @@ def check_files(sweep: Sweep, cluster: Cluster, done: set[str]) -> list[str]:
                 f"{node.name}: left in the {what} folder: {path.relative_to(folder)}"
                 for path in _files(folder)
                 if not (path.parent.parent.name == "spool" and _is_kept(path, done))
+                and not (path.parent.name == "exam-checks" and path.stat().st_size == 0)  # what selfcheck.py remembers
             ]
         found += [f"{node.name}: left in /dev/shm: {name}" for name in cluster.shared_memory(node)]
         found += [f"{node.name}: a cgroup is left: {name}" for name in node.memory.left()]
