@@ -13,12 +13,10 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from runners.engines import http
-from runners.engines.base import EngineInfo, EngineUnavailable
 from runners.engines.endpoint_settings import AnthropicSettings
 from runners.engines.figures import count
-from runners.engines.keys import why_no_key
 from runners.engines.messages import whole_text
-from runners.engines.remote import EndpointServed, key_of, let_in
+from runners.engines.remote import EndpointServed, available_with_key, key_of, let_in
 from runners.engines.reply import ReplyBuilder, ServerSaidError
 from runners.engines.settings import of_kind
 
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
 
     from quants.models import EndpointModel
     from runners.chat import ChatRequest, ChatResult, Message, OnEvent
+    from runners.engines.base import EngineInfo, EngineUnavailable
     from runners.engines.remote import ReplyReader
     from runners.engines.settings import EngineSettings
 
@@ -333,8 +332,7 @@ class AnthropicEngine:
 
     def available(self, settings: EngineSettings) -> EngineInfo | EngineUnavailable:
         """Whether the key is on this node."""
-        why = why_no_key(of_kind(settings, AnthropicSettings).key_env)
-        return EngineInfo(kind=KIND, build="") if why is None else EngineUnavailable(kind=KIND, reason=why)
+        return available_with_key(KIND, of_kind(settings, AnthropicSettings).key_env)
 
     def connect(
         self,

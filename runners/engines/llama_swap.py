@@ -13,12 +13,11 @@ from urllib.parse import quote
 
 from runners.chat import TransportError
 from runners.engines import http
-from runners.engines.base import EngineInfo, EngineUnavailable, LoadError
+from runners.engines.base import LoadError
 from runners.engines.endpoint_settings import LlamaSwapSettings
 from runners.engines.figures import count
-from runners.engines.keys import why_no_key
 from runners.engines.messages import sent_message
-from runners.engines.remote import EndpointServed, key_of, let_in
+from runners.engines.remote import EndpointServed, available_with_key, key_of, let_in
 from runners.engines.reply import ReplyBuilder
 from runners.engines.settings import of_kind
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from quants.models import EndpointModel
     from runners.chat import ChatRequest, ChatResult, OnEvent
+    from runners.engines.base import EngineInfo, EngineUnavailable
     from runners.engines.settings import EngineSettings
 
 KIND = LlamaSwapSettings.kind
@@ -130,8 +130,7 @@ class LlamaSwapEngine:
 
     def available(self, settings: EngineSettings) -> EngineInfo | EngineUnavailable:
         """Whether the key is on this node, where one is named."""
-        why = why_no_key(of_kind(settings, LlamaSwapSettings).key_env)
-        return EngineInfo(kind=KIND, build="") if why is None else EngineUnavailable(kind=KIND, reason=why)
+        return available_with_key(KIND, of_kind(settings, LlamaSwapSettings).key_env)
 
     def connect(
         self,

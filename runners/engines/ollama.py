@@ -14,12 +14,11 @@ from urllib.parse import urlsplit
 
 from runners.chat import ServerTimings
 from runners.engines import http
-from runners.engines.base import EngineInfo, EngineUnavailable, LoadError
+from runners.engines.base import LoadError
 from runners.engines.endpoint_settings import OllamaSettings
 from runners.engines.figures import count
-from runners.engines.keys import why_no_key
 from runners.engines.messages import sent_message
-from runners.engines.remote import EndpointServed, key_of
+from runners.engines.remote import EndpointServed, available_with_key, key_of
 from runners.engines.reply import ReplyBuilder, ServerSaidError
 from runners.engines.settings import of_kind
 from runners.stream import LineParser
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from quants.models import EndpointModel
     from runners.chat import ChatRequest, ChatResult, Message, OnEvent
+    from runners.engines.base import EngineInfo, EngineUnavailable
     from runners.engines.remote import Payloads, ReplyReader
     from runners.engines.settings import EngineSettings
 
@@ -319,8 +319,7 @@ class OllamaEngine:
 
     def available(self, settings: EngineSettings) -> EngineInfo | EngineUnavailable:
         """Whether the key is on this node, where one is named."""
-        why = why_no_key(of_kind(settings, OllamaSettings).key_env)
-        return EngineInfo(kind=KIND, build="") if why is None else EngineUnavailable(kind=KIND, reason=why)
+        return available_with_key(KIND, of_kind(settings, OllamaSettings).key_env)
 
     def identify(self, model_id: str, settings: EngineSettings) -> tuple[str, str]:
         """See `identify`."""

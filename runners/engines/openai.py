@@ -10,12 +10,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from runners.engines import http
-from runners.engines.base import EngineInfo, EngineUnavailable
 from runners.engines.endpoint_settings import OpenAISettings
 from runners.engines.figures import count
-from runners.engines.keys import why_no_key
 from runners.engines.messages import sent_message
-from runners.engines.remote import EndpointServed, key_of, let_in
+from runners.engines.remote import EndpointServed, available_with_key, key_of, let_in
 from runners.engines.reply import ReplyBuilder
 from runners.engines.settings import of_kind
 
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
 
     from quants.models import EndpointModel
     from runners.chat import ChatRequest, OnEvent
+    from runners.engines.base import EngineInfo, EngineUnavailable
     from runners.engines.settings import EngineSettings
 
 KIND = OpenAISettings.kind
@@ -77,8 +76,7 @@ class OpenAIEngine:
 
     def available(self, settings: EngineSettings) -> EngineInfo | EngineUnavailable:
         """Whether the key is on this node."""
-        why = why_no_key(of_kind(settings, OpenAISettings).key_env)
-        return EngineInfo(kind=KIND, build="") if why is None else EngineUnavailable(kind=KIND, reason=why)
+        return available_with_key(KIND, of_kind(settings, OpenAISettings).key_env)
 
     def connect(
         self,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runners.chat import (
@@ -19,8 +20,8 @@ from runners.chat import (
     TransportError,
 )
 from runners.engines import http
-from runners.engines.base import EngineUnavailableError, LoadError
-from runners.engines.keys import KeyMissingError, read_key, without_key
+from runners.engines.base import EngineInfo, EngineUnavailable, EngineUnavailableError, LoadError
+from runners.engines.keys import KeyMissingError, read_key, why_no_key, without_key
 from runners.engines.refusals import refused
 from runners.engines.reply import ServerSaidError
 from runners.engines.spill import told_apart
@@ -100,7 +101,13 @@ def key_of(name: str | None) -> Key | None:
         raise EngineUnavailableError(error.message, error.hint) from None
 
 
-class EndpointServed:
+def available_with_key(kind: str, key_env: str | None) -> EngineInfo | EngineUnavailable:
+    """An engine of that kind, if the key that it is to send is on this node."""
+    why = why_no_key(key_env)
+    return EngineInfo(kind=kind, build="") if why is None else EngineUnavailable(kind=kind, reason=why)
+
+
+class EndpointServed(ABC):
     """A model that somebody else serves. Follows `runners.engines.base.Served`; an engine's own derives from it."""
 
     path = "/chat/completions"
@@ -125,19 +132,19 @@ class EndpointServed:
 
     # --- what an engine says ------------------------------------------------------------------------------------
 
+    @abstractmethod
     def body(self, request: ChatRequest) -> dict[str, Any]:
         """What is sent for `request`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reader(self, started_s: float, on_event: OnEvent | None) -> ReplyReader:
         """What reads the reply."""
-        raise NotImplementedError
 
     def payloads(self) -> Payloads:
         """What splits the stream."""
         return SseParser()
 
-    def read_to_its_end(self, reader: ReplyReader) -> None:
+    def read_to_its_end(self, reader: ReplyReader) -> None:  # noqa: B027 - most engines keep nothing of it
         """Called with the reader of a reply that is complete."""
 
     # --- one request --------------------------------------------------------------------------------------------
